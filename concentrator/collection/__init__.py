@@ -1,0 +1,1 @@
+"""Collection: which meters there are, what each one owes, and the reading of it."""

@@ -1,0 +1,1 @@
+"""Links to meters: the asyncio shells that carry sans-IO protocol code over UARTs and sockets."""

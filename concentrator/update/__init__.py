@@ -1,0 +1,1 @@
+"""Signed updates of the concentrator itself, installed by RAUC over D-Bus."""

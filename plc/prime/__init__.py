@@ -1,0 +1,1 @@
+"""PRIME: the base node's host interface (PRIME_API over USI)."""

@@ -1,0 +1,1 @@
+"""USI: the serial envelope that both PLC families share on Microchip modems."""
