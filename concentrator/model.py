@@ -142,4 +142,4 @@ class MeterRecord:
     last_contact: datetime | None = None
     clock_offset_s: float | None = None
     signal: float | None = None
-    details: dict[str, str] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=lambda: dict[str, str]())

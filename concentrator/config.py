@@ -1,0 +1,400 @@
+"""The configuration: one TOML file, described once.
+
+Every key is a dataclass field below with its default, what is allowed, and one line of help. From this
+one table come the commented example (`concentrator config example`), the check at start, and the typed
+values that the rest of the product reads. A mistake gets one line: the key, what was given, what is allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from concentrator.errors import LocalError
+
+_HOST_NAME = re.compile(r"^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$")
+_IDENTITY = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+
+
+class ConfigError(LocalError):
+    """The configuration is wrong: the text names the key, what was given and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A rule for one key: in words, and as a test of a value that has the right type."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def _whole(low: int, high: int) -> Allowed:
+    return Allowed(f"a whole number from {low} to {high}", lambda value: low <= value <= high)
+
+
+def _one_of(*choices: str) -> Allowed:
+    return Allowed("one of " + ", ".join(choices), lambda value: value in choices)
+
+
+def _is_host(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return bool(_HOST_NAME.match(value))
+    return True
+
+
+def _is_folder_to_be(value: str) -> bool:
+    path = Path(value)
+    if not path.is_absolute():
+        return False
+    nearest = path
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    return nearest.is_dir()
+
+
+def _is_file(value: str) -> bool:
+    return not value or (Path(value).is_file() and os.access(value, os.R_OK))
+
+
+def _is_serial_port(value: str) -> bool:
+    try:
+        return Path(value).is_absolute() and stat.S_ISCHR(Path(value).stat().st_mode)
+    except OSError:
+        return False
+
+
+_IDENTITY_RULE = Allowed("1 to 64 letters, digits, _ or -", lambda value: bool(_IDENTITY.match(value)))
+_HOST = Allowed("a host name or an IP address", _is_host)
+_TCP_PORT = _whole(1, 65535)
+_FOLDER = Allowed("an absolute path of a folder that exists or can be made", _is_folder_to_be)
+_FILE = Allowed("the path of a file that exists and can be read, or empty", _is_file)
+_SERIAL_PORT = Allowed(
+    "the absolute path of a serial device that exists, such as /dev/ttyAMA0", _is_serial_port
+)
+_BAUD_RATE = Allowed(
+    "one of 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600",
+    lambda value: value in (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600),
+)
+_SECONDS = _whole(1, 86_400)
+_WPORT = _whole(1, 65535)
+_OBIS = Allowed(
+    "an OBIS code such as 1-0:99.1.0*255",
+    lambda value: bool(re.match(r"^\d{1,3}-\d{1,3}:\d{1,3}\.\d{1,3}\.\d{1,3}\*\d{1,3}$", value)),
+)
+
+
+def _key(default: Any, allowed: Allowed, words: str) -> Any:  # noqa: ANN401 - a field of any type
+    return field(default=default, metadata={"allowed": allowed, "help": words})
+
+
+_ANY_TEXT = Allowed("text", lambda _value: True)
+_YES_NO = Allowed("true or false", lambda _value: True)
+
+
+@dataclass(frozen=True, slots=True)
+class ConcentratorSection:
+    """Who this box is, and where it keeps things."""
+
+    name: str = _key("dcu-0001", _IDENTITY_RULE, "Name of this concentrator; it is in every MQTT topic.")
+    site: str = _key("substation-1", _IDENTITY_RULE, "Name of the site; it is in every MQTT topic.")
+    state_directory: str = _key(
+        "/var/lib/concentrator", _FOLDER, "Folder of the store; the only one written to."
+    )
+    control_socket: str = _key(
+        "", _ANY_TEXT, "Local socket of the service; empty: control.sock in state_directory."
+    )
+    log_level: str = _key("info", _one_of("debug", "info", "warning", "error"), "How much is logged.")
+
+
+@dataclass(frozen=True, slots=True)
+class ModemSection:
+    """The PLC modem. Leave the section out on a box without one."""
+
+    family: str = _key(
+        "prime",
+        _one_of("prime", "g3"),
+        "prime: base node; g3: coordinator (bootstrap in the modem).",
+    )
+    port: str = _key("/dev/ttyAMA0", _SERIAL_PORT, "Serial port of the modem.")
+    baud_rate: int = _key(230400, _BAUD_RATE, "As the modem's firmware was built.")
+    wait_for_port: bool = _key(
+        False, _YES_NO, "true: start without the port and wait for it to appear (USB modems)."
+    )
+    confirm_timeout_s: int = _key(40, _SECONDS, "Give up on a data confirm of the modem after this time.")
+    pan_id: int = _key(0x781D, _whole(0, 0xFFFE), "G3: the PAN identifier.")
+    band: str = _key("cenelec-a", _one_of("cenelec-a", "cenelec-b", "fcc", "arib"), "G3: the frequency band.")
+    key_file: str = _key("", _FILE, "G3: file with the keys psk = and gmk = in hex (TOML), mode 0600.")
+
+
+@dataclass(frozen=True, slots=True)
+class RadioSection:
+    """The wireless M-Bus module. Leave the section out on a box without one."""
+
+    module: str = _key("im871a", _one_of("im871a"), "Type of the radio module.")
+    port: str = _key("/dev/ttyUSB0", _SERIAL_PORT, "Serial port of the module.")
+    baud_rate: int = _key(57600, _BAUD_RATE, "As the module is set.")
+    wait_for_port: bool = _key(False, _YES_NO, "true: start without the port and wait for it to appear.")
+    mode: str = _key("T", _one_of("S", "T", "C"), "Radio mode to listen to.")
+    store_interval_s: int = _key(900, _SECONDS, "Keep at most one reading of a meter in this time.")
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionSection:
+    """What is read from the electricity meters, and how."""
+
+    client_sap: int = _key(1, _whole(1, 127), "DLMS client SAP that this concentrator is to the meters.")
+    server_sap: int = _key(1, _whole(1, 16383), "Logical device of the meters that is read.")
+    authentication: str = _key(
+        "hls-gmac", _one_of("none", "hls-gmac"), "How to associate: none, or HLS-GMAC."
+    )
+    key_file: str = _key("", _FILE, "JSON file with the meters' keys, mode 0600 (see docs/deployment.md).")
+    system_title: str = _key(
+        "4F44430000000001",
+        Allowed("16 hexadecimal digits", lambda value: bool(re.match(r"^[0-9A-Fa-f]{16}$", value))),
+        "Our DLMS system title, unique for each concentrator.",
+    )
+    profile: str = _key("1-0:99.1.0*255", _OBIS, "Load profile to read.")
+    history_days: int = _key(7, _whole(0, 3650), "How far back gaps are filled when a meter is new.")
+    interval_s: int = _key(900, _SECONDS, "How often a meter is looked at for what is missing.")
+    answer_delay_s: int = _key(60, _whole(0, 86_400), "How long after an interval's end it is asked for.")
+    meters_in_flight: int = _key(4, _whole(1, 64), "Dialogues held at the same time; one per meter always.")
+    answer_timeout_s: int = _key(30, _SECONDS, "How long to wait for a meter's answer to one request.")
+    dialogue_timeout_s: int = _key(900, _SECONDS, "Longest time that one meter may keep a place.")
+
+
+@dataclass(frozen=True, slots=True)
+class MqttSection:
+    """An MQTT broker that gets every reading. Repeat the section for several."""
+
+    name: str = _key("mqtt", _IDENTITY_RULE, "Name of this destination; its position is kept under it.")
+    host: str = _key("broker.example", _HOST, "Where the broker is.")
+    port: int = _key(8883, _TCP_PORT, "Its TCP port.")
+    protocol: str = _key("5", _one_of("5", "3.1.1"), "MQTT version.")
+    tls: bool = _key(True, _YES_NO, "false only on a trusted network.")
+    ca_file: str = _key("", _FILE, "Certificates to trust; empty: those of the system.")
+    certificate_file: str = _key("", _FILE, "Our client certificate (PEM).")
+    private_key_file: str = _key("", _FILE, "Its private key (PEM), mode 0600.")
+    username: str = _key("", _ANY_TEXT, "Name to log in with; empty: none.")
+    password_file: str = _key("", _FILE, "File with the password, mode 0600.")
+    in_flight: int = _key(20, _whole(1, 1000), "Messages sent and not yet acknowledged.")
+
+
+@dataclass(frozen=True, slots=True)
+class PushSection:
+    """A head-end that gets DLMS data-notifications over the TCP wrapper. Repeat the section for several."""
+
+    name: str = _key("push", _IDENTITY_RULE, "Name of this destination; its position is kept under it.")
+    host: str = _key("headend.example", _HOST, "Where the head-end listens.")
+    port: int = _key(4059, _TCP_PORT, "Its TCP port.")
+    source_wport: int = _key(1, _WPORT, "Our wPort: 1 is the management logical device.")
+    destination_wport: int = _key(0x67, _WPORT, "The head-end's wPort: 103 is the push client.")
+    confirmed: bool = _key(
+        True, _YES_NO, "true: wait for data-notification-confirm. false: TCP's own acknowledgement has to do."
+    )
+    in_flight: int = _key(8, _whole(1, 1000), "Notifications sent and not yet confirmed.")
+    timeout_s: int = _key(30, _SECONDS, "How long to wait for a confirmation.")
+
+
+@dataclass(frozen=True, slots=True)
+class WebSection:
+    """The local diagnostics page."""
+
+    enabled: bool = _key(True, _YES_NO, "Whether `concentrator run` starts the page.")
+    host: str = _key("127.0.0.1", _HOST, "Address to listen on.")
+    port: int = _key(8080, _TCP_PORT, "TCP port to listen on.")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSection:
+    """How long readings stay."""
+
+    retention_days: int = _key(
+        45, _whole(1, 36_500), "Readings older than this go, once every destination has them."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file."""
+
+    concentrator: ConcentratorSection = field(default_factory=ConcentratorSection)
+    modem: ModemSection | None = None
+    radio: RadioSection | None = None
+    collection: CollectionSection = field(default_factory=CollectionSection)
+    store: StoreSection = field(default_factory=StoreSection)
+    web: WebSection = field(default_factory=WebSection)
+    mqtt: tuple[MqttSection, ...] = ()
+    push: tuple[PushSection, ...] = ()
+
+    @property
+    def state_directory(self) -> Path:
+        """Folder of the store."""
+        return Path(self.concentrator.state_directory)
+
+    @property
+    def store_file(self) -> Path:
+        """The store's file."""
+        return self.state_directory / "store.db"
+
+    @property
+    def control_socket(self) -> Path:
+        """Where page and commands reach the running service."""
+        given = self.concentrator.control_socket
+        return Path(given) if given else self.state_directory / "control.sock"
+
+
+_SECTIONS: tuple[tuple[str, type[Any], bool], ...] = (
+    ("concentrator", ConcentratorSection, False),
+    ("modem", ModemSection, False),
+    ("radio", RadioSection, False),
+    ("collection", CollectionSection, False),
+    ("store", StoreSection, False),
+    ("web", WebSection, False),
+    ("mqtt", MqttSection, True),
+    ("push", PushSection, True),
+)
+_TYPE_WORDS = {str: "text in quotes", int: "a whole number", bool: "true or false"}
+_TOML_WORDS: tuple[tuple[type, str], ...] = (
+    (str, "text"),
+    (int, "a whole number"),
+    (float, "a number with a fraction"),
+    (bool, "true or false"),
+)
+_SECRET_KEYS = frozenset({"password", "key", "psk", "gmk"})
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a file.
+
+    Raises:
+        ConfigError: one line that names the key, what was given and what is allowed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(
+            f"{path}: cannot be read: {reason}; `concentrator config example` prints one"
+        ) from error
+    return parse_config(text, str(path))
+
+
+def parse_config(text: str, source: str = "configuration") -> Config:
+    """Check the text of a file.
+
+    Raises:
+        ConfigError: as for `load_config`.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: not TOML: {error}") from error
+    known = {name for name, _kind, _repeats in _SECTIONS}
+    for name in tables:
+        if name not in known:
+            raise ConfigError(f"{source}: [{name}]: unknown section; allowed: {', '.join(sorted(known))}")
+    values: dict[str, Any] = {}
+    for name, kind, repeats in _SECTIONS:
+        if name not in tables:
+            continue
+        given: Any = tables[name]
+        if repeats:
+            if not isinstance(given, list):
+                raise ConfigError(f"{source}: {name}: write it as [[{name}]], it may be repeated")
+            items: list[Any] = given  # pyright: ignore[reportUnknownVariableType] - parsed TOML
+            values[name] = tuple(
+                _section(source, f"{name}[{number}]", kind, item) for number, item in enumerate(items, 1)
+            )
+        else:
+            values[name] = _section(source, name, kind, given)
+    config = Config(**values)
+    names = [destination.name for destination in (*config.mqtt, *config.push)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"{source}: two destinations are named {name!r}; allowed: a name of its own for each"
+            )
+    return config
+
+
+def _section(source: str, section: str, kind: type[Any], given: object) -> object:
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"{source}: {section}: got {_shown(section, given)}; allowed: a section [{section}] with keys"
+        )
+    items: Mapping[str, Any] = given  # pyright: ignore[reportUnknownVariableType] - parsed TOML
+    fields = {one.name: one for one in dataclasses.fields(kind)}
+    types = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for name, value in items.items():
+        key = f"{section}.{name}"
+        if name not in fields:
+            raise ConfigError(f"{source}: {key}: unknown key; allowed: {', '.join(fields)}")
+        allowed: Allowed = fields[name].metadata["allowed"]
+        if type(value) is not types[name]:
+            words = _TYPE_WORDS[types[name]]
+            detail = "" if allowed.words in (words, "text") else f": {allowed.words}"
+            raise ConfigError(f"{source}: {key}: got {_shown(name, value)}; allowed: {words}{detail}")
+        waits = name == "port" and items.get("wait_for_port") is True
+        if not waits and not allowed.holds(value):
+            raise ConfigError(f"{source}: {key}: got {_shown(name, value)}; allowed: {allowed.words}")
+        values[name] = value
+    # A default can be wrong on this machine too (a port that is not there), and is then named likewise.
+    for name, one in fields.items():
+        waits = name == "port" and values.get("wait_for_port") is True
+        if name not in values and not waits and not one.metadata["allowed"].holds(one.default):
+            raise ConfigError(
+                f"{source}: {section}.{name}: not given, and the default {one.default!r} does not hold here; "
+                f"allowed: {one.metadata['allowed'].words}"
+            )
+    return kind(**values)
+
+
+def _shown(name: str, value: object) -> str:
+    """A value for an error message: shortened, and never a secret."""
+    if any(word in name.split("_") for word in _SECRET_KEYS) and not name.endswith("_file"):
+        return "a value that is not shown"
+    words = next((words for kind, words in _TOML_WORDS if type(value) is kind), "a table or list")
+    text = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."  # noqa: PLR2004 - one line
+    return f"{text} ({words})"
+
+
+def config_example() -> str:
+    """The commented example: every key with its default, what is allowed, and a line of help.
+
+    Sections that a box may lack are commented out, so that the example holds on any machine.
+    """
+    lines = [
+        "# Configuration of the open data concentrator (TOML).",
+        "# Keys that are left out have the values shown here. `concentrator check-config FILE` checks a file.",
+        "# Sections that stand behind a # are for boxes that have such a part: take the # away.",
+    ]
+    defaults = {one.name: one for one in dataclasses.fields(Config)}
+    for name, kind, repeats in _SECTIONS:
+        optional = repeats or defaults[name].default is None
+        mark = "# " if optional else ""
+        lines += [
+            "",
+            f"# {(kind.__doc__ or '').splitlines()[0]}",
+            f"{mark}[[{name}]]" if repeats else f"{mark}[{name}]",
+        ]
+        for one in dataclasses.fields(kind):
+            lines.append(f"#   {one.metadata['help']} Allowed: {one.metadata['allowed'].words}.")
+            lines.append(f"{mark}{one.name} = {_toml(one.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int) else f'"{value}"'

@@ -1,0 +1,62 @@
+"""What can go wrong with the store, named by what the operator has to do about it."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from concentrator.errors import ConcentratorError, LocalError
+
+
+class StoreError(ConcentratorError):
+    """Root of the store's errors."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot take data now. Polling pauses; page and uplink go on; it recovers by itself."""
+
+
+class StoreFullError(StoreUnavailableError):
+    """The file system is full."""
+
+
+class StoreReadOnlyError(StoreUnavailableError):
+    """The file system or the file is read-only."""
+
+
+class StoreInputOutputError(StoreUnavailableError):
+    """The storage device reported an error."""
+
+
+class StoreVersionError(StoreError, LocalError):
+    """The file belongs to another program, or to a newer release than this one."""
+
+
+_BY_CODE: dict[int, tuple[type[StoreError], str]] = {
+    sqlite3.SQLITE_FULL: (StoreFullError, "the disk is full: free space on the data partition"),
+    sqlite3.SQLITE_READONLY: (
+        StoreReadOnlyError,
+        "the data partition is read-only: check the mount and the log",
+    ),
+    sqlite3.SQLITE_CANTOPEN: (
+        StoreReadOnlyError,
+        "the file cannot be opened: check the folder and its rights",
+    ),
+    sqlite3.SQLITE_IOERR: (StoreInputOutputError, "the storage reports an I/O error: check the card"),
+    sqlite3.SQLITE_CORRUPT: (
+        StoreInputOutputError,
+        "a page is damaged: the file is set aside at the next start",
+    ),
+    sqlite3.SQLITE_NOTADB: (
+        StoreInputOutputError,
+        "the file is no database: it is set aside at the next start",
+    ),
+    sqlite3.SQLITE_BUSY: (StoreUnavailableError, "another program holds the file locked"),
+}
+
+
+def named_error(error: sqlite3.Error, path: str) -> StoreError:
+    """The error of ours that says what an SQLite error means for the operator."""
+    # The primary result code is the low octet of the extended one.
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    kind, advice = _BY_CODE.get(code, (StoreError, "see the log"))
+    return kind(f"store {path}: {error}; {advice}")

@@ -1,0 +1,153 @@
+"""The schema, as ordered, named and recorded migrations (sqlite-utils).
+
+Every released schema stays here as a step. A step is never changed after a release: a new one is added.
+Tables that hold readings are WITHOUT ROWID and keyed by what makes a reading unique, so that storing
+one twice is impossible rather than forbidden.
+"""
+
+from __future__ import annotations
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+# "ODCs": marks the file as ours in SQLite's header (PRAGMA application_id).
+APPLICATION_ID = 0x4F444373
+# PRAGMA user_version after the newest step below; a file with a higher one was written by a newer release.
+SCHEMA_VERSION = 1
+
+migrations = Migrations("concentrator")
+
+_INITIAL = (
+    """
+    CREATE TABLE meter (
+        meter_id INTEGER PRIMARY KEY,
+        identity TEXT NOT NULL UNIQUE,
+        medium TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        link TEXT NOT NULL,
+        link_address TEXT NOT NULL,
+        serial TEXT NOT NULL,
+        logical_device_name TEXT NOT NULL,
+        manufacturer TEXT NOT NULL,
+        model TEXT NOT NULL,
+        firmware TEXT NOT NULL,
+        first_seen INTEGER,
+        last_contact INTEGER,
+        clock_offset_s REAL,
+        signal REAL,
+        details TEXT NOT NULL
+    ) STRICT
+    """,
+    # One column of what a meter delivers. Another unit or scaler makes another channel: history keeps its own.
+    """
+    CREATE TABLE channel (
+        channel_id INTEGER PRIMARY KEY,
+        meter_id INTEGER NOT NULL REFERENCES meter (meter_id),
+        profile TEXT NOT NULL,
+        obis TEXT NOT NULL,
+        class_id INTEGER NOT NULL,
+        attribute INTEGER NOT NULL,
+        unit INTEGER NOT NULL,
+        scaler INTEGER NOT NULL,
+        period_s INTEGER NOT NULL,
+        UNIQUE (meter_id, profile, obis, class_id, attribute, unit, scaler)
+    ) STRICT
+    """,
+    # One answer of one meter: one commit, and one entry of every destination's outbox. `sequence` only rises.
+    """
+    CREATE TABLE batch (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        meter_id INTEGER NOT NULL REFERENCES meter (meter_id),
+        profile TEXT NOT NULL,
+        first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        reading_count INTEGER NOT NULL,
+        received_at INTEGER NOT NULL
+    ) STRICT
+    """,
+    # captured_at: end of the interval, UTC, seconds since 1970. `value` is an integer (times 10^scaler) or text.
+    """
+    CREATE TABLE reading (
+        channel_id INTEGER NOT NULL,
+        captured_at INTEGER NOT NULL,
+        value ANY NOT NULL,
+        status INTEGER,
+        quality INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        PRIMARY KEY (channel_id, captured_at)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # Everything up to `cursor` is acknowledged; what was acknowledged ahead of it stands in `acknowledgement`.
+    """
+    CREATE TABLE destination (
+        destination_id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        cursor INTEGER NOT NULL,
+        acknowledged_at INTEGER
+    ) STRICT
+    """,
+    """
+    CREATE TABLE acknowledgement (
+        destination_id INTEGER NOT NULL REFERENCES destination (destination_id),
+        sequence INTEGER NOT NULL,
+        PRIMARY KEY (destination_id, sequence)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # Intervals that will never come, each with the reason, so that they are neither asked for again nor forgotten.
+    """
+    CREATE TABLE closed_gap (
+        meter_id INTEGER NOT NULL REFERENCES meter (meter_id),
+        profile TEXT NOT NULL,
+        first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        closed_at INTEGER NOT NULL,
+        PRIMARY KEY (meter_id, profile, first_at)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # Invocation counters up to `reserved` may have been used: a restart goes on above it.
+    """
+    CREATE TABLE invocation_counter (
+        name TEXT PRIMARY KEY,
+        reserved INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE event (
+        event_id INTEGER PRIMARY KEY,
+        happened_at INTEGER NOT NULL,
+        meter_id INTEGER,
+        code TEXT NOT NULL,
+        detail TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE setting (
+        name TEXT PRIMARY KEY,
+        value ANY NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    # For people and ad-hoc queries: every reading with its names, unit, scaler and times spelt out.
+    """
+    CREATE VIEW reading_in_full AS
+    SELECT meter.identity AS meter, channel.profile, channel.obis, channel.unit, channel.scaler,
+           reading.value, reading.status, reading.quality,
+           strftime('%Y-%m-%dT%H:%M:%SZ', reading.captured_at, 'unixepoch') AS captured_at,
+           strftime('%Y-%m-%dT%H:%M:%SZ', batch.received_at, 'unixepoch') AS received_at,
+           reading.sequence
+    FROM reading
+    JOIN channel USING (channel_id)
+    JOIN meter USING (meter_id)
+    JOIN batch ON batch.sequence = reading.sequence
+    """,
+)
+
+
+@migrations()
+def m0001_initial(database: Database) -> None:
+    """Meters, channels, readings, batches and destinations."""
+    for statement in _INITIAL:
+        database.conn.execute(statement)
+    database.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    database.conn.execute("PRAGMA user_version = 1")

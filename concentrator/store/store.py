@@ -1,0 +1,207 @@
+"""The store as the other rooms see it: asynchronous, and safe the moment an `await` returns."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from concentrator.clock import Clock
+from concentrator.model import Answer, MeterRecord
+from concentrator.obis import Obis
+from concentrator.store import counters, meters, outbox, readings
+from concentrator.store.database import Database
+from concentrator.store.readings import ReadingTable, StoredAnswer, add_event, to_epoch
+
+Result = TypeVar("Result")
+
+
+class Store:
+    """Readings, meters, outbox, counters and events in one file."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        """Open or create the file.
+
+        Raises:
+            StoreVersionError: the file is not ours, or a newer release's.
+            StoreError: it cannot be opened.
+        """
+        self._clock = clock
+        self._database = Database(path)
+        self._readings = ReadingTable()
+        self._stored = asyncio.Condition()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._database.path
+
+    @property
+    def unavailable(self) -> str:
+        """Why the store does not take data now; "" while it does."""
+        return self._database.unavailable
+
+    @property
+    def set_aside(self) -> Path | None:
+        """The damaged file that was found and renamed at start, if there was one."""
+        return self._database.set_aside
+
+    async def boot_id(self) -> str:
+        """Make and keep the identity of this run of the service."""
+        boot = secrets.token_hex(8)
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT OR REPLACE INTO setting (name, value) VALUES ('boot_id', ?)", (boot,))
+
+        await self._database.write(work)
+        return boot
+
+    async def setting(self, name: str) -> str | None:
+        """One kept setting, or None."""
+
+        def work(connection: sqlite3.Connection) -> str | None:
+            row = connection.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
+            return str(row[0]) if row else None
+
+        return await self._database.read(work)
+
+    async def keep_setting(self, name: str, value: str) -> None:
+        """Keep a setting for the next start."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT OR REPLACE INTO setting (name, value) VALUES (?, ?)", (name, value))
+
+        await self._database.write(work)
+
+    # Readings
+
+    async def store_answer(self, answer: Answer) -> StoredAnswer:
+        """Put one meter's answer on flash, in one commit.
+
+        Raises:
+            StoreUnavailableError: nothing was stored.
+        """
+
+        def work(connection: sqlite3.Connection) -> StoredAnswer:
+            return self._readings.store(connection, answer)
+
+        try:
+            stored = await self._database.write(work)
+        except BaseException:
+            self._readings.forget()
+            raise
+        if stored.sequence is not None:
+            async with self._stored:
+                self._stored.notify_all()
+        return stored
+
+    async def stored_times(self, meter: str, profile: Obis, first: datetime, last: datetime) -> set[int]:
+        """The capture times (seconds since 1970) of a profile that are stored, from `first` to `last`."""
+        return await self._database.read(lambda c: readings.stored_times(c, meter, profile, first, last))
+
+    async def close_gap(
+        self, meter: str, profile: Obis, first: datetime, last: datetime, reason: str
+    ) -> None:
+        """Note intervals that will never come, with the reason in words."""
+        now = self._clock.now()
+        await self._database.write(lambda c: meters.close_gap(c, meter, profile, first, last, reason, now))
+
+    async def closed_gaps(self, meter: str, profile: Obis) -> list[tuple[int, int, str]]:
+        """The closed gaps of a profile: first and last capture time, and the reason."""
+        return await self._database.read(lambda c: meters.closed_gaps(c, meter, profile))
+
+    # Meters
+
+    async def save_meter(self, record: MeterRecord) -> None:
+        """Insert or update one meter by its identity."""
+        await self._database.write(lambda c: meters.save_meter(c, record))
+
+    async def load_meters(self) -> list[MeterRecord]:
+        """Every meter that was ever known."""
+        return await self._database.read(meters.load_meters)
+
+    # Outbox
+
+    async def register_destination(self, name: str) -> None:
+        """Make a destination known; a new one gets everything that the store still has."""
+        await self._database.write(lambda c: outbox.register_destination(c, name))
+
+    async def pending(self, destination: str, after: int, limit: int) -> list[outbox.OutgoingBatch]:
+        """Unacknowledged batches above sequence `after`, oldest first."""
+        return await self._database.read(lambda c: outbox.pending(c, destination, after, limit))
+
+    async def acknowledge(self, destination: str, sequences: Iterable[int]) -> None:
+        """Note what a destination has; on flash when this returns."""
+        numbers = list(sequences)
+        now = self._clock.now()
+        await self._database.write(lambda c: outbox.acknowledge(c, destination, numbers, now))
+
+    async def destination_states(self) -> list[outbox.DestinationState]:
+        """How far every destination is."""
+        return await self._database.read(outbox.states)
+
+    async def wait_for_new(self, timeout_s: float) -> None:
+        """Return when something new was stored, or after `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s), self._stored:
+                await self._stored.wait()
+        except TimeoutError:
+            return
+
+    # Counters, events
+
+    def invocation_counter(self, name: str) -> counters.InvocationCounter:
+        """A counter that no crash can repeat."""
+        return counters.InvocationCounter(name, counters.reserve_on_own_connection(self.path))
+
+    async def add_event(self, code: str, detail: str) -> None:
+        """Append to the concentrator's own event log."""
+        now = self._clock.now()
+        await self._database.write(lambda c: add_event(c, now, code, detail))
+
+    # Retention
+
+    async def purge(self, older_than: timedelta) -> int:
+        """Delete readings that every destination has acknowledged and that are older; returns how many."""
+        limit = to_epoch(self._clock.now() - older_than)
+
+        def batches(connection: sqlite3.Connection) -> list[tuple[int, int, str, int, int]]:
+            return connection.execute(
+                "SELECT sequence, meter_id, profile, first_at, last_at FROM batch WHERE last_at < ?"
+                " AND sequence <= (SELECT COALESCE(MIN(cursor), 0) FROM destination)"
+                " ORDER BY sequence LIMIT 50",
+                (limit,),
+            ).fetchall()
+
+        removed = 0
+        while found := await self._database.read(batches):
+            for batch in found:
+                removed += await self._database.write(_deleter(batch))
+        return removed
+
+    async def read(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run a query on the reader's thread and connection."""
+        return await self._database.read(work)
+
+    def close(self) -> None:
+        """Finish what is queued and close the file."""
+        self._database.close()
+
+
+def _deleter(batch: tuple[int, int, str, int, int]) -> Callable[[sqlite3.Connection], int]:
+    sequence, meter_id, profile, first_at, last_at = batch
+
+    def work(connection: sqlite3.Connection) -> int:
+        removed = connection.execute(
+            "DELETE FROM reading WHERE sequence = ? AND captured_at BETWEEN ? AND ? AND channel_id IN"
+            " (SELECT channel_id FROM channel WHERE meter_id = ? AND profile = ?)",
+            (sequence, first_at, last_at, meter_id, profile),
+        ).rowcount
+        connection.execute("DELETE FROM batch WHERE sequence = ?", (sequence,))
+        return removed
+
+    return work
