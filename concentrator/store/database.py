@@ -125,6 +125,11 @@ class Database:
             )
         migrations.apply(SqliteUtilsDatabase(self._writing))
 
+    def newest_sequence(self) -> int:
+        """The highest batch number that was ever given; 0 in a new file."""
+        row = self._writing.execute("SELECT MAX(sequence) FROM batch").fetchone()
+        return int(row[0] or 0)
+
     async def write(self, work: Work[Result]) -> Result:
         """Run `work` in one transaction on the writer's thread; returns once it is on flash.
 

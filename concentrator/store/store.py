@@ -34,6 +34,7 @@ class Store:
         self._database = Database(path)
         self._readings = ReadingTable()
         self._stored = asyncio.Condition()
+        self._newest_sequence = self._database.newest_sequence()
 
     @property
     def path(self) -> Path:
@@ -96,6 +97,7 @@ class Store:
             raise
         if stored.sequence is not None:
             async with self._stored:
+                self._newest_sequence = stored.sequence
                 self._stored.notify_all()
         return stored
 
@@ -144,11 +146,11 @@ class Store:
         """How far every destination is."""
         return await self._database.read(outbox.states)
 
-    async def wait_for_new(self, timeout_s: float) -> None:
-        """Return when something new was stored, or after `timeout_s`."""
+    async def wait_for_newer(self, sequence: int, timeout_s: float) -> None:
+        """Return when a batch above `sequence` is stored, or after `timeout_s`."""
         try:
             async with asyncio.timeout(timeout_s), self._stored:
-                await self._stored.wait()
+                await self._stored.wait_for(lambda: self._newest_sequence > sequence)
         except TimeoutError:
             return
 

@@ -1,0 +1,162 @@
+"""The control socket: how the page and commands on the box speak to the running service.
+
+A Unix socket, JSON lines. Each request is one line and gets one line back: {"op": "status"}, or
+{"op": "order", "order": {...}}; {"op": "subscribe"} gets a status line now and after each change, at most
+two a second. Whoever may open the socket may ask: its mode is 0660.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from concentrator.errors import ConcentratorError, LocalError, TransientError
+from concentrator.orders import Order, OrderHandler
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+_LARGEST_LINE_OCTETS = 16 * 1024 * 1024
+_LARGEST_REQUEST_OCTETS = 64 * 1024
+_MOST_CONNECTIONS = 32
+_STATUS_INTERVAL_S = 0.5
+
+
+class ControlError(LocalError):
+    """The service cannot be reached, or refused a request."""
+
+
+class ServiceAbsentError(ControlError, TransientError):
+    """Nobody listens on the control socket: the service is not running."""
+
+
+class ControlServer:
+    """The service's side."""
+
+    def __init__(
+        self, path: Path, status: Callable[[], Awaitable[dict[str, Any]]], handle_order: OrderHandler
+    ) -> None:
+        self._path = path
+        self._status = status
+        self._handle_order = handle_order
+        self._connections = 0
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(
+            self._serve, path=str(self._path), limit=_LARGEST_REQUEST_OCTETS
+        )
+        self._path.chmod(0o660)
+        try:
+            async with server:
+                await server.serve_forever()
+        finally:
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._connections >= _MOST_CONNECTIONS:
+            writer.close()
+            return
+        self._connections += 1
+        try:
+            while line := await reader.readline():
+                await self._answer(line, writer)
+        except (ConnectionError, ValueError):
+            # The other side went away, or sent a line that is too long.
+            pass
+        finally:
+            self._connections -= 1
+            writer.close()
+
+    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = json.loads(line)
+            operation = request["op"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            await _send(writer, {"error": 'not understood; send {"op": "status"} as one line of JSON'})
+            return
+        if operation == "status":
+            await _send(writer, await self._status())
+        elif operation == "subscribe":
+            await self._stream(writer)
+        elif operation == "order":
+            try:
+                result = await self._handle_order(Order.from_payload(request.get("order")))
+            except ConcentratorError as error:
+                await _send(writer, {"state": "failed", "error": str(error)})
+            else:
+                await _send(writer, {"state": "done", "result": result})
+        else:
+            await _send(writer, {"error": f"unknown op {operation!r}; known: status, subscribe, order"})
+
+    async def _stream(self, writer: asyncio.StreamWriter) -> None:
+        last = b""
+        while not writer.is_closing():
+            line = _line(await self._status())
+            if line != last:
+                writer.write(line)
+                await writer.drain()
+                last = line
+            await asyncio.sleep(_STATUS_INTERVAL_S)
+
+
+def _line(payload: dict[str, Any]) -> bytes:
+    return json.dumps(payload, separators=(",", ":")).encode() + b"\n"
+
+
+async def _send(writer: asyncio.StreamWriter, payload: dict[str, Any]) -> None:
+    writer.write(_line(payload))
+    await writer.drain()
+
+
+@asynccontextmanager
+async def _connected(path: Path) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(path), limit=_LARGEST_LINE_OCTETS)
+    except OSError as error:
+        raise ServiceAbsentError(
+            f"control socket {path}: {error.strerror or error}; is the concentrator running?"
+        ) from error
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def request(path: Path, payload: dict[str, Any]) -> dict[str, Any]:
+    """Ask the running service once.
+
+    Raises:
+        ServiceAbsentError: it is not running.
+        ControlError: it refused.
+    """
+    async with _connected(path) as (reader, writer):
+        writer.write(_line(payload))
+        line = await reader.readline()
+    if not line:
+        raise ServiceAbsentError(
+            f"control socket {path}: closed without an answer; is the concentrator stopping?"
+        )
+    answer: dict[str, Any] = json.loads(line)
+    if "error" in answer:
+        raise ControlError(str(answer["error"]))
+    return answer
+
+
+async def subscribe(path: Path) -> AsyncIterator[dict[str, Any]]:
+    """The status of the running service, now and after each change; ends when the service does.
+
+    Raises:
+        ServiceAbsentError: it is not running.
+    """
+    async with _connected(path) as (reader, writer):
+        writer.write(_line({"op": "subscribe"}))
+        while line := await reader.readline():
+            yield json.loads(line)

@@ -1,0 +1,265 @@
+"""The asyncio shell of a PLC network: a serial port, one timer, and channels to meters.
+
+The network object (`plc.network.Network`) holds all protocol. This shell feeds it bytes and the time,
+writes what it wants written, reopens a lost port with back-off, and sorts what comes out: APDUs to the
+dialogue that waits for them, everything else to `on_event`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Self
+
+import structlog
+
+from concentrator.links.backoff import Backoff
+from concentrator.links.errors import AnswerTimeoutError, LinkLostError, NotDeliveredError, PortError
+from concentrator.links.serial_port import SerialPort
+from plc.errors import LocalPlcError
+from plc.network import (
+    ApduNotSent,
+    ApduReceived,
+    ApduSent,
+    Event,
+    ModemLost,
+    Network,
+    NetworkStarted,
+    NodeLeft,
+)
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+_ChannelKey = tuple[int, int, int]
+# Answers of one meter that nobody has taken yet; more is a meter gone mad, and the oldest go.
+_LONGEST_QUEUE = 32
+
+
+class MeterChannel:
+    """An open way to one logical device of one node: APDUs out, APDUs in. Use as a context manager."""
+
+    def __init__(self, link: PlcLink, key: _ChannelKey) -> None:
+        self._link = link
+        self._key = key
+        self._received: asyncio.Queue[bytes | Exception] = asyncio.Queue()
+
+    async def send(self, apdu: bytes) -> None:
+        """Send one APDU; returns when the modem has delivered it to the next hop.
+
+        Raises:
+            NotDeliveredError, LinkLostError: it did not get there.
+        """
+        address, client_sap, server_sap = self._key
+        await self._link.send(address, client_sap, server_sap, apdu)
+
+    async def receive(self, timeout_s: float) -> bytes:
+        """The next APDU that came.
+
+        Raises:
+            AnswerTimeoutError: none came in time.
+            LinkLostError: the node or the modem went away.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                item = await self._received.get()
+        except TimeoutError:
+            address, client_sap, _server_sap = self._key
+            raise AnswerTimeoutError(
+                f"node {address}: no answer to client {client_sap} within {timeout_s:g} s"
+            ) from None
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def deliver(self, item: bytes | Exception) -> None:
+        """Called by the link with what came for this channel."""
+        if self._received.qsize() >= _LONGEST_QUEUE:
+            self._received.get_nowait()
+        self._received.put_nowait(item)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._link.close_channel(self._key)
+
+
+class PlcLink:
+    """One modem on one port. `state` says how it is, in words for the page."""
+
+    def __init__(
+        self,
+        network: Network,
+        port: str,
+        baud_rate: int,
+        on_event: Callable[[Event], None],
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.network = network
+        self.state = "closed"
+        self.reason = ""
+        self.description = ""
+        self._on_event = on_event
+        self._on_progress = on_progress
+        self._port = SerialPort(port, baud_rate, self._data_received, self._port_lost)
+        self._lost = asyncio.Event()
+        self._backoff = Backoff()
+        self._timer: asyncio.TimerHandle | None = None
+        self._channels: dict[_ChannelKey, MeterChannel] = {}
+        self._sending: dict[int, asyncio.Future[None]] = {}
+
+    @property
+    def port(self) -> str:
+        """Path of the serial port."""
+        return self._port.port
+
+    async def run(self) -> None:
+        """Keep the port open and the network running, until cancelled."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                self._lost.clear()
+                try:
+                    self._port.open()
+                except PortError as error:
+                    self._set_state("port missing", str(error))
+                else:
+                    log.info("serial port opened", port=self.port)
+                    self._set_state("starting", "")
+                    self.network.start(loop.time())
+                    self._pump()
+                    await self._lost.wait()
+                delay_s = self._backoff.next_delay_s()
+                await asyncio.sleep(delay_s)
+        finally:
+            self._fail_everything("the concentrator is stopping")
+            if self._timer:
+                self._timer.cancel()
+            self._port.close()
+
+    def open_channel(self, address: int, client_sap: int, server_sap: int) -> MeterChannel:
+        """A way to one logical device of a node.
+
+        Raises:
+            LinkLostError: one is open already: there are never two masters on a meter.
+        """
+        key = (address, client_sap, server_sap)
+        if key in self._channels:
+            raise LinkLostError(f"node {address}: another dialogue of client {client_sap} is under way")
+        self._channels[key] = channel = MeterChannel(self, key)
+        return channel
+
+    def close_channel(self, key: _ChannelKey) -> None:
+        """Forget a channel; what still comes for it is unsolicited from now on."""
+        self._channels.pop(key, None)
+
+    async def send(self, address: int, client_sap: int, server_sap: int, apdu: bytes) -> None:
+        """Send one APDU to a node; returns when the modem has delivered it to the next hop.
+
+        Raises:
+            NotDeliveredError, LinkLostError: it did not get there.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._port.is_open:
+            raise LinkLostError(f"node {address}: the modem is not there: {self.reason}")
+        try:
+            token = self.network.send_apdu(address, client_sap, server_sap, apdu, loop.time())
+        except LocalPlcError as error:
+            raise NotDeliveredError(f"node {address}: {error}") from error
+        future: asyncio.Future[None] = loop.create_future()
+        self._sending[token] = future
+        self._pump()
+        try:
+            await future
+        finally:
+            self._sending.pop(token, None)
+
+    def refresh(self) -> None:
+        """List the nodes anew."""
+        self.network.refresh(asyncio.get_running_loop().time())
+        self._pump()
+
+    def _data_received(self, data: bytes) -> None:
+        self.network.receive_data(data, asyncio.get_running_loop().time())
+        self._pump()
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self.network.handle_timeout(asyncio.get_running_loop().time())
+        self._pump()
+
+    def _pump(self) -> None:
+        """Write what is to be written, hand out what happened, set the timer anew."""
+        if data := self.network.data_to_send():
+            self._port.write(data)
+        while (event := self.network.next_event()) is not None:
+            self._handle(event)
+        # Handling an event can make the network want to write.
+        if data := self.network.data_to_send():
+            self._port.write(data)
+        self._on_progress()
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        at = self.network.next_timeout()
+        if at is not None and self._port.is_open:
+            self._timer = asyncio.get_running_loop().call_at(at, self._timer_fired)
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case ApduReceived():
+                # A meter answers from its logical device to our client SAP.
+                channel = self._channels.get((event.address, event.destination_sap, event.source_sap))
+                if channel is not None:
+                    channel.deliver(event.apdu)
+                    return
+            case ApduSent():
+                self._finish_sending(event.token, None)
+                return
+            case ApduNotSent():
+                self._finish_sending(event.token, NotDeliveredError(event.reason))
+                return
+            case NetworkStarted():
+                self._backoff.succeeded()
+                self.description = event.description
+                self._set_state("running", "")
+            case ModemLost():
+                self._set_state("modem lost", event.reason)
+                self._fail_everything(event.reason)
+            case NodeLeft():
+                for key, channel in self._channels.items():
+                    if key[0] == event.address:
+                        channel.deliver(LinkLostError(f"node {event.address} left: {event.reason}"))
+            case _:
+                pass
+        self._on_event(event)
+
+    def _finish_sending(self, token: int, error: Exception | None) -> None:
+        future = self._sending.pop(token, None)
+        if future is None or future.done():
+            return
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+    def _port_lost(self, reason: str) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        self._set_state("port lost", reason)
+        self._fail_everything(reason)
+        self._on_event(ModemLost(reason))
+        self._lost.set()
+
+    def _fail_everything(self, reason: str) -> None:
+        for token in list(self._sending):
+            self._finish_sending(token, LinkLostError(reason))
+        for channel in self._channels.values():
+            channel.deliver(LinkLostError(reason))
+
+    def _set_state(self, state: str, reason: str) -> None:
+        if (state, reason) != (self.state, self.reason):
+            emit = log.info if state in ("starting", "running") else log.warning
+            emit("modem " + state, port=self.port, reason=reason)
+        self.state, self.reason = state, reason

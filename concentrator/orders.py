@@ -1,0 +1,68 @@
+"""Orders from outside (the head-end, the page, a command line), in one form wherever they come from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from concentrator.errors import LocalError
+
+_IDENTITY = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+
+
+class OrderError(LocalError):
+    """An order that cannot be carried out as given; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done (`operation`), to which meter or "" for the box itself, until when."""
+
+    order_id: str
+    operation: str
+    target: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    not_after: datetime | None = None
+
+    @classmethod
+    def from_payload(cls, payload: object) -> Order:
+        """Check a decoded JSON order: {"id", "op", "target", "args", "not_after"}.
+
+        Raises:
+            OrderError: something is missing or has the wrong form.
+        """
+        if not isinstance(payload, dict):
+            raise OrderError("an order is a JSON object with id, op and target")
+        fields: dict[str, Any] = payload  # pyright: ignore[reportUnknownVariableType] - parsed JSON
+        order_id, operation = fields.get("id"), fields.get("op")
+        target, arguments = fields.get("target", ""), fields.get("args", {})
+        if not isinstance(order_id, str) or not _IDENTITY.match(order_id):
+            raise OrderError(f"order: id: got {order_id!r}; allowed: 1 to 64 letters, digits, _ or -")
+        if not isinstance(operation, str):
+            raise OrderError(f"order {order_id}: op: got {operation!r}; allowed: text")
+        if not isinstance(target, str) or (target and not _IDENTITY.match(target)):
+            raise OrderError(f"order {order_id}: target: got {target!r}; allowed: a meter's identity")
+        if not isinstance(arguments, dict):
+            raise OrderError(f"order {order_id}: args: got {arguments!r}; allowed: a JSON object")
+        return cls(order_id, operation, target, arguments, _moment(order_id, fields.get("not_after")))  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _moment(order_id: str, given: object) -> datetime | None:
+    if given is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(str(given))
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise OrderError(
+            f"order {order_id}: not_after: got {given!r}; allowed: an RFC 3339 time with its zone"
+        )
+    return moment
+
+
+# Carries an order out and returns its result; raises a ConcentratorError that says why it could not.
+OrderHandler = Callable[[Order], Awaitable[dict[str, Any]]]

@@ -1,0 +1,344 @@
+"""The MQTT uplink: every batch as JSON, QoS 1, forwarded only when the broker has acknowledged it.
+
+paho runs its network loop in a thread of its own; its callbacks are handed to the event loop and do
+nothing else. Each connection gets a new client object, so that nothing is kept in the library's memory
+across connections: the store is the only queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import structlog
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from concentrator.clock import Clock
+from concentrator.config import MqttSection
+from concentrator.errors import ConcentratorError
+from concentrator.links.backoff import Backoff
+from concentrator.orders import Order, OrderError, OrderHandler
+from concentrator.store.outbox import OutgoingBatch
+from concentrator.store.store import Store
+from concentrator.tasks import until_first_ends
+from concentrator.uplink.feed import Feed
+from concentrator.uplink.messages import Topics, batch_messages, encode, timestamp
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+_KEEP_ALIVE_S = 30
+_CONNECT_TIMEOUT_S = 20.0
+_ACKNOWLEDGE_TIMEOUT_S = 60.0
+_HEALTH_INTERVAL_S = 60.0
+# The broker keeps our command subscription and its messages this long while we are away.
+_SESSION_EXPIRY_S = 7 * 86_400
+_LARGEST_COMMAND_OCTETS = 64 * 1024
+_MOST_ORDERS_UNDER_WAY = 16
+
+
+class _ConnectionLostError(Exception):
+    """Internal: the connection ended; the text says why."""
+
+
+class _Connection:
+    """One connection of one paho client. Lives until it is lost; everything here runs on the event loop."""
+
+    def __init__(self, uplink: MqttUplink, settings: MqttSection) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._uplink = uplink
+        self._settings = settings
+        self._connected: asyncio.Future[None] = self._loop.create_future()
+        self.lost: asyncio.Future[str] = self._loop.create_future()
+        self._unacknowledged: dict[int, Callable[[ReasonCode], None]] = {}
+        # PUBACKs that overtook the bookkeeping of their publish().
+        self._early: dict[int, ReasonCode] = {}
+        self._client = self._make_client()
+
+    def _make_client(self) -> paho.Client:
+        settings, topics = self._settings, self._uplink.topics
+        five = settings.protocol == "5"
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"dcu-{topics.site}-{topics.concentrator}-{settings.name}",
+            protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
+            clean_session=None if five else False,
+            reconnect_on_failure=False,
+        )
+        if settings.username:
+            password = Path(settings.password_file).read_text().strip() if settings.password_file else None
+            client.username_pw_set(settings.username, password)
+        if settings.tls:
+            context = ssl.create_default_context(cafile=settings.ca_file or None)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if settings.certificate_file:
+                context.load_cert_chain(settings.certificate_file, settings.private_key_file or None)
+            client.tls_set_context(context)
+        client.max_inflight_messages_set(settings.in_flight)
+        client.connect_timeout = _CONNECT_TIMEOUT_S
+        client.will_set(topics.status, self._uplink.status_payload("offline"), qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        return client
+
+    async def open(self) -> None:
+        """Connect; returns when the broker has accepted us."""
+        settings = self._settings
+        properties = None
+        arguments: dict[str, Any] = {}
+        if settings.protocol == "5":
+            properties = Properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = _SESSION_EXPIRY_S
+            arguments = {"clean_start": False, "properties": properties}
+        try:
+            await asyncio.to_thread(
+                self._client.connect, settings.host, settings.port, _KEEP_ALIVE_S, **arguments
+            )
+        except (OSError, ValueError) as error:
+            raise _ConnectionLostError(str(error)) from error
+        self._client.loop_start()
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await self._connected
+        except TimeoutError:
+            raise _ConnectionLostError("the broker does not answer CONNECT") from None
+
+    async def close(self, *, politely: bool) -> None:
+        """End the connection, and paho's thread."""
+        if politely and not self.lost.done():
+            info = self._client.publish(
+                self._uplink.topics.status, self._uplink.status_payload("offline"), qos=1, retain=True
+            )
+            await asyncio.to_thread(_wait_for_publish, info)
+        self._client.disconnect()
+        await asyncio.to_thread(self._client.loop_stop)
+
+    def subscribe(self, topic: str) -> None:
+        """Listen to a topic, QoS 1."""
+        self._client.subscribe(topic, qos=1)
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        acknowledged: Callable[[ReasonCode], None] | None,
+        *,
+        retain: bool = False,
+    ) -> None:
+        """Publish with QoS 1; `acknowledged` is called with the broker's reason code."""
+        info = self._client.publish(topic, payload, qos=1, retain=retain)
+        if acknowledged is None:
+            return
+        if (early := self._early.pop(info.mid, None)) is not None:
+            acknowledged(early)
+        else:
+            self._unacknowledged[info.mid] = acknowledged
+
+    # Callbacks of paho's thread: each only hands over to the loop.
+
+    def _on_connect(
+        self, _client: paho.Client, _data: object, _flags: object, reason: ReasonCode, _properties: object
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._connect_answered, reason)
+
+    def _on_disconnect(
+        self, _client: paho.Client, _data: object, _flags: object, reason: ReasonCode, _properties: object
+    ) -> None:
+        self._call_soon(self._disconnected, str(reason))
+
+    def _on_publish(
+        self, _client: paho.Client, _data: object, mid: int, reason: ReasonCode, _properties: object
+    ) -> None:
+        self._call_soon(self._published, mid, reason)
+
+    def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        self._call_soon(self._uplink.command_received, bytes(message.payload))
+
+    def _call_soon(self, function: Callable[..., None], *arguments: object) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    # On the loop.
+
+    def _connect_answered(self, reason: ReasonCode) -> None:
+        if self._connected.done():
+            return
+        if reason.is_failure:
+            self._connected.set_exception(_ConnectionLostError(f"the broker refused us: {reason}"))
+        else:
+            self._connected.set_result(None)
+
+    def _disconnected(self, reason: str) -> None:
+        if not self._connected.done():
+            self._connected.set_exception(_ConnectionLostError(reason))
+        if not self.lost.done():
+            self.lost.set_result(reason)
+
+    def _published(self, mid: int, reason: ReasonCode) -> None:
+        acknowledged = self._unacknowledged.pop(mid, None)
+        if acknowledged is None:
+            self._early[mid] = reason
+        else:
+            acknowledged(reason)
+
+
+def _wait_for_publish(info: paho.MQTTMessageInfo) -> None:
+    try:
+        info.wait_for_publish(2.0)
+    except (RuntimeError, ValueError):
+        return
+
+
+class MqttUplink:
+    """One broker. `state` and `reason` are for the page; `run()` until cancelled."""
+
+    def __init__(  # noqa: PLR0913 - what it is made of, once, in app.py
+        self,
+        settings: MqttSection,
+        topics: Topics,
+        store: Store,
+        clock: Clock,
+        boot_id: str,
+        health: Callable[[], dict[str, Any]],
+        handle_order: OrderHandler,
+    ) -> None:
+        self.topics = topics
+        self.state = "not connected"
+        self.reason = ""
+        self.feed = Feed(store, settings.name)
+        self._settings = settings
+        self._clock = clock
+        self._boot_id = boot_id
+        self._health = health
+        self._handle_order = handle_order
+        self._backoff = Backoff()
+        self._connection: _Connection | None = None
+        self._orders: set[asyncio.Task[None]] = set()
+
+    def status_payload(self, state: str) -> bytes:
+        """The retained status, also used as the will."""
+        return encode({"state": state, "boot_id": self._boot_id, "ts": timestamp(self._clock.now())})
+
+    async def run(self) -> None:
+        """Connect, drain, reconnect, until cancelled."""
+        await until_first_ends(self.feed.run(), self._keep_connected())
+
+    async def _keep_connected(self) -> None:
+        while True:
+            try:
+                await self._connect_and_drain()
+            except (_ConnectionLostError, OSError, ssl.SSLError) as error:
+                self._set_state("not connected", str(error))
+            self.feed.start_again()
+            await asyncio.sleep(self._backoff.next_delay_s())
+
+    async def _connect_and_drain(self) -> None:
+        connection = _Connection(self, self._settings)
+        politely = True
+        try:
+            await connection.open()
+            self._connection = connection
+            self._set_state("connected", "")
+            connection.subscribe(self.topics.command)
+            connection.publish(self.topics.status, self.status_payload("online"), None, retain=True)
+            await until_first_ends(
+                self._watch(connection), self._drain(connection), self._report_health(connection)
+            )
+        except _ConnectionLostError:
+            politely = False
+            raise
+        finally:
+            self._connection = None
+            await connection.close(politely=politely)
+
+    async def _watch(self, connection: _Connection) -> None:
+        raise _ConnectionLostError(await connection.lost)
+
+    async def _drain(self, connection: _Connection) -> None:
+        """Send batches in order, at most `in_flight` messages unacknowledged."""
+        window = asyncio.Semaphore(self._settings.in_flight)
+        while True:
+            batch = await self.feed.next_batch()
+            await self._send_batch(connection, batch, window)
+
+    async def _send_batch(
+        self, connection: _Connection, batch: OutgoingBatch, window: asyncio.Semaphore
+    ) -> None:
+        messages = batch_messages(self.topics, batch)
+        remaining = len(messages)
+        if not remaining:
+            # Every reading of it was corrected since, and left with a later batch.
+            self.feed.acknowledged(batch.sequence)
+        for topic, payload in messages:
+            try:
+                async with asyncio.timeout(_ACKNOWLEDGE_TIMEOUT_S):
+                    await window.acquire()
+            except TimeoutError:
+                raise _ConnectionLostError("the broker acknowledges nothing any more") from None
+
+            def acknowledged(reason: ReasonCode) -> None:
+                nonlocal remaining
+                window.release()
+                if reason.is_failure:
+                    # Quota exceeded, not authorised: the rows stay, and the connection is tried anew later.
+                    if not connection.lost.done():
+                        connection.lost.set_result(f"the broker refused a message: {reason}")
+                    return
+                self._backoff.succeeded()
+                remaining -= 1
+                if remaining == 0:
+                    self.feed.acknowledged(batch.sequence)
+
+            connection.publish(topic, payload, acknowledged)
+
+    async def _report_health(self, connection: _Connection) -> None:
+        while True:
+            payload = {"ts": timestamp(self._clock.now()), **self._health()}
+            connection.publish(self.topics.health, encode(payload), None)
+            await asyncio.sleep(_HEALTH_INTERVAL_S)
+
+    def command_received(self, payload: bytes) -> None:
+        """An order came from the broker."""
+        if len(payload) > _LARGEST_COMMAND_OCTETS or len(self._orders) >= _MOST_ORDERS_UNDER_WAY:
+            log.warning("order dropped", octets=len(payload), under_way=len(self._orders))
+            return
+        try:
+            order = Order.from_payload(json.loads(payload))
+        except (ValueError, RecursionError, OrderError) as error:
+            log.warning("order refused", reason=str(error))
+            return
+        task = asyncio.get_running_loop().create_task(self._carry_out(order))
+        self._orders.add(task)
+        task.add_done_callback(self._orders.discard)
+
+    async def _carry_out(self, order: Order) -> None:
+        self._publish_result(order, {"state": "accepted"})
+        if order.not_after is not None and order.not_after < self._clock.now():
+            self._publish_result(order, {"state": "expired"})
+            return
+        try:
+            result = await self._handle_order(order)
+        except ConcentratorError as error:
+            self._publish_result(order, {"state": "failed", "error": str(error)})
+        else:
+            self._publish_result(order, {"state": "done", "result": result})
+
+    def _publish_result(self, order: Order, fields: dict[str, Any]) -> None:
+        if self._connection is not None:
+            payload = encode({"id": order.order_id, **fields, "ts": timestamp(self._clock.now())})
+            self._connection.publish(self.topics.result(order.order_id), payload, None)
+
+    def _set_state(self, state: str, reason: str) -> None:
+        if (state, reason) != (self.state, self.reason):
+            emit = log.info if state == "connected" else log.warning
+            emit("mqtt " + state, destination=self._settings.name, host=self._settings.host, reason=reason)
+        self.state, self.reason = state, reason
