@@ -6,11 +6,15 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from concentrator.errors import LocalError
 
 _IDENTITY = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+
+
+def _no_arguments() -> dict[str, Any]:
+    return {}
 
 
 class OrderError(LocalError):
@@ -24,7 +28,7 @@ class Order:
     order_id: str
     operation: str
     target: str = ""
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=_no_arguments)
     not_after: datetime | None = None
 
     @classmethod
@@ -36,7 +40,7 @@ class Order:
         """
         if not isinstance(payload, dict):
             raise OrderError("an order is a JSON object with id, op and target")
-        fields: dict[str, Any] = payload  # pyright: ignore[reportUnknownVariableType] - parsed JSON
+        fields = cast("dict[str, Any]", payload)
         order_id, operation = fields.get("id"), fields.get("op")
         target, arguments = fields.get("target", ""), fields.get("args", {})
         if not isinstance(order_id, str) or not _IDENTITY.match(order_id):
@@ -47,7 +51,8 @@ class Order:
             raise OrderError(f"order {order_id}: target: got {target!r}; allowed: a meter's identity")
         if not isinstance(arguments, dict):
             raise OrderError(f"order {order_id}: args: got {arguments!r}; allowed: a JSON object")
-        return cls(order_id, operation, target, arguments, _moment(order_id, fields.get("not_after")))  # pyright: ignore[reportUnknownArgumentType]
+        not_after = _moment(order_id, fields.get("not_after"))
+        return cls(order_id, operation, target, cast("dict[str, Any]", arguments), not_after)
 
 
 def _moment(order_id: str, given: object) -> datetime | None:

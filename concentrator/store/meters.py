@@ -92,7 +92,7 @@ def close_gap(  # noqa: PLR0913 - one row's columns
 def closed_gaps(connection: sqlite3.Connection, meter: str, profile: Obis) -> list[tuple[int, int, str]]:
     """The closed gaps of a profile: first and last capture time (seconds since 1970), and the reason."""
     return connection.execute(
-        "SELECT first_at, last_at, reason FROM closed_gap JOIN meter USING (meter_id)"
+        "SELECT first_at, last_at, closed_gap.reason FROM closed_gap JOIN meter USING (meter_id)"
         " WHERE identity = ? AND profile = ? ORDER BY first_at",
         (meter, str(profile)),
     ).fetchall()

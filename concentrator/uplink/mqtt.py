@@ -80,7 +80,7 @@ class _Connection:
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             if settings.certificate_file:
                 context.load_cert_chain(settings.certificate_file, settings.private_key_file or None)
-            client.tls_set_context(context)
+            client.tls_set_context(context)  # pyright: ignore[reportUnknownMemberType] - untyped in paho
         client.max_inflight_messages_set(settings.in_flight)
         client.connect_timeout = _CONNECT_TIMEOUT_S
         client.will_set(topics.status, self._uplink.status_payload("offline"), qos=1, retain=True)

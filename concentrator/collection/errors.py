@@ -1,0 +1,21 @@
+"""What can go wrong in collecting, beyond what links and DLMS say themselves."""
+
+from __future__ import annotations
+
+from concentrator.errors import ConcentratorError, LocalError
+
+
+class CollectionError(ConcentratorError):
+    """Root of the errors of this package."""
+
+
+class KeyFileError(CollectionError, LocalError):
+    """The key file cannot be used; the text says why, and never shows a key."""
+
+
+class UnknownMeterError(CollectionError, LocalError):
+    """An order names a meter that the registry does not have."""
+
+
+class MeterUnreachableError(CollectionError):
+    """An order's meter cannot be read now; the text says why."""

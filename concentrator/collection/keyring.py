@@ -1,0 +1,103 @@
+"""The meters' keys: read once from a file of mode 0600, handed to the protocol stacks, shown to nobody.
+
+The file is JSON:
+
+    {"meters": {"SERIAL or EUI in hex or *": {"encryption_key": "32 hex digits", "authentication_key": "..."}},
+     "wmbus": {"12345678": "32 hex digits"}}
+
+`*` holds for every meter that has no entry of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from pathlib import Path
+from typing import Any, cast
+
+from concentrator.collection.errors import KeyFileError
+
+_HEX_KEY = re.compile(r"^(?:[0-9A-Fa-f]{32}|[0-9A-Fa-f]{64})$")
+_PRIVATE_BITS = stat.S_IRWXG | stat.S_IRWXO
+
+
+class MeterKeys:
+    """The two global keys of one meter: block cipher (encryption) and authentication. 16 or 32 octets."""
+
+    __slots__ = ("authentication_key", "encryption_key")
+
+    def __init__(self, encryption_key: bytes, authentication_key: bytes) -> None:
+        self.encryption_key = encryption_key
+        self.authentication_key = authentication_key
+
+    def __repr__(self) -> str:
+        return "MeterKeys(not shown)"
+
+
+class Keyring:
+    """Keys by meter."""
+
+    def __init__(self, meters: dict[str, MeterKeys], wmbus: dict[str, bytes]) -> None:
+        self._meters = meters
+        self._wmbus = wmbus
+
+    def __repr__(self) -> str:
+        return f"Keyring({len(self._meters)} meters, {len(self._wmbus)} wireless meters)"
+
+    @classmethod
+    def load(cls, path: Path | None) -> Keyring:
+        """Read a key file; None gives an empty ring.
+
+        Raises:
+            KeyFileError: it cannot be read, others may read it, or an entry has the wrong form.
+        """
+        if path is None:
+            return cls({}, {})
+        try:
+            mode = path.stat().st_mode
+            content: Any = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise KeyFileError(f"key file {path}: cannot be read: {error.strerror}") from None
+        except ValueError:
+            raise KeyFileError(f"key file {path}: is not JSON; see docs/deployment.md for its form") from None
+        if mode & _PRIVATE_BITS:
+            raise KeyFileError(
+                f"key file {path}: has mode {stat.S_IMODE(mode):04o}, others could read it; run chmod 0600 on it"
+            )
+        meters = {
+            name: MeterKeys(
+                _key(path, name, entry, "encryption_key"), _key(path, name, entry, "authentication_key")
+            )
+            for name, entry in _table(path, content, "meters").items()
+        }
+        wmbus = {
+            name.upper(): _key(path, name, {"key": value}, "key")
+            for name, value in _table(path, content, "wmbus").items()
+        }
+        return cls(meters, wmbus)
+
+    def meter_keys(self, *names: str) -> MeterKeys | None:
+        """The keys of a meter that goes by any of these names (serial, EUI in hex, logical device name)."""
+        for name in (*names, "*"):
+            if name and name in self._meters:
+                return self._meters[name]
+        return None
+
+    def wmbus_keys(self) -> dict[str, bytes]:
+        """Keys of wireless M-Bus meters by their eight-digit identification."""
+        return dict(self._wmbus)
+
+
+def _table(path: Path, content: object, name: str) -> dict[str, Any]:
+    table = cast("dict[str, Any]", content).get(name, {}) if isinstance(content, dict) else None
+    if not isinstance(table, dict):
+        raise KeyFileError(f"key file {path}: {name}: has to be an object of names; see docs/deployment.md")
+    return cast("dict[str, Any]", table)
+
+
+def _key(path: Path, name: str, entry: object, field: str) -> bytes:
+    value = cast("dict[str, Any]", entry).get(field) if isinstance(entry, dict) else None
+    if not isinstance(value, str) or not _HEX_KEY.match(value):
+        raise KeyFileError(f"key file {path}: {name}: {field} has to be 32 or 64 hexadecimal digits")
+    return bytes.fromhex(value)
