@@ -201,7 +201,7 @@ class Client:
             else ApplicationContext.LOGICAL_NAME,
             user_information=self._user_information(),
             calling_ap_title=settings.system_title or None,
-            mechanism=mechanism if mechanism else None,
+            mechanism=mechanism or None,
             authentication_value=challenge if mechanism else None,
         )
         incoming = yield request.to_bytes()

@@ -1,0 +1,165 @@
+"""The command line: one verb each, heavy modules imported only by the verb that needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from concentrator.errors import ConcentratorError, LocalError
+
+# Exit status: 1 for what failed, 2 for what was asked or configured wrongly.
+FAILED = 1
+WRONG = 2
+
+
+def _fail(error: ConcentratorError) -> NoReturn:
+    click.echo(f"concentrator: {error}", err=True)
+    sys.exit(WRONG if isinstance(error, LocalError) else FAILED)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="open-data-concentrator", prog_name="concentrator")
+def main() -> None:
+    """An open data concentrator: collects from every meter behind a transformer, forwards to the utility."""
+
+
+_CONFIG_OPTION = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    default=Path("/etc/concentrator/concentrator.toml"),
+    show_default=True,
+    help="The configuration file.",
+)
+
+
+@main.command()
+@_CONFIG_OPTION
+@click.option(
+    "--page/--no-page", "with_page", default=True, help="Whether to start the diagnostics page too."
+)
+def run(config_file: Path, with_page: bool) -> None:  # noqa: FBT001 - a command's flag
+    """Run the concentrator until it is told to stop."""
+    from concentrator.app import run_service
+    from concentrator.config import load_config
+
+    try:
+        config = load_config(config_file)
+        sys.exit(asyncio.run(run_service(config, config_file, with_page=with_page)))
+    except ConcentratorError as error:
+        _fail(error)
+
+
+@main.command()
+@_CONFIG_OPTION
+def page(config_file: Path) -> None:
+    """Serve the diagnostics page, as a process of its own."""
+    from concentrator.config import load_config
+    from concentrator.web.serve import serve_page
+
+    try:
+        serve_page(load_config(config_file))
+    except ConcentratorError as error:
+        _fail(error)
+
+
+@main.command()
+@_CONFIG_OPTION
+def status(config_file: Path) -> None:
+    """Print the status of the running concentrator as JSON."""
+    from concentrator.config import load_config
+    from concentrator.control import request
+
+    try:
+        config = load_config(config_file)
+        click.echo(json.dumps(asyncio.run(request(config.control_socket, {"op": "status"})), indent=2))
+    except ConcentratorError as error:
+        _fail(error)
+
+
+@main.group("config")
+def config_group() -> None:
+    """The configuration file."""
+
+
+@config_group.command("example")
+def config_example_command() -> None:
+    """Print a commented example."""
+    from concentrator.config import config_example
+
+    click.echo(config_example(), nl=False)
+
+
+@main.command("check-config")
+@click.argument("file", type=click.Path(path_type=Path))
+def check_config(file: Path) -> None:
+    """Check a configuration file: exit status 0 when it is right, 2 and one line when it is not."""
+    from concentrator.collection.keyring import Keyring
+    from concentrator.config import load_config
+
+    try:
+        config = load_config(file)
+        key_file = config.collection.key_file
+        Keyring.load(Path(key_file) if key_file else None)
+    except ConcentratorError as error:
+        _fail(error)
+    click.echo(f"{file}: right")
+
+
+@main.command(
+    context_settings={"ignore_unknown_options": False},
+    short_help="Run everything on an embedded simulated substation.",
+)
+@click.option(
+    "--protocol", type=click.Choice(["prime", "g3"]), default="prime", show_default=True, help="PLC family."
+)
+@click.option(
+    "--meters", type=click.IntRange(1, 2000), default=12, show_default=True, help="Electricity meters."
+)
+@click.option(
+    "--days", type=click.IntRange(1, 60), default=2, show_default=True, help="Days of profile to collect."
+)
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="Seed of everything random in the simulation."
+)
+@click.option(
+    "--loss",
+    type=click.FloatRange(0, 0.5),
+    default=0.0,
+    show_default=True,
+    help="Extra frame loss.",
+)
+@click.option("--once", is_flag=True, help="End when everything is collected and acknowledged.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.IntRange(1),
+    default=1800,
+    show_default=True,
+    help="Give up after.",
+)
+@click.option(
+    "--web-port", type=click.IntRange(0, 65535), default=0, help="Port of the page; 0 takes a free one."
+)
+@click.option(
+    "--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the state in this folder."
+)
+def demo(**options: object) -> None:
+    """Run the main job on an embedded simulated substation, with a broker and a head-end in the process."""
+    try:
+        from concentrator.demo import DemoOptions, run_demo
+    except ImportError as error:
+        click.echo(
+            f"concentrator: the demo needs the extra packages of [demo]: {error.name} is missing", err=True
+        )
+        sys.exit(FAILED)
+    try:
+        sys.exit(run_demo(DemoOptions(**options)))  # pyright: ignore[reportArgumentType] - checked by click
+    except ConcentratorError as error:
+        _fail(error)

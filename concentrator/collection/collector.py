@@ -1,0 +1,329 @@
+"""The collector: follows the network, and visits each meter when it owes something.
+
+A few workers hold dialogues side by side, one per meter. Who is visited next: meters with orders first,
+then whoever is due longest. A visit reads exactly what is missing, newest first. A meter that does not
+answer is tried again with growing pauses, so that the dead do not keep the living waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from concentrator.clock import Clock, is_plausible
+from concentrator.collection.errors import MeterUnreachableError
+from concentrator.collection.keyring import Keyring
+from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
+from concentrator.collection.visit import KeysMissingError, Visit
+from concentrator.config import CollectionSection
+from concentrator.dlms.errors import AssociationRejectedError, DlmsError, SecurityError
+from concentrator.errors import TransientError
+from concentrator.links.plc_link import PlcLink
+from concentrator.model import IdentityError, MeterRecord, MeterState, safe_identity
+from concentrator.orders import Order, OrderError
+from concentrator.store.errors import StoreError
+from concentrator.store.store import Store
+from plc.network import (
+    ApduReceived,
+    Event,
+    LinkQualityReported,
+    ModemLost,
+    NetworkStarted,
+    NodeJoined,
+    NodeLeft,
+    TopologyChanged,
+)
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+_FIRST_RETRY_S = 5.0
+_LONGEST_RETRY_S = 1800.0
+# A meter that refuses us will not change its mind soon: somebody has to mend its keys.
+_REFUSED_RETRY_S = 900.0
+_UNREACHABLE_AFTER_FAILURES = 3
+_STORE_RETRY_S = 5.0
+_CLOCK_RETRY_S = 5.0
+_ORDER_TIMEOUT_S = 300.0
+
+
+class Collector:
+    """Keeps the registry and the visits. `on_progress` is called whenever work was done (for the watchdog)."""
+
+    def __init__(  # noqa: PLR0913 - what it is made of, once, in app.py
+        self,
+        settings: CollectionSection,
+        store: Store,
+        clock: Clock,
+        keyring: Keyring,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.registry = Registry()
+        self.unsolicited = 0
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._keyring = keyring
+        self._on_progress = on_progress
+        self._link: PlcLink | None = None
+        self._wake = asyncio.Event()
+
+    async def load(self) -> None:
+        """Take the known meters from the store; they are not reachable until their nodes join."""
+        for record in await self._store.load_meters():
+            if record.link == "plc":
+                self.registry.add(CollectedMeter(record, identified=True))
+
+    async def run(self, link: PlcLink) -> None:
+        """Visit meters through a link until cancelled."""
+        self._link = link
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._settings.meters_in_flight):
+                group.create_task(self._work(link))
+
+    # What the network tells
+
+    def handle_event(self, event: Event) -> None:
+        """Take one event of the network."""
+        match event:
+            case NodeJoined():
+                self._node_joined(event)
+            case NodeLeft():
+                meter = self.registry.at_address(event.eui.hex())
+                if meter is not None:
+                    meter.address = None
+                    self._set_state(meter, MeterState.UNREACHABLE, f"left the network: {event.reason}")
+            case ModemLost():
+                for meter in self.registry:
+                    meter.address = None
+            case NetworkStarted():
+                log.info("network started", modem=event.description, eui=event.identity.hex())
+            case LinkQualityReported():
+                self._link_quality(event)
+            case TopologyChanged():
+                log.info("topology changed", eui=event.eui.hex(), change=event.description)
+            case ApduReceived():
+                self.unsolicited += 1
+                log.info(
+                    "unsolicited apdu", node=event.address, octets=len(event.apdu), tag=event.apdu[:1].hex()
+                )
+            case _:
+                pass
+
+    def _node_joined(self, event: NodeJoined) -> None:
+        link_address = event.eui.hex()
+        meter = self.registry.at_address(link_address)
+        if meter is None:
+            try:
+                identity = safe_identity(event.identity)
+            except IdentityError:
+                identity = f"eui-{link_address}"
+            record = MeterRecord(identity, link_address=link_address, first_seen=self._clock.now())
+            meter = CollectedMeter(record)
+            self.registry.add(meter)
+            log.info("meter discovered", meter=identity, eui=link_address)
+        meter.joined_as = event.identity
+        if meter.address != event.address:
+            meter.address = event.address
+            meter.failures = 0
+            meter.next_visit = 0.0
+        if meter.record.state is MeterState.UNREACHABLE:
+            self._set_state(meter, MeterState.ACTIVE if meter.identified else MeterState.DISCOVERED, "")
+        self._wake.set()
+
+    def _link_quality(self, event: LinkQualityReported) -> None:
+        meter = self.registry.at_address(event.eui.hex())
+        if meter is None:
+            return
+        if event.parent is not None:
+            meter.parent = event.parent.hex()
+        meter.level = event.level if event.level is not None else meter.level
+        meter.hops = event.hops if event.hops is not None else meter.hops
+        meter.role = event.role or meter.role
+        if event.quality is not None:
+            meter.record.signal = float(event.quality)
+
+    # Orders
+
+    async def carry_out(self, order: Order) -> dict[str, Any]:
+        """Carry out one order on a meter: `read` (args obis, class_id, attribute), `ping`, or `collect`.
+
+        Raises:
+            OrderError, UnknownMeterError: it makes no sense.
+            MeterUnreachableError: the meter is not there, or did not answer.
+            DlmsError: the meter refused.
+        """
+        meter = self.registry.known(order.target)
+        if order.operation == "collect":
+            meter.next_visit = 0.0
+            self._wake.set()
+            return {"meter": meter.identity, "queued": True}
+        if order.operation not in ("read", "ping"):
+            raise OrderError(
+                f"order {order.order_id}: unknown op {order.operation!r}; known: read, ping, collect"
+            )
+        if meter.address is None:
+            raise MeterUnreachableError(
+                f"meter {meter.identity} is not on the network: {meter.record.reason}"
+            )
+        pending = PendingOrder(order, asyncio.get_running_loop().create_future())
+        meter.orders.append(pending)
+        self._wake.set()
+        try:
+            async with asyncio.timeout(_ORDER_TIMEOUT_S):
+                return await pending.result
+        except TimeoutError:
+            raise MeterUnreachableError(
+                f"meter {meter.identity}: no turn within {_ORDER_TIMEOUT_S:g} s"
+            ) from None
+
+    @property
+    def orders_waiting(self) -> bool:
+        """Whether a meter that nobody speaks with has an order."""
+        return any(meter.orders and not meter.busy for meter in self.registry)
+
+    # Visits
+
+    async def _work(self, link: PlcLink) -> None:
+        while True:
+            if self._store.unavailable:
+                # Nothing may be read that cannot be kept.
+                await asyncio.sleep(_STORE_RETRY_S)
+                await self._try_store()
+                continue
+            if not is_plausible(self._clock.now()):
+                # Without the time there is no telling what is missing. NTP will set it.
+                await asyncio.sleep(_CLOCK_RETRY_S)
+                continue
+            meter = self._next_meter()
+            if meter is None:
+                await self._wait_for_work()
+                continue
+            await self._visit(link, meter)
+            self._on_progress()
+
+    def _next_meter(self) -> CollectedMeter | None:
+        """The meter whose turn it is: orders first, then by how long it has been due."""
+        now = self._clock.monotonic()
+        ready = [
+            meter
+            for meter in self.registry
+            if meter.address is not None and not meter.busy and (meter.orders or meter.next_visit <= now)
+        ]
+        return min(
+            ready, key=lambda meter: (not meter.orders, meter.failures, meter.next_visit), default=None
+        )
+
+    async def _wait_for_work(self) -> None:
+        now = self._clock.monotonic()
+        due = [
+            meter.next_visit - now for meter in self.registry if meter.address is not None and not meter.busy
+        ]
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(max(0.05, min([*due, 5.0]))):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._on_progress()
+
+    async def _visit(self, link: PlcLink, meter: CollectedMeter) -> None:
+        meter.busy = True
+        visit = Visit(self, link, meter, self._settings, self._store, self._clock, self._keyring)
+        try:
+            async with asyncio.timeout(self._settings.dialogue_timeout_s):
+                meter = await visit.hold()
+        except (TransientError, TimeoutError) as error:
+            meter = visit.meter
+            self._failed(meter, str(error) or f"took longer than {self._settings.dialogue_timeout_s} s")
+        except KeysMissingError as error:
+            meter = visit.meter
+            self._refused(meter, MeterState.KEY_MISSING, str(error))
+        except (AssociationRejectedError, SecurityError) as error:
+            meter = visit.meter
+            self._refused(meter, MeterState.REFUSED, str(error))
+        except StoreError as error:
+            meter = visit.meter
+            meter.next_visit = self._clock.monotonic() + _STORE_RETRY_S
+            log.warning("visit ended", meter=meter.identity, reason=str(error))
+        except (DlmsError, IdentityError) as error:
+            meter = visit.meter
+            self._failed(meter, str(error))
+        else:
+            self._succeeded(meter)
+        finally:
+            visit.meter.busy = False
+            visit.meter.activity = ""
+            self._fail_orders(visit.meter)
+        await self._save(meter)
+        self._wake.set()
+
+    def _succeeded(self, meter: CollectedMeter) -> None:
+        meter.failures = 0
+        if meter.next_visit <= self._clock.monotonic():
+            meter.next_visit = self._clock.monotonic() + self._settings.interval_s
+        self._set_state(meter, MeterState.ACTIVE, "")
+
+    def _failed(self, meter: CollectedMeter, reason: str) -> None:
+        meter.failures += 1
+        pause_s = min(_FIRST_RETRY_S * 2 ** (meter.failures - 1), _LONGEST_RETRY_S)
+        meter.next_visit = self._clock.monotonic() + pause_s
+        log.warning("visit failed", meter=meter.identity, failures=meter.failures, reason=reason)
+        if meter.failures >= _UNREACHABLE_AFTER_FAILURES:
+            self._set_state(meter, MeterState.UNREACHABLE, reason)
+        else:
+            meter.record.reason = reason
+
+    def _refused(self, meter: CollectedMeter, state: MeterState, reason: str) -> None:
+        meter.failures += 1
+        meter.next_visit = self._clock.monotonic() + _REFUSED_RETRY_S
+        self._set_state(meter, state, reason)
+
+    @staticmethod
+    def _fail_orders(meter: CollectedMeter) -> None:
+        """Orders that a failed visit left: their senders are told now, not by a time-out later."""
+        if not meter.record.reason:
+            return
+        while meter.orders:
+            pending = meter.orders.popleft()
+            if not pending.result.done():
+                pending.result.set_exception(
+                    MeterUnreachableError(f"meter {meter.identity}: {meter.record.reason}")
+                )
+
+    def _set_state(self, meter: CollectedMeter, state: MeterState, reason: str) -> None:
+        if (meter.record.state, meter.record.reason) != (state, reason):
+            emit = log.info if state in (MeterState.ACTIVE, MeterState.DISCOVERED) else log.warning
+            emit("meter " + state.value, meter=meter.identity, reason=reason)
+        meter.record.state, meter.record.reason = state, reason
+
+    async def _save(self, meter: CollectedMeter) -> None:
+        if not meter.identified:
+            return
+        try:
+            await self._store.save_meter(meter.record)
+        except StoreError as error:
+            log.warning("meter not saved", meter=meter.identity, reason=str(error))
+
+    async def _try_store(self) -> None:
+        """See whether the store takes data again."""
+        try:
+            await self._store.keep_setting("last_try", self._clock.now().isoformat())
+        except StoreError:
+            return
+
+    # Totals, for the page
+
+    def totals(self) -> dict[str, int]:
+        """Meters and intervals, summed over the registry."""
+        meters = list(self.registry)
+        return {
+            "meters": len(meters),
+            "meters_identified": sum(meter.identified for meter in meters),
+            "meters_reachable": sum(meter.address is not None for meter in meters),
+            "intervals_expected": sum(meter.expected for meter in meters),
+            "intervals_stored": sum(meter.stored for meter in meters),
+            "intervals_closed": sum(meter.closed for meter in meters),
+        }

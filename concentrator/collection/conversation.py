@@ -1,0 +1,52 @@
+"""The driver of DLMS conversations: six lines between a generator and a channel.
+
+A conversation yields the APDU to send and is sent the one that came; an empty yield only asks for the
+next one. What goes wrong on the way is thrown into it, so that it can end in an orderly state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Protocol, TypeVar
+
+from concentrator.errors import TransientError
+
+Result = TypeVar("Result")
+
+
+class ApduChannel(Protocol):
+    """What carries APDUs to a meter and back."""
+
+    async def send(self, apdu: bytes) -> None:
+        """Send one APDU."""
+        ...
+
+    async def receive(self, timeout_s: float) -> bytes:
+        """The next APDU that came."""
+        ...
+
+
+async def converse(
+    conversation: Generator[bytes, bytes, Result], channel: ApduChannel, timeout_s: float
+) -> Result:
+    """Carry a conversation over a channel to its result; each answer may take `timeout_s`.
+
+    Raises:
+        TransientError: the link was lost, or no answer came.
+        DlmsError: whatever the conversation raises.
+    """
+    try:
+        apdu = next(conversation)
+        while True:
+            try:
+                if apdu:
+                    await channel.send(apdu)
+                received = await channel.receive(timeout_s)
+            except TransientError as error:
+                apdu = conversation.throw(error)
+            else:
+                apdu = conversation.send(received)
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        conversation.close()

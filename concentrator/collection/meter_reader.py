@@ -1,0 +1,220 @@
+"""Reading one meter: what is asked of it in a dialogue, and what its answers mean.
+
+A dialogue is: associate, identity and clock and the shape of the load profile in one list, then what is
+missing of the profile, range by range, then release. Each range that came is stored before the next is
+asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from concentrator.dlms.attributes import AttributeDescriptor, CaptureObject, RangeDescriptor
+from concentrator.dlms.axdr import Data
+from concentrator.dlms.client import Client, Conversation
+from concentrator.dlms.cosem_time import CosemDateTime
+from concentrator.dlms.errors import AccessError, DlmsError
+from concentrator.dlms.profile import ProfileRow, decode_buffer
+from concentrator.model import Answer, Channel, Quality, Reading
+from concentrator.obis import Obis
+from concentrator.units import NO_UNIT
+
+CLOCK = Obis(0, 0, 1, 0, 0)
+LOGICAL_DEVICE_NAME = Obis(0, 0, 42, 0, 0)
+SERIAL_NUMBER = Obis(0, 0, 96, 1, 0)
+FIRMWARE = Obis(1, 0, 0, 2, 0)
+# Invocation counter of the unicast key, as IDIS and DSMR companions place it (Blue Book, 0-b:43.1.e).
+INVOCATION_COUNTER = Obis(0, 0, 43, 1, 0)
+
+_DATA, _REGISTER, _EXTENDED_REGISTER, _DEMAND_REGISTER, _PROFILE_GENERIC, _CLOCK_CLASS = 1, 3, 4, 5, 7, 8
+# Attribute with scaler and unit, by class.
+_SCALER_UNIT = {_REGISTER: 3, _EXTENDED_REGISTER: 3, _DEMAND_REGISTER: 4}
+
+# The AMR profile status, as the DSMR and IDIS companion specifications define its bits.
+_PROFILE_STATUS = (
+    (0x02, Quality.CLOCK_INVALID),
+    (0x04, Quality.SUSPECT),
+    (0x20, Quality.CLOCK_ADJUSTED),
+    (0x80, Quality.POWER_DOWN),
+)
+_CLOCK_STATUS = ((0x01, Quality.CLOCK_INVALID), (0x02, Quality.CLOCK_DOUBTFUL))
+
+
+@dataclass(frozen=True, slots=True)
+class MeterIdentity:
+    """Who a meter says that it is."""
+
+    logical_device_name: str
+    serial: str
+    firmware: str
+
+    @property
+    def manufacturer(self) -> str:
+        """The three letters that open a logical device name (FLAG identification)."""
+        return self.logical_device_name[:3]
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileShape:
+    """The columns of a load profile and how often it captures: read anew in every dialogue, since both can be set."""
+
+    obis: Obis
+    period_s: int
+    columns: tuple[CaptureObject, ...]
+    channels: tuple[Channel | None, ...]
+
+    @property
+    def clock_column(self) -> CaptureObject:
+        """The column that ranges are asked by.
+
+        Raises:
+            DlmsError: the profile captures no clock.
+        """
+        for column in self.columns:
+            if column.class_id == _CLOCK_CLASS:
+                return column
+        raise DlmsError(f"profile {self.obis}: captures no clock, so no range of it can be read")
+
+
+def _text(value: Data | AccessError) -> str:
+    """Octets or text of an identifying object as readable text: ASCII where it is, else hex."""
+    if isinstance(value, AccessError):
+        return ""
+    native = value.native
+    if isinstance(native, bytes):
+        stripped = native.strip(b"\x00 ")
+        return (
+            stripped.decode("ascii")
+            if stripped.isascii() and stripped.decode().isprintable()
+            else native.hex()
+        )
+    return "" if native is None else str(native).strip("\x00 ")
+
+
+def read_public_identity(client: Client) -> Conversation[tuple[str, str]]:
+    """Logical device name and serial number, each "" where the association may not read it."""
+    values = yield from client.get_many(
+        [AttributeDescriptor(_DATA, LOGICAL_DEVICE_NAME, 2), AttributeDescriptor(_DATA, SERIAL_NUMBER, 2)]
+    )
+    return _text(values[0]), _text(values[1])
+
+
+def read_invocation_counter(client: Client) -> Conversation[int | None]:
+    """The counter that the meter has seen last from our client, where it tells."""
+    try:
+        value = yield from client.get(AttributeDescriptor(_DATA, INVOCATION_COUNTER, 2))
+    except AccessError:
+        return None
+    return value.native if isinstance(value.native, int) else None
+
+
+def read_identity(client: Client) -> Conversation[MeterIdentity]:
+    """Logical device name, serial number and firmware."""
+    values = yield from client.get_many(
+        [
+            AttributeDescriptor(_DATA, LOGICAL_DEVICE_NAME, 2),
+            AttributeDescriptor(_DATA, SERIAL_NUMBER, 2),
+            AttributeDescriptor(_DATA, FIRMWARE, 2),
+        ]
+    )
+    return MeterIdentity(*(_text(value) for value in values))
+
+
+def read_clock_and_shape(
+    client: Client, profile: Obis
+) -> Conversation[tuple[CosemDateTime | None, ProfileShape]]:
+    """The meter's clock, and the columns, period, units and scalers of a load profile.
+
+    Raises:
+        DlmsError: the meter has no such profile, or describes it in a way that makes no sense.
+    """
+    clock, columns, period = yield from client.get_many(
+        [
+            AttributeDescriptor(_CLOCK_CLASS, CLOCK, 2),
+            AttributeDescriptor(_PROFILE_GENERIC, profile, 3),
+            AttributeDescriptor(_PROFILE_GENERIC, profile, 4),
+        ]
+    )
+    if isinstance(columns, AccessError):
+        raise columns
+    if isinstance(period, AccessError):
+        raise period
+    captured = tuple(CaptureObject.from_data(column) for column in columns.items())
+    with_unit = [column for column in captured if column.class_id in _SCALER_UNIT]
+    units = yield from client.get_many(
+        [
+            AttributeDescriptor(column.class_id, column.obis, _SCALER_UNIT[column.class_id])
+            for column in with_unit
+        ]
+    )
+    by_column = dict(zip(with_unit, units, strict=True))
+    period_s = period.integer()
+    channels = tuple(_channel(column, by_column.get(column), period_s) for column in captured)
+    moment = None if isinstance(clock, AccessError) else CosemDateTime.from_bytes(clock.octets())
+    return moment, ProfileShape(profile, period_s, captured, channels)
+
+
+def _channel(column: CaptureObject, scaler_unit: Data | AccessError | None, period_s: int) -> Channel | None:
+    """The channel that a column feeds; None for the clock and the status, which belong to every value of the row."""
+    if column.class_id == _CLOCK_CLASS or _is_status(column):
+        return None
+    scaler, unit = 0, NO_UNIT
+    if isinstance(scaler_unit, Data):
+        items = scaler_unit.items(2)
+        scaler, unit = items[0].integer(), items[1].integer()
+    return Channel(column.obis, unit, scaler, column.class_id, column.attribute, period_s)
+
+
+def _is_status(column: CaptureObject) -> bool:
+    # 0-b:96.10.x: profile status (Blue Book, status codes).
+    return column.class_id == _DATA and column.obis[2:4] == (96, 10)
+
+
+def read_range(
+    client: Client, shape: ProfileShape, first: datetime, last: datetime, deviation: int | None
+) -> Conversation[list[ProfileRow]]:
+    """The rows of a profile with capture times from `first` to `last`, both included."""
+    selection = RangeDescriptor(first, last, shape.clock_column, (), deviation)
+    encoded = yield from client.get_encoded(AttributeDescriptor(_PROFILE_GENERIC, shape.obis, 2), selection)
+    return decode_buffer(encoded, shape.columns, shape.period_s, default_deviation=deviation)
+
+
+def clock_offset_s(clock: CosemDateTime, now: datetime) -> float | None:
+    """How many seconds a meter's clock is ahead of ours; None when it tells no zone or no time."""
+    try:
+        return (clock.to_utc() - now).total_seconds()
+    except DlmsError:
+        return None
+
+
+def to_answer(meter: str, shape: ProfileShape, rows: list[ProfileRow], received_at: datetime) -> Answer:
+    """The rows of a range as readings: one for each value of each channel, with status and quality."""
+    readings: list[Reading] = []
+    for row in rows:
+        status, quality = _row_quality(shape, row)
+        for channel, value in zip(shape.channels, row.values, strict=False):
+            if channel is not None and isinstance(value, int | str) and not isinstance(value, bool):
+                readings.append(Reading(channel, row.captured_at, value, status, quality))
+    return Answer(meter, shape.obis, tuple(readings), received_at)
+
+
+def _row_quality(shape: ProfileShape, row: ProfileRow) -> tuple[int | None, Quality]:
+    quality = Quality.INFERRED_TIME if row.time_inferred else Quality.VALID
+    status: int | None = None
+    for column, value in zip(shape.columns, row.values, strict=False):
+        if _is_status(column) and isinstance(value, int):
+            status = value
+            for bit, meaning in _PROFILE_STATUS:
+                if value & bit:
+                    quality |= meaning
+    if row.clock_status is not None:
+        for bit, meaning in _CLOCK_STATUS:
+            if row.clock_status & bit:
+                quality |= meaning
+    return status, quality
+
+
+def utc(seconds: int) -> datetime:
+    """The aware moment of seconds since 1970."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,324 @@
+"""One visit to one meter: a dialogue from association to release."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from concentrator.clock import Clock
+from concentrator.collection import gaps, meter_reader
+from concentrator.collection.conversation import converse
+from concentrator.collection.errors import CollectionError
+from concentrator.collection.keyring import Keyring, MeterKeys
+from concentrator.collection.meter_reader import CLOCK, ProfileShape, utc
+from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
+from concentrator.config import CollectionSection
+from concentrator.dlms.attributes import AttributeDescriptor
+from concentrator.dlms.axdr import Data
+from concentrator.dlms.client import Client, ClientSettings, Conversation
+from concentrator.dlms.codes import AuthenticationMechanism
+from concentrator.dlms.cosem_time import CosemDateTime
+from concentrator.dlms.errors import AssociationRejectedError, DlmsError
+from concentrator.dlms.security import SecurityKeys
+from concentrator.errors import ConcentratorError, LocalError, TransientError
+from concentrator.links.plc_link import MeterChannel, PlcLink
+from concentrator.model import MeterState
+from concentrator.obis import Obis, ObisError
+from concentrator.orders import OrderError
+from concentrator.store.counters import InvocationCounter
+from concentrator.store.store import Store
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+Result = TypeVar("Result")
+
+_PUBLIC_CLIENT_SAP = 16
+_DAY_S = 86_400
+_RELEASE_TIMEOUT_S = 5.0
+_NO_DATA = "the meter has no data for it"
+
+
+class KeysMissingError(CollectionError, LocalError):
+    """A meter is to be read ciphered, and the key file has nothing for it."""
+
+
+class _Host(Protocol):
+    """What a visit needs of the collector."""
+
+    registry: Registry
+
+    @property
+    def orders_waiting(self) -> bool: ...
+
+
+class Visit:
+    """A dialogue with `meter`, which becomes another entry when the meter turns out to be a known one."""
+
+    def __init__(  # noqa: PLR0913 - handed down from the collector
+        self,
+        host: _Host,
+        link: PlcLink,
+        meter: CollectedMeter,
+        settings: CollectionSection,
+        store: Store,
+        clock: Clock,
+        keyring: Keyring,
+    ) -> None:
+        self.meter = meter
+        self._host = host
+        self._link = link
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._keyring = keyring
+        self._deviation: int | None = 0
+
+    async def hold(self) -> CollectedMeter:
+        """Hold the dialogue; returns the meter's entry.
+
+        Raises:
+            TransientError: the meter or the link went away.
+            DlmsError: the meter refused or made no sense.
+            KeysMissingError: there are no keys for it.
+            StoreError: what it said could not be kept.
+        """
+        keys: MeterKeys | None = None
+        if self._settings.authentication != "none":
+            if not self.meter.identified:
+                await self._introduce()
+            keys = self._keys()
+        with self._open_channel(self._settings.client_sap) as channel:
+            client = self._client(keys, self._counter(keys))
+            await self._converse(client.associate(), channel)
+            try:
+                await self._after_association(client, channel)
+            finally:
+                await self._release(client, channel)
+        return self.meter
+
+    async def _after_association(self, client: Client, channel: MeterChannel) -> None:
+        self._heard()
+        if not self.meter.identified or not self.meter.record.firmware:
+            await self._identify(client, channel)
+        await self._carry_out_orders(client, channel)
+        profile = Obis.parse(self._settings.profile)
+        clock, shape = await self._converse(meter_reader.read_clock_and_shape(client, profile), channel)
+        self._heard()
+        self.meter.shape = shape
+        self._compare_clock(clock)
+        await self._fill_gaps(client, channel, shape)
+
+    # Opening
+
+    def _open_channel(self, client_sap: int) -> MeterChannel:
+        if self.meter.address is None:
+            raise MeterGoneError(f"meter {self.meter.identity} left the network")
+        return self._link.open_channel(self.meter.address, client_sap, self._settings.server_sap)
+
+    async def _introduce(self) -> None:
+        """Ask an unknown meter who it is by the public client, which needs no key.
+
+        A meter without a public client is looked up by what its node told when it joined.
+        """
+        self.meter.activity = "introducing itself"
+        client = Client(
+            ClientSettings(
+                _PUBLIC_CLIENT_SAP,
+                self._settings.server_sap,
+                max_pdu_size=self._link.network.capabilities.largest_apdu,
+            )
+        )
+        with self._open_channel(_PUBLIC_CLIENT_SAP) as channel:
+            try:
+                await self._converse(client.associate(), channel)
+                name, serial = await self._converse(meter_reader.read_public_identity(client), channel)
+                self.meter.record.logical_device_name = name
+                self.meter.record.serial = serial or self.meter.record.serial
+                self.meter.told_counter = await self._converse(
+                    meter_reader.read_invocation_counter(client), channel
+                )
+            except (AssociationRejectedError, DlmsError) as error:
+                if isinstance(error, TransientError):
+                    raise
+                log.info("no public client", meter=self.meter.identity, reason=str(error))
+                return
+            await self._release(client, channel)
+
+    def _keys(self) -> MeterKeys:
+        record = self.meter.record
+        names = (
+            record.identity,
+            record.serial,
+            self.meter.joined_as,
+            record.link_address,
+            record.logical_device_name,
+        )
+        keys = self._keyring.meter_keys(*names)
+        if keys is None:
+            raise KeysMissingError(
+                f"no keys for meter {record.identity} (EUI {record.link_address}): add them to the key file"
+            )
+        return keys
+
+    def _counter(self, keys: MeterKeys | None) -> InvocationCounter | None:
+        if keys is None:
+            return None
+        meter = self.meter
+        if meter.counter is None:
+            name = f"{meter.record.link_address}/{self._settings.client_sap}"
+            meter.counter = self._store.invocation_counter(name)
+        if meter.told_counter is not None:
+            meter.counter.raise_to(meter.told_counter + 1)
+            meter.told_counter = None
+        return meter.counter
+
+    def _client(self, keys: MeterKeys | None, counter: InvocationCounter | None) -> Client:
+        settings = self._settings
+        largest = self._link.network.capabilities.largest_apdu
+        if keys is None:
+            return Client(ClientSettings(settings.client_sap, settings.server_sap, max_pdu_size=largest))
+        return Client(
+            ClientSettings(
+                settings.client_sap,
+                settings.server_sap,
+                mechanism=AuthenticationMechanism.HLS_GMAC,
+                keys=SecurityKeys(keys.encryption_key, keys.authentication_key),
+                system_title=bytes.fromhex(settings.system_title),
+                max_pdu_size=largest,
+            ),
+            counter,
+        )
+
+    async def _release(self, client: Client, channel: MeterChannel) -> None:
+        # The meter closes an idle association by itself: a release that gets lost does no harm.
+        with contextlib.suppress(TransientError, DlmsError):
+            await converse(client.release(), channel, _RELEASE_TIMEOUT_S)
+
+    async def _converse(self, conversation: Conversation[Result], channel: MeterChannel) -> Result:
+        return await converse(conversation, channel, self._settings.answer_timeout_s)
+
+    def _heard(self) -> None:
+        self.meter.record.last_contact = self._clock.now()
+
+    # Reading
+
+    async def _identify(self, client: Client, channel: MeterChannel) -> None:
+        self.meter.activity = "identifying"
+        if self.meter.record.state is not MeterState.ACTIVE:
+            self.meter.record.state = MeterState.IDENTIFYING
+        who = await self._converse(meter_reader.read_identity(client), channel)
+        name = who.serial or who.logical_device_name or self.meter.joined_as or self.meter.identity
+        busy, self.meter.busy = self.meter.busy, False
+        self.meter = self._host.registry.identify(self.meter, name)
+        self.meter.busy = busy
+        record = self.meter.record
+        record.serial, record.firmware = who.serial, who.firmware
+        record.logical_device_name, record.manufacturer = who.logical_device_name, who.manufacturer
+        await self._store.save_meter(record)
+        log.info("meter identified", meter=record.identity, eui=record.link_address, firmware=record.firmware)
+
+    def _compare_clock(self, clock: CosemDateTime | None) -> None:
+        if clock is None:
+            return
+        # Ranges are asked in the meter's own local time with its own deviation, which is right whether a
+        # meter honours the deviation of a bound or ignores it.
+        self._deviation = clock.deviation if clock.utc_offset is not None else None
+        self.meter.record.clock_offset_s = meter_reader.clock_offset_s(clock, self._clock.now())
+
+    async def _fill_gaps(self, client: Client, channel: MeterChannel, shape: ProfileShape) -> None:
+        meter, now = self.meter, self._clock.now()
+        first = now - timedelta(days=self._settings.history_days)
+        last = now - timedelta(seconds=self._settings.answer_delay_s)
+        expected = gaps.expected_times(round(first.timestamp()), int(last.timestamp()), shape.period_s)
+        stored = await self._store.stored_times(meter.identity, shape.obis, first, last)
+        closed = await self._store.closed_gaps(meter.identity, shape.obis)
+        missing = gaps.missing_times(expected, stored, closed)
+        meter.expected = len(expected)
+        meter.stored = len(stored.intersection(expected))
+        meter.closed = meter.expected - meter.stored - len(missing)
+        for begin, end in gaps.spans(missing, shape.period_s, max(1, _DAY_S // shape.period_s)):
+            meter.activity = f"reading {utc(begin):%Y-%m-%d}"
+            await self._read_span(client, channel, shape, begin, end)
+            await self._carry_out_orders(client, channel)
+            if self._host.orders_waiting:
+                # Somebody waits for another meter: give the place up, and come back for the rest.
+                meter.next_visit = self._clock.monotonic() + 0.01
+                return
+
+    async def _read_span(
+        self, client: Client, channel: MeterChannel, shape: ProfileShape, begin: int, end: int
+    ) -> None:
+        meter = self.meter
+        conversation = meter_reader.read_range(client, shape, utc(begin), utc(end), self._deviation)
+        rows = await self._converse(conversation, channel)
+        self._heard()
+        answer = meter_reader.to_answer(meter.identity, shape, rows, self._clock.now())
+        if answer.readings:
+            await self._store.store_answer(answer)
+        asked = range(begin, end + 1, shape.period_s)
+        came = {round(reading.captured_at.timestamp()) for reading in answer.readings}.intersection(asked)
+        meter.stored += len(came)
+        # The newest may not be captured yet, where the meter's clock is behind ours.
+        settled = int(self._clock.now().timestamp()) - 2 * shape.period_s
+        lacking = [at for at in asked if at not in came and at <= settled]
+        for first, last in gaps.spans(lacking, shape.period_s, len(asked)):
+            await self._store.close_gap(meter.identity, shape.obis, utc(first), utc(last), _NO_DATA)
+        meter.closed += len(lacking)
+
+    # Orders
+
+    async def _carry_out_orders(self, client: Client, channel: MeterChannel) -> None:
+        while self.meter.orders:
+            pending = self.meter.orders.popleft()
+            if pending.result.done():
+                continue
+            self.meter.activity = f"order {pending.order.operation}"
+            try:
+                result = await self._carry_out(pending, client, channel)
+            except ConcentratorError as error:
+                pending.result.set_exception(error)
+                if isinstance(error, TransientError):
+                    raise
+            else:
+                if not pending.result.done():
+                    pending.result.set_result(result)
+
+    async def _carry_out(
+        self, pending: PendingOrder, client: Client, channel: MeterChannel
+    ) -> dict[str, Any]:
+        order, arguments = pending.order, pending.order.arguments
+        if order.operation == "ping":
+            attribute = AttributeDescriptor(8, CLOCK, 2)
+        else:
+            try:
+                obis = Obis.parse(str(arguments.get("obis")))
+                attribute = AttributeDescriptor(
+                    int(arguments.get("class_id", 3)), obis, int(arguments.get("attribute", 2))
+                )
+            except (ObisError, ValueError) as error:
+                raise OrderError(f"order {order.order_id}: {error}") from None
+        value: Data = await self._converse(client.get(attribute), channel)
+        self._heard()
+        return {
+            "meter": self.meter.identity,
+            "obis": str(attribute.obis),
+            "value": _shown(value),
+            "at": self._clock.now().isoformat(),
+        }
+
+
+class MeterGoneError(CollectionError, TransientError):
+    """The meter's node left the network before its turn."""
+
+
+def _shown(value: Data) -> object:
+    native = value.native
+    if isinstance(native, bytes):
+        if len(native) == 12:  # noqa: PLR2004 - the length of a COSEM date-time
+            with contextlib.suppress(DlmsError):
+                return str(CosemDateTime.from_bytes(native))
+        return native.hex()
+    return native if isinstance(native, int | float | str | bool | None) else str(native)
