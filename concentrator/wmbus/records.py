@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import lru_cache
 
 from concentrator.wmbus.errors import TelegramError
-from concentrator.wmbus.values import BCD_CODINGS, CODING_REAL, Value, decode_value, value_length
+from concentrator.wmbus.values import BCD_CODINGS, Value, decode_value, value_length
 from concentrator.wmbus.vif import Meaning, interpret_vib, read_vib
 
 MAX_DIFES = 10
@@ -56,8 +56,8 @@ class Record:
 
     A number is `value * 10**scaler` of `unit`; a text, octets or a point in time have scaler 0. `valid`
     is False where the meter sent a pattern that means "no value" (then `value` is None) or a time of a
-    clock that it knows to be wrong. `raw` are the value's octets. `is_real`: the meter sent a float, so
-    the scaler is this value's own.
+    clock that it knows to be wrong. `raw` are the value's octets. `unit_scaler` is what the VIF says; it
+    differs from `scaler` where the meter sent a float, whose power of ten is its own.
     """
 
     quantity: str
@@ -72,13 +72,13 @@ class Record:
     valid: bool
     header: bytes
     raw: bytes
-    is_real: bool = False
+    unit_scaler: int
     is_bcd: bool = False
 
     @property
     def decimal(self) -> Decimal | None:
         """The number in `unit`, exact; None for what is no number."""
-        return Decimal(self.value).scaleb(self.scaler) if isinstance(self.value, int) else None
+        return Decimal(f"{self.value}E{self.scaler}") if isinstance(self.value, int) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +243,6 @@ def _make_record(header: RecordHeader, raw: bytes) -> Record:
         valid=decoded.valid,
         header=header.octets,
         raw=raw,
-        is_real=header.coding == CODING_REAL,
+        unit_scaler=meaning.exponent,
         is_bcd=header.coding in BCD_CODINGS,
     )
