@@ -1,0 +1,312 @@
+"""From the octets of one telegram to its records: the one call that receivers need.
+
+`decode_telegram` walks the layers from the outside in, decrypts with the meter's key, expands compact
+frames and reads the records. It keeps nothing itself: keys, formats and message counters are the
+caller's objects, to be stored and restored by the caller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from concentrator.model import Medium
+from concentrator.wmbus.address import Address
+from concentrator.wmbus.compact import FormatMemory
+from concentrator.wmbus.errors import TelegramError
+from concentrator.wmbus.frame import FrameFormat, LinkFrame, decode_frame
+from concentrator.wmbus.layers import (
+    CI_AUTHENTICATION,
+    CI_NETWORK_LAYER,
+    AuthenticationLayer,
+    Content,
+    Cursor,
+    ExtendedLinkLayer,
+    TransportLayer,
+    is_ell,
+    read_afl,
+    read_ell,
+    read_tpl,
+)
+from concentrator.wmbus.records import Record, RecordList, decode_records
+from concentrator.wmbus.security import (
+    BLOCK_OCTETS,
+    DECRYPTION_CHECK,
+    MODE_AES_CBC_ADDRESS_VECTOR,
+    MODE_AES_CBC_DERIVED_KEY,
+    MODE_NONE,
+    KeyRing,
+    MessageCounters,
+    Security,
+    SecurityState,
+    decrypt_ell,
+    decrypt_mode_5,
+    decrypt_mode_7,
+    ell_crc_fits,
+    mac_fits,
+)
+
+_KDF_CMAC = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Telegram:
+    """A decoded telegram.
+
+    `meter` is the meter's own address (the transport layer's, where that has one; None only for a wired
+    frame without header). `payload` are the application's octets, plain where `security.readable`.
+    `fault` is empty, or says why records are missing: a chain that breaks off, an unknown format.
+    """
+
+    frame: LinkFrame
+    meter: Address | None
+    security: Security
+    content: Content
+    records: tuple[Record, ...] = ()
+    manufacturer_data: bytes = b""
+    more_follows: bool = False
+    payload: bytes = b""
+    fault: str = ""
+    ell: ExtendedLinkLayer | None = None
+    afl: AuthenticationLayer | None = None
+    tpl: TransportLayer | None = None
+
+    @property
+    def sender(self) -> Address | None:
+        """Who sent it on the air: the meter, or the radio module that speaks for it."""
+        return self.frame.address
+
+    @property
+    def access_number(self) -> int | None:
+        """The access number of the transport layer, or else of the extended link layer."""
+        if self.tpl is not None and self.tpl.access_number is not None:
+            return self.tpl.access_number
+        return None if self.ell is None else self.ell.access_number
+
+    @property
+    def status(self) -> int | None:
+        """The status octet of the transport header, if there is one."""
+        return None if self.tpl is None else self.tpl.status
+
+    @property
+    def medium(self) -> Medium:
+        """What the meter measures, by its device type."""
+        return Medium.OTHER if self.meter is None else self.meter.medium
+
+
+def decode_telegram(
+    data: bytes,
+    *,
+    keys: KeyRing | None = None,
+    formats: FormatMemory | None = None,
+    counters: MessageCounters | None = None,
+    frame_format: FrameFormat | None = None,
+) -> Telegram:
+    """Decode one telegram, from its L-field (wired: from the first 68).
+
+    Args:
+        data: the octets as the receiver gave them.
+        keys: keys of the meters; none, and encrypted telegrams come out as `KEY_MISSING`.
+        formats: learns from full frames, expands compact ones.
+        counters: remembers the message counters of mode 7 and finds replays.
+        frame_format: what the receiver left in; None finds out.
+
+    Raises:
+        TelegramError: these octets are no telegram. That a telegram cannot be *read* is no error, but
+            told by `security.state` and `fault`.
+    """
+    frame = decode_frame(data, frame_format)
+    return _Decoder(frame, keys or KeyRing(), formats, counters).decode()
+
+
+class _Decoder:
+    """One walk through the layers of one telegram."""
+
+    def __init__(
+        self,
+        frame: LinkFrame,
+        keys: KeyRing,
+        formats: FormatMemory | None,
+        counters: MessageCounters | None,
+    ) -> None:
+        self._frame = frame
+        self._keys = keys
+        self._formats = formats
+        self._counters = counters
+        self._meter = frame.address
+        self._ell: ExtendedLinkLayer | None = None
+        self._afl: AuthenticationLayer | None = None
+        self._tpl: TransportLayer | None = None
+        self._ell_state = SecurityState.PLAIN
+
+    def decode(self) -> Telegram:
+        cursor = Cursor(self._frame.payload)
+        if not cursor.rest:
+            return self._result(Security(), Content.NOTHING, b"")
+        if is_ell(cursor.data[0]):
+            self._ell = read_ell(cursor)
+            if self._ell.session_number is not None:
+                refused, opened = self._open_ell(self._ell, cursor.rest)
+                if refused is not None:
+                    return self._result(refused, Content.UNKNOWN, cursor.rest)
+                cursor = Cursor(opened)
+        if cursor.rest[:1] == bytes((CI_NETWORK_LAYER,)):
+            reason = "the network layer (CI 81) is not opened"
+            return self._result(
+                self._security(SecurityState.NOT_SUPPORTED, reason), Content.UNKNOWN, cursor.rest
+            )
+        if cursor.rest[:1] == bytes((CI_AUTHENTICATION,)):
+            self._afl = read_afl(cursor)
+            if self._afl.fragmented:
+                reason = f"fragment {self._afl.fragment} of a fragmented message"
+                refused = self._security(SecurityState.NOT_SUPPORTED, reason)
+                return self._result(refused, Content.UNKNOWN, cursor.rest)
+        if not cursor.rest:
+            return self._result(self._security(self._ell_state), Content.NOTHING, b"")
+        protected = cursor.rest
+        tpl = self._tpl = read_tpl(cursor)
+        if tpl.address is not None:
+            self._meter = tpl.address
+        security, payload, tail = self._unprotect(tpl, protected, cursor.rest)
+        if not security.readable:
+            # What follows the encrypted blocks was sent in the clear.
+            in_the_clear = tail if security.state is SecurityState.KEY_MISSING else b""
+            found = decode_records(in_the_clear) if tpl.content is Content.RECORDS else RecordList()
+            return self._result(security, tpl.content, payload, found)
+        return self._read_content(tpl, security, payload)
+
+    def _open_ell(self, ell: ExtendedLinkLayer, octets: bytes) -> tuple[Security | None, bytes]:
+        """Check and decrypt what follows an ELL; gives a refusal, or the plain octets after the CRC."""
+        if not ell.security_known:
+            reason = f"ELL security {(ell.session_number or 0) >> 29} is reserved"
+            return Security(SecurityState.NOT_SUPPORTED, reason=reason, ell_encrypted=True), b""
+        if not ell.encrypted:
+            if not ell_crc_fits(octets):
+                raise TelegramError(f"the CRC of the ELL payload misses: {octets.hex()}")
+            return None, octets[2:]
+        address = self._frame.address
+        key = self._keys.key_for(address) if address is not None else None
+        if key is not None and address is not None:
+            plain = decrypt_ell(key, address, ell.communication_control, ell.session_number or 0, octets)
+            if plain is not None:
+                self._ell_state = SecurityState.DECODED
+                return None, plain
+        if ell_crc_fits(octets):
+            self._ell_state = SecurityState.ALREADY_PLAIN
+            return None, octets[2:]
+        if key is None:
+            reason = f"no key is set up for {address}"
+            return Security(SecurityState.KEY_MISSING, reason=reason, ell_encrypted=True), b""
+        reason = f"the key of {address} gives noise (CRC of the ELL payload)"
+        return Security(SecurityState.KEY_WRONG, reason=reason, ell_encrypted=True), b""
+
+    def _security(self, state: SecurityState, reason: str = "") -> Security:
+        return Security(
+            state=state,
+            mode=MODE_NONE if self._tpl is None else self._tpl.mode,
+            reason=reason,
+            counter=None if self._afl is None else self._afl.counter,
+            ell_encrypted=self._ell is not None and self._ell.encrypted,
+        )
+
+    def _unprotect(self, tpl: TransportLayer, protected: bytes, body: bytes) -> tuple[Security, bytes, bytes]:
+        """Undo the transport layer's security; gives its outcome, the payload, and the part in the clear."""
+        mode = tpl.mode
+        if mode == MODE_NONE or tpl.content is Content.MANUFACTURER:
+            return self._security(self._ell_state), body, b""
+        supported = mode in (MODE_AES_CBC_ADDRESS_VECTOR, MODE_AES_CBC_DERIVED_KEY)
+        blocks = tpl.encrypted_blocks
+        if supported and blocks == 0:
+            return self._security(self._ell_state), body, b""
+        looks_plain = body.startswith(DECRYPTION_CHECK)
+        if not supported:
+            if looks_plain:
+                return self._security(SecurityState.ALREADY_PLAIN), body, b""
+            security = self._security(SecurityState.NOT_SUPPORTED)
+            reason = f"security mode {mode} ({security.mode_name}) is not supported"
+            return self._security(SecurityState.NOT_SUPPORTED, reason), body, b""
+        meter = self._meter
+        key = self._keys.key_for(meter) if meter is not None else None
+        encrypted, tail = body[: blocks * BLOCK_OCTETS], body[blocks * BLOCK_OCTETS :]
+        if key is None or meter is None:
+            if looks_plain:
+                return self._security(SecurityState.ALREADY_PLAIN), body, b""
+            reason = f"no key is set up for {meter}"
+            return self._security(SecurityState.KEY_MISSING, reason), body, tail
+        if len(encrypted) < blocks * BLOCK_OCTETS:
+            raise TelegramError(f"{blocks} encrypted blocks announced, {len(body)} octets came from {meter}")
+        if mode == MODE_AES_CBC_ADDRESS_VECTOR:
+            plain = decrypt_mode_5(key, meter, tpl.access_number or 0, encrypted)
+            state, reason = SecurityState.DECODED, ""
+            if plain is None:
+                state, reason = SecurityState.KEY_WRONG, f"the key of {meter} gives noise (no 2F 2F)"
+        else:
+            state, reason, plain = self._unprotect_mode_7(tpl, protected, encrypted)
+        if plain is not None:
+            return self._security(state, reason), plain + tail, b""
+        if looks_plain and state is SecurityState.KEY_WRONG:
+            return self._security(SecurityState.ALREADY_PLAIN, reason), body, b""
+        return self._security(state, reason), body, tail
+
+    def _unprotect_mode_7(
+        self, tpl: TransportLayer, protected: bytes, encrypted: bytes
+    ) -> tuple[SecurityState, str, bytes | None]:
+        meter, afl = self._meter, self._afl
+        key = self._keys.key_for(meter) if meter is not None else None
+        if meter is None or key is None:
+            return SecurityState.KEY_MISSING, f"no key is set up for {meter}", None
+        if tpl.key_derivation != _KDF_CMAC:
+            reason = f"key derivation {tpl.key_derivation} is not supported"
+            return SecurityState.NOT_SUPPORTED, reason, None
+        if afl is None or afl.counter is None or not afl.mac:
+            return SecurityState.NOT_SUPPORTED, "mode 7 without message counter or MAC is refused", None
+        if not mac_fits(key, meter, afl.counter, afl.protected_header() + protected, afl.mac):
+            return SecurityState.KEY_WRONG, f"the MAC misses with the key of {meter}", None
+        if self._counters is not None and not self._counters.accept(meter, afl.counter):
+            return SecurityState.REPLAY, f"message counter {afl.counter} of {meter} did not rise", None
+        plain = decrypt_mode_7(key, meter, afl.counter, encrypted)
+        if plain is None:
+            return SecurityState.KEY_WRONG, f"the key of {meter} gives noise (no 2F 2F)", None
+        return SecurityState.DECODED, "", plain
+
+    def _read_content(self, tpl: TransportLayer, security: Security, payload: bytes) -> Telegram:
+        found, fault = RecordList(), ""
+        try:
+            if tpl.content is Content.RECORDS:
+                found = decode_records(payload)
+                if self._formats is not None:
+                    self._formats.learn_full_frame(payload)
+            elif tpl.content is Content.COMPACT:
+                found = self._expand(payload)
+            elif tpl.content is Content.FORMAT and self._formats is not None:
+                self._formats.learn_format_frame(payload.lstrip(DECRYPTION_CHECK))
+        except TelegramError as error:
+            fault = str(error)
+        return self._result(security, tpl.content, payload, found, fault)
+
+    def _expand(self, payload: bytes) -> RecordList:
+        formats = self._formats if self._formats is not None else FormatMemory()
+        return decode_records(formats.expand(payload.removeprefix(DECRYPTION_CHECK)))
+
+    def _result(
+        self,
+        security: Security,
+        content: Content,
+        payload: bytes,
+        found: RecordList | None = None,
+        fault: str = "",
+    ) -> Telegram:
+        found = found or RecordList()
+        return Telegram(
+            frame=self._frame,
+            meter=self._meter,
+            security=security,
+            content=content,
+            records=found.records,
+            manufacturer_data=found.manufacturer_data,
+            more_follows=found.more_follows,
+            payload=payload,
+            fault=fault or found.fault,
+            ell=self._ell,
+            afl=self._afl,
+            tpl=self._tpl,
+        )
