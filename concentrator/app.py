@@ -1,20 +1,20 @@
 """The service: the one place that builds objects of several rooms, and runs them side by side.
 
-Start-up reads as a list: store, destinations, registry, modem, radio, uplinks, control socket, page. Any
-loop that fails stops the program, and the service manager starts it again; a lost modem or broker is
-not a failure but a state, handled where it happens.
+Start-up reads as a list: store, registry, modem, radio, uplinks, control socket, page. Any loop that fails
+stops the program, and the service manager starts it again; a lost modem or broker is not a failure but
+a state, handled where it happens.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import shutil
 import signal
 import socket
 import sys
+from collections.abc import Coroutine
 from datetime import timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +27,193 @@ from concentrator.collection.radio_listener import RadioListener
 from concentrator.config import Config, ConfigError
 from concentrator.control import ControlServer
 from concentrator.links.plc_link import PlcLink
-from concentrator.links.plc_networks import make_network
+from concentrator.links.plc_networks import load_known_addresses, make_network
+from concentrator.links.radio_link import RadioLink
+from concentrator.links.radio_modules import make_radio_module
 from concentrator.logs import set_up_logging
-from concentrator.notify import Notifier
-from concentrator.orders import Order
+from concentrator.notify import Watchdog
+from concentrator.status import StatusReporter
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
 from concentrator.tasks import until_first_ends
-from concentrator.uplink.messages import Topics, timestamp
+from concentrator.uplink.messages import Topics
 from concentrator.uplink.mqtt import MqttUplink
 from concentrator.uplink.push import PushUplink
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _RETENTION_INTERVAL_S = 3600.0
-_PAGE_STOP_TIMEOUT_S = 3.0
+_PAGE_STOP_TIMEOUT_S = 2.0
 _PAGE_RESTART_DELAY_S = 2.0
+# A loop that has not moved for this long hangs: systemd restarts the service.
+_COLLECTION_BEAT_LIMIT_S = 60.0
+_STORE_BEAT_LIMIT_S = 120.0
+_STORE_BEAT_INTERVAL_S = 10.0
+
+
+class Service:
+    """Everything that one run of the concentrator consists of."""
+
+    def __init__(self, config: Config, store: Store, clock: Clock, boot_id: str, keyring: Keyring) -> None:
+        self._config = config
+        self._store = store
+        self._watchdog = Watchdog()
+        self._watchdog.register("store", _STORE_BEAT_LIMIT_S)
+        box = config.concentrator
+        topics = Topics(box.site, box.name)
+        self.collector = Collector(config.collection, store, clock, keyring, self._collection_moved)
+        self.link: PlcLink | None = None
+        self.radio: RadioLink | None = None
+        self.listener: RadioListener | None = None
+        self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
+        self.uplinks: list[MqttUplink | PushUplink] = [
+            MqttUplink(one, topics, store, clock, boot_id, self.reporter.health, self.collector.carry_out)
+            for one in config.mqtt
+        ] + [PushUplink(one, store, clock) for one in config.push]
+        self.reporter.uplinks = self.uplinks
+        self._keyring = keyring
+        self._clock = clock
+
+    async def prepare(self) -> None:
+        """What has to be read from the store before anything runs."""
+        config = self._config
+        await self.collector.load()
+        if config.modem is not None:
+            known = await load_known_addresses(self._store)
+            self.link = PlcLink(
+                make_network(config.modem, known),
+                config.modem.port,
+                config.modem.baud_rate,
+                self.collector.handle_event,
+            )
+            self._watchdog.register("collection", _COLLECTION_BEAT_LIMIT_S)
+        if config.radio is not None:
+            self.listener = RadioListener(
+                self._store, self._clock, self._keyring.wmbus_keys(), config.radio.store_interval_s
+            )
+            await self.listener.load()
+            self.radio = RadioLink(
+                make_radio_module(config.radio), config.radio.port, config.radio.baud_rate, self.listener.hear
+            )
+        self.reporter.link, self.reporter.radio, self.reporter.listener = self.link, self.radio, self.listener
+
+    async def run(self, *extra: Coroutine[Any, Any, None]) -> None:
+        """Run everything until something ends."""
+        control = ControlServer(self._config.control_socket, self.reporter.status, self.collector.carry_out)
+        loops: list[Coroutine[Any, Any, None]] = [
+            control.run(),
+            self._keep_house(),
+            self._prove_store(),
+            self._watchdog.run(),
+            *(uplink.run() for uplink in self.uplinks),
+            *extra,
+        ]
+        if self.link is not None:
+            loops += [self.link.run(), self.collector.run(self.link)]
+        if self.radio is not None and self.listener is not None:
+            loops += [self.radio.run(), self.listener.run()]
+        self._watchdog.ready(f"serving {self._config.concentrator.name}")
+        try:
+            await until_first_ends(*loops)
+        finally:
+            self._watchdog.stopping()
+
+    def _collection_moved(self) -> None:
+        self._watchdog.beat("collection")
+
+    async def _prove_store(self) -> None:
+        """The store's threads answer: that is what the watchdog wants to know of it, full disk or not."""
+        while True:
+            with contextlib.suppress(StoreError):
+                await self._store.destination_states()
+            self._watchdog.beat("store")
+            await asyncio.sleep(_STORE_BEAT_INTERVAL_S)
+
+    async def _keep_house(self) -> None:
+        """Let old readings go, once every destination has them."""
+        while True:
+            await asyncio.sleep(_RETENTION_INTERVAL_S)
+            try:
+                removed = await self._store.purge(timedelta(days=self._config.store.retention_days))
+            except StoreError as error:
+                log.warning("retention failed", reason=str(error))
+            else:
+                if removed:
+                    log.info("old readings removed", readings=removed)
+
+
+async def run_service(config: Config, config_file: Path, *, with_page: bool) -> int:
+    """Run the concentrator until SIGTERM or SIGINT; returns the exit status.
+
+    Raises:
+        ConfigError: a port is in use, or a folder cannot be written.
+        StoreError: the store cannot be opened.
+        KeyFileError: the key file cannot be used.
+    """
+    set_up_logging(config.concentrator.log_level)
+    with_page = with_page and config.web.enabled
+    if with_page:
+        _check_page_port(config, config_file)
+    key_file = config.collection.key_file
+    keyring = Keyring.load(Path(key_file) if key_file else None)
+    clock = SystemClock()
+    store = Store(config.store_file, clock)
+    try:
+        if store.set_aside is not None:
+            await store.add_event("store_set_aside", f"damaged file renamed to {store.set_aside.name}")
+        service = Service(config, store, clock, await store.boot_id(), keyring)
+        await service.prepare()
+        page = (_keep_page(config_file),) if with_page else ()
+        await until_first_ends(service.run(*page), _until_told_to_stop())
+    finally:
+        store.close()
+    log.info("stopped")
+    return 0
+
+
+async def _until_told_to_stop() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+def _check_page_port(config: Config, config_file: Path) -> None:
+    web = config.web
+    family = socket.AF_INET6 if ":" in web.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((web.host, web.port))
+        except OSError as error:
+            raise ConfigError(
+                f"{config_file}: web.port: got {web.port} on {web.host}: {error.strerror}; "
+                "allowed: a port that is free and that this user may open"
+            ) from None
+
+
+async def _keep_page(config_file: Path) -> None:
+    """Run the page as a process of its own, and start it again when it ends."""
+    while True:
+        page = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "concentrator",
+            "page",
+            "--config",
+            str(config_file),
+            env={**os.environ},
+        )
+        try:
+            status = await page.wait()
+        except asyncio.CancelledError:
+            page.terminate()
+            try:
+                async with asyncio.timeout(_PAGE_STOP_TIMEOUT_S):
+                    await page.wait()
+            except TimeoutError:
+                page.kill()
+            raise
+        log.warning("the page ended", status=status)
+        await asyncio.sleep(_PAGE_RESTART_DELAY_S)

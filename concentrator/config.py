@@ -144,7 +144,7 @@ class RadioSection:
     port: str = _key("/dev/ttyUSB0", _SERIAL_PORT, "Serial port of the module.")
     baud_rate: int = _key(57600, _BAUD_RATE, "As the module is set.")
     wait_for_port: bool = _key(False, _YES_NO, "true: start without the port and wait for it to appear.")
-    mode: str = _key("T", _one_of("S", "T", "C"), "Radio mode to listen to.")
+    mode: str = _key("C/T", _one_of("S1", "T1", "T2", "C1-A", "C1-B", "C/T"), "Link mode to listen to.")
     store_interval_s: int = _key(900, _SECONDS, "Keep at most one reading of a meter in this time.")
 
 

@@ -1,8 +1,7 @@
-"""The asyncio shell of a PLC network: a serial port, one timer, and channels to meters.
+"""A PLC network on a serial port, with channels to its meters.
 
-The network object (`plc.network.Network`) holds all protocol. This shell feeds it bytes and the time,
-writes what it wants written, reopens a lost port with back-off, and sorts what comes out: APDUs to the
-dialogue that waits for them, everything else to `on_event`.
+The network object (`plc.network.Network`) holds all protocol, the port shell all I/O. What is here sorts
+what comes out: APDUs to the dialogue that waits for them, everything else to `on_event`.
 """
 
 from __future__ import annotations
@@ -11,11 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Self
 
-import structlog
-
-from concentrator.links.backoff import Backoff
-from concentrator.links.errors import AnswerTimeoutError, LinkLostError, NotDeliveredError, PortError
-from concentrator.links.serial_port import SerialPort
+from concentrator.links.errors import AnswerTimeoutError, LinkLostError, NotDeliveredError
+from concentrator.links.port_shell import PortShell
 from plc.errors import LocalPlcError
 from plc.network import (
     ApduNotSent,
@@ -27,8 +23,6 @@ from plc.network import (
     NetworkStarted,
     NodeLeft,
 )
-
-log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _ChannelKey = tuple[int, int, int]
 # Answers of one meter that nobody has taken yet; more is a meter gone mad, and the oldest go.
@@ -85,7 +79,7 @@ class MeterChannel:
 
 
 class PlcLink:
-    """One modem on one port. `state` says how it is, in words for the page."""
+    """One modem on one port."""
 
     def __init__(
         self,
@@ -96,46 +90,20 @@ class PlcLink:
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.network = network
-        self.state = "closed"
-        self.reason = ""
         self.description = ""
         self._on_event = on_event
-        self._on_progress = on_progress
-        self._port = SerialPort(port, baud_rate, self._data_received, self._port_lost)
-        self._lost = asyncio.Event()
-        self._backoff = Backoff()
-        self._timer: asyncio.TimerHandle | None = None
+        self.shell: PortShell[Event] = PortShell(
+            "modem", network, port, baud_rate, self._handle, self._port_lost, on_progress
+        )
         self._channels: dict[_ChannelKey, MeterChannel] = {}
         self._sending: dict[int, asyncio.Future[None]] = {}
 
-    @property
-    def port(self) -> str:
-        """Path of the serial port."""
-        return self._port.port
-
     async def run(self) -> None:
         """Keep the port open and the network running, until cancelled."""
-        loop = asyncio.get_running_loop()
         try:
-            while True:
-                self._lost.clear()
-                try:
-                    self._port.open()
-                except PortError as error:
-                    self._set_state("port missing", str(error))
-                else:
-                    log.info("serial port opened", port=self.port)
-                    self._set_state("starting", "")
-                    self.network.start(loop.time())
-                    self._pump()
-                    await self._lost.wait()
-                delay_s = self._backoff.next_delay_s()
-                await asyncio.sleep(delay_s)
+            await self.shell.run()
         finally:
             self._fail_everything("the concentrator is stopping")
-            if self._timer:
-                self._timer.cancel()
-            self._port.close()
 
     def open_channel(self, address: int, client_sap: int, server_sap: int) -> MeterChannel:
         """A way to one logical device of a node.
@@ -160,15 +128,15 @@ class PlcLink:
             NotDeliveredError, LinkLostError: it did not get there.
         """
         loop = asyncio.get_running_loop()
-        if not self._port.is_open:
-            raise LinkLostError(f"node {address}: the modem is not there: {self.reason}")
+        if not self.shell.is_open:
+            raise LinkLostError(f"node {address}: the modem is not there: {self.shell.reason}")
         try:
             token = self.network.send_apdu(address, client_sap, server_sap, apdu, loop.time())
         except LocalPlcError as error:
             raise NotDeliveredError(f"node {address}: {error}") from error
         future: asyncio.Future[None] = loop.create_future()
         self._sending[token] = future
-        self._pump()
+        self.shell.pump()
         try:
             await future
         finally:
@@ -177,33 +145,7 @@ class PlcLink:
     def refresh(self) -> None:
         """List the nodes anew."""
         self.network.refresh(asyncio.get_running_loop().time())
-        self._pump()
-
-    def _data_received(self, data: bytes) -> None:
-        self.network.receive_data(data, asyncio.get_running_loop().time())
-        self._pump()
-
-    def _timer_fired(self) -> None:
-        self._timer = None
-        self.network.handle_timeout(asyncio.get_running_loop().time())
-        self._pump()
-
-    def _pump(self) -> None:
-        """Write what is to be written, hand out what happened, set the timer anew."""
-        if data := self.network.data_to_send():
-            self._port.write(data)
-        while (event := self.network.next_event()) is not None:
-            self._handle(event)
-        # Handling an event can make the network want to write.
-        if data := self.network.data_to_send():
-            self._port.write(data)
-        self._on_progress()
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        at = self.network.next_timeout()
-        if at is not None and self._port.is_open:
-            self._timer = asyncio.get_running_loop().call_at(at, self._timer_fired)
+        self.shell.pump()
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -220,11 +162,10 @@ class PlcLink:
                 self._finish_sending(event.token, NotDeliveredError(event.reason))
                 return
             case NetworkStarted():
-                self._backoff.succeeded()
                 self.description = event.description
-                self._set_state("running", "")
+                self.shell.works()
             case ModemLost():
-                self._set_state("modem lost", event.reason)
+                self.shell.set_state("not answering", event.reason)
                 self._fail_everything(event.reason)
             case NodeLeft():
                 for key, channel in self._channels.items():
@@ -244,22 +185,11 @@ class PlcLink:
             future.set_exception(error)
 
     def _port_lost(self, reason: str) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        self._set_state("port lost", reason)
         self._fail_everything(reason)
         self._on_event(ModemLost(reason))
-        self._lost.set()
 
     def _fail_everything(self, reason: str) -> None:
         for token in list(self._sending):
             self._finish_sending(token, LinkLostError(reason))
         for channel in self._channels.values():
             channel.deliver(LinkLostError(reason))
-
-    def _set_state(self, state: str, reason: str) -> None:
-        if (state, reason) != (self.state, self.reason):
-            emit = log.info if state in ("starting", "running") else log.warning
-            emit("modem " + state, port=self.port, reason=reason)
-        self.state, self.reason = state, reason

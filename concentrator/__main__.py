@@ -1,0 +1,5 @@
+"""`python -m concentrator` is the command."""
+
+from concentrator.cli import main
+
+main()

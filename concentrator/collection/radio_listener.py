@@ -1,0 +1,148 @@
+"""Wireless M-Bus meters: heard, decoded, registered and stored like any other meter.
+
+Nobody asks these meters; they speak every few seconds to hours. Each is registered when first heard, with
+a state that tells the engineer what is missing: a key, the right key, or nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+
+import structlog
+
+from concentrator.clock import Clock, is_plausible
+from concentrator.model import Answer, MeterRecord, MeterState
+from concentrator.store.errors import StoreError
+from concentrator.store.store import Store
+from concentrator.wmbus.answer import to_answer
+from concentrator.wmbus.compact import FormatMemory
+from concentrator.wmbus.errors import TelegramError
+from concentrator.wmbus.modules.face import TelegramHeard
+from concentrator.wmbus.security import KeyRing, MessageCounters, SecurityState
+from concentrator.wmbus.telegram import Telegram, decode_telegram
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+# Telegrams that wait to be stored; the air brings more than this only when the store stands still.
+_LONGEST_QUEUE = 1000
+# A neighbourhood has hundreds of meters; noise that looks like meters must not fill the memory.
+_MOST_METERS = 5000
+
+_STATES = {
+    SecurityState.KEY_MISSING: MeterState.KEY_MISSING,
+    SecurityState.KEY_WRONG: MeterState.KEY_WRONG,
+    SecurityState.NOT_SUPPORTED: MeterState.REFUSED,
+    SecurityState.REPLAY: None,
+}
+
+
+class RadioListener:
+    """Takes telegrams from the radio link; `run()` stores what they brought."""
+
+    def __init__(self, store: Store, clock: Clock, keys: dict[str, bytes], store_interval_s: int) -> None:
+        self.records: dict[str, MeterRecord] = {}
+        self.counters = {"telegrams": 0, "malformed": 0, "replays": 0, "dropped": 0, "stored": 0}
+        self._store = store
+        self._clock = clock
+        self._keys = KeyRing(keys)
+        self._formats = FormatMemory()
+        self._message_counters = MessageCounters()
+        self._store_interval_s = store_interval_s
+        self._stored_at: dict[str, float] = {}
+        self._saved: dict[str, tuple[MeterState, str]] = {}
+        self._queue: asyncio.Queue[tuple[MeterRecord, Answer | None]] = asyncio.Queue(_LONGEST_QUEUE)
+
+    async def load(self) -> None:
+        """Take the known wireless meters from the store."""
+        for record in await self._store.load_meters():
+            if record.link == "wmbus":
+                self.records[record.identity] = record
+                self._saved[record.identity] = (record.state, record.reason)
+
+    def hear(self, heard: TelegramHeard) -> None:
+        """Take one telegram: decode it now, store it soon."""
+        self.counters["telegrams"] += 1
+        try:
+            telegram = decode_telegram(
+                heard.octets,
+                keys=self._keys,
+                formats=self._formats,
+                counters=self._message_counters,
+                frame_format=heard.frame_format,
+            )
+        except TelegramError as error:
+            self.counters["malformed"] += 1
+            log.debug("telegram malformed", reason=str(error), octets=heard.octets.hex())
+            return
+        if telegram.meter is None:
+            return
+        if telegram.security.state is SecurityState.REPLAY:
+            self.counters["replays"] += 1
+            log.warning("telegram replayed", meter=str(telegram.meter), counter=telegram.security.counter)
+            return
+        self._register(telegram, heard.rssi_dbm)
+
+    def _register(self, telegram: Telegram, rssi_dbm: int | None) -> None:
+        identity = str(telegram.meter)
+        record = self.records.get(identity)
+        now = self._clock.now()
+        if record is None:
+            if len(self.records) >= _MOST_METERS or telegram.meter is None:
+                self.counters["dropped"] += 1
+                return
+            record = MeterRecord(
+                identity,
+                medium=telegram.medium,
+                link="wmbus",
+                link_address=identity,
+                serial=telegram.meter.identification,
+                manufacturer=telegram.meter.manufacturer,
+                model=f"version {telegram.meter.version}",
+                first_seen=now,
+            )
+            self.records[identity] = record
+            log.info("meter heard", meter=identity, medium=record.medium.value)
+        record.last_contact = now
+        record.signal = float(rssi_dbm) if rssi_dbm is not None else record.signal
+        record.state = _STATES.get(telegram.security.state) or MeterState.ACTIVE
+        record.reason = telegram.security.reason if record.state is not MeterState.ACTIVE else telegram.fault
+        self._enqueue(record, self._answer(telegram, now, identity))
+
+    def _answer(self, telegram: Telegram, now: datetime, identity: str) -> Answer | None:
+        """What is to be stored of a telegram: nothing when it is too soon, or the time is not known."""
+        monotonic = self._clock.monotonic()
+        last = self._stored_at.get(identity)
+        if not telegram.security.readable or not is_plausible(now):
+            return None
+        if last is not None and monotonic - last < self._store_interval_s:
+            return None
+        answer = to_answer(telegram, now, meter=identity)
+        if not answer.readings:
+            return None
+        self._stored_at[identity] = monotonic
+        return answer
+
+    def _enqueue(self, record: MeterRecord, answer: Answer | None) -> None:
+        changed = self._saved.get(record.identity) != (record.state, record.reason)
+        if answer is None and not changed:
+            return
+        self._saved[record.identity] = (record.state, record.reason)
+        try:
+            self._queue.put_nowait((record, answer))
+        except asyncio.QueueFull:
+            self.counters["dropped"] += 1
+
+    async def run(self) -> None:
+        """Store what was heard, until cancelled."""
+        while True:
+            record, answer = await self._queue.get()
+            try:
+                await self._store.save_meter(record)
+                if answer is not None:
+                    stored = await self._store.store_answer(answer)
+                    self.counters["stored"] += stored.new
+            except StoreError as error:
+                self.counters["dropped"] += 1
+                self._stored_at.pop(record.identity, None)
+                log.warning("telegram not stored", meter=record.identity, reason=str(error))

@@ -1,0 +1,41 @@
+"""A wireless M-Bus module on a serial port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from concentrator.links.port_shell import PortShell
+from concentrator.wmbus.modules.face import ModuleEvent, ModuleLost, ModuleReady, RadioModule, TelegramHeard
+
+
+class RadioLink:
+    """One module on one port; every telegram goes to `on_telegram`."""
+
+    def __init__(
+        self,
+        module: RadioModule,
+        port: str,
+        baud_rate: int,
+        on_telegram: Callable[[TelegramHeard], None],
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.module = module
+        self.description = ""
+        self._on_telegram = on_telegram
+        self.shell: PortShell[ModuleEvent] = PortShell(
+            "radio", module, port, baud_rate, self._handle, lambda _reason: None, on_progress
+        )
+
+    async def run(self) -> None:
+        """Keep the port open and listen, until cancelled."""
+        await self.shell.run()
+
+    def _handle(self, event: ModuleEvent) -> None:
+        match event:
+            case TelegramHeard():
+                self._on_telegram(event)
+            case ModuleReady():
+                self.description = event.identity
+                self.shell.works()
+            case ModuleLost():
+                self.shell.set_state("not answering", event.reason)
