@@ -134,6 +134,13 @@ def check_config(file: Path) -> None:
     show_default=True,
     help="Extra frame loss.",
 )
+@click.option(
+    "--speed",
+    type=click.FloatRange(1, 10_000),
+    default=60.0,
+    show_default=True,
+    help="Airtime runs this much faster.",
+)
 @click.option("--once", is_flag=True, help="End when everything is collected and acknowledged.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.option(
@@ -163,3 +170,34 @@ def demo(**options: object) -> None:
         sys.exit(run_demo(DemoOptions(**options)))  # pyright: ignore[reportArgumentType] - checked by click
     except ConcentratorError as error:
         _fail(error)
+
+
+@main.command()
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Where ports and keys go.",
+)
+@click.option(
+    "--protocol", type=click.Choice(["prime", "g3"]), default="prime", show_default=True, help="PLC family."
+)
+@click.option(
+    "--meters", type=click.IntRange(1, 2000), default=12, show_default=True, help="Electricity meters."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of everything random.")
+@click.option(
+    "--loss", type=click.FloatRange(0, 0.5), default=0.0, show_default=True, help="Extra frame loss."
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(1, 10_000),
+    default=1.0,
+    show_default=True,
+    help="Airtime runs this much faster.",
+)
+def simulate(directory: Path, **options: object) -> None:
+    """Simulate a substation behind pseudo-terminals: DIRECTORY/modem and DIRECTORY/radio."""
+    from concentrator.simulator.run import run_substation
+
+    sys.exit(run_substation(directory, **options))  # pyright: ignore[reportArgumentType] - checked by click

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from concentrator.config import RadioSection
 from concentrator.wmbus.modules.face import RadioModule
-from concentrator.wmbus.modules.imst import Im871a
+from concentrator.wmbus.modules.imst import ImstModule
 
 
 def make_radio_module(settings: RadioSection) -> RadioModule:
     """The driver of the configured module."""
-    return Im871a(settings.mode)
+    return ImstModule(settings.mode)

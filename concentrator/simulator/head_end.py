@@ -1,0 +1,181 @@
+"""A head-end for the far side of both uplinks: it receives, confirms, and keeps account.
+
+What it keeps is what a utility would reconcile: each value once by (meter, OBIS, time). A message that is
+delivered again (same number) is a repeat, which at-least-once delivery allows; the same value under
+another number is a duplicate, which nothing allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import datetime
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from concentrator.dlms.apdu.notification import DataNotification, DataNotificationConfirm
+from concentrator.dlms.attributes import CaptureObject
+from concentrator.dlms.cosem_time import CosemDateTime
+from concentrator.dlms.errors import DlmsError
+from concentrator.dlms.reader import Reader
+from concentrator.dlms.wrapper import WrapperDecoder, WrapperFrame
+from concentrator.obis import Obis
+
+ValueKey = tuple[str, str, int]
+# Invoke ids start anew with each connection: a push that comes again is told by its values alone.
+_ONE_MESSAGE = 0
+
+
+class Ledger:
+    """What arrived, by (meter, OBIS, seconds since 1970)."""
+
+    def __init__(self) -> None:
+        self.values: dict[ValueKey, int | str] = {}
+        self.messages = 0
+        self.repeats = 0
+        self.duplicates = 0
+        self.conflicts = 0
+        self._numbers: dict[ValueKey, int] = {}
+
+    def take(self, meter: str, obis: str, at: int, value: int | str, number: int) -> None:
+        """Account for one value that came with message `number`."""
+        key = (meter, obis, at)
+        known = self._numbers.get(key)
+        if known is None:
+            self.values[key] = value
+            self._numbers[key] = number
+        elif self.values[key] != value:
+            self.conflicts += 1
+        elif known == number:
+            self.repeats += 1
+        else:
+            self.duplicates += 1
+
+
+class MqttReceiver:
+    """Subscribes to everything that concentrators send; paho's thread does the work."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.statuses: list[dict[str, Any]] = []
+        self.results: list[dict[str, Any]] = []
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id="head-end",
+            protocol=MQTTProtocolVersion.MQTTv311,
+            clean_session=False,
+        )
+        self._client.on_connect = self._on_connect
+        self._client.on_message = self._on_message
+        self._client.reconnect_delay_set(1, 2)
+
+    def start(self, host: str, port: int) -> None:
+        """Connect, and stay connected."""
+        self._client.connect_async(host, port)
+        self._client.loop_start()
+
+    def stop(self) -> None:
+        """Disconnect."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def send_order(self, site: str, concentrator: str, order: dict[str, Any]) -> None:
+        """Publish an order to one concentrator."""
+        self._client.publish(f"dcu/v1/{site}/{concentrator}/cmd", json.dumps(order), qos=1)
+
+    def _on_connect(self, client: paho.Client, *_rest: object) -> None:
+        client.subscribe("dcu/v1/#", qos=1)
+
+    def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        parts = message.topic.split("/")
+        payload = json.loads(message.payload)
+        match parts[4:]:
+            case ["m", meter, "reading"]:
+                self.ledger.messages += 1
+                for item in payload["values"]:
+                    self.ledger.take(meter, payload["obis"], _epoch(item["t"]), item["v"], payload["seq"])
+            case ["m", meter, "register"]:
+                self.ledger.messages += 1
+                for item in payload["items"]:
+                    self.ledger.take(meter, item["obis"], _epoch(item["t"]), item["v"], payload["seq"])
+            case ["status"]:
+                self.statuses.append(payload)
+            case ["cmd", _order, "result"]:
+                self.results.append(payload)
+            case _:
+                pass
+
+
+def _epoch(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp())
+
+
+class PushReceiver:
+    """Listens for data-notifications over the TCP wrapper and confirms those that ask for it."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.port = 0
+        self.malformed = 0
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def start(self, host: str, port: int = 0) -> None:
+        """Listen; `port` says where, when 0 was given."""
+        self._server = await asyncio.start_server(self._serve, host, port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Stop listening, and close what is open."""
+        if self._server is not None:
+            self._server.close()
+            for writer in self._writers:
+                writer.close()
+            await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        decoder = WrapperDecoder()
+        self._writers.add(writer)
+        try:
+            while data := await reader.read(4096):
+                decoder.receive_data(data)
+                while (frame := decoder.next_event()) is not None:
+                    confirm = self._take(frame.apdu)
+                    if confirm is not None:
+                        writer.write(WrapperFrame(frame.destination, frame.source, confirm).to_bytes())
+                        await writer.drain()
+        except (DlmsError, ValueError):
+            self.malformed += 1
+        except ConnectionError:
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    def _take(self, apdu: bytes) -> bytes | None:
+        if apdu[0] != DataNotification.TAG:
+            self.malformed += 1
+            return None
+        notification = DataNotification.read(Reader(apdu, 1))
+        meter, _profile, columns, rows, _units = notification.body.items(5)
+        captured = [CaptureObject.from_data(column) for column in columns.items()]
+        name = meter.octets().decode()
+        self.ledger.messages += 1
+        for row in rows.items():
+            cells = row.items(len(captured))
+            at = round(CosemDateTime.from_bytes(cells[0].octets()).to_utc().timestamp())
+            for column, cell in list(zip(captured, cells, strict=True))[2:]:
+                if not cell.is_null:
+                    value = cell.native
+                    self.ledger.take(
+                        name,
+                        str(Obis(*column.obis)),
+                        at,
+                        value if isinstance(value, int | str) else str(value),
+                        _ONE_MESSAGE,
+                    )
+        if not notification.confirmed:
+            return None
+        return DataNotificationConfirm(notification.long_invoke, notification.date_time).to_bytes()

@@ -1,0 +1,113 @@
+"""A whole substation: meters behind a modem, a water meter in radio reach, each modem on a pseudo-terminal.
+
+Everything follows from the options: the same seed gives the same meters, keys, consumption and feeder. So the
+truth can be known without asking: build the same substation anywhere, and compare.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from concentrator.simulator.feeder import G3_CENELEC_A_PHY, PRIME_PHY, Feeder
+from concentrator.simulator.g3_modem import G3Modem
+from concentrator.simulator.meter import LOAD_PROFILE, SimulatedMeter, TruthRow
+from concentrator.simulator.prime_modem import PrimeModem
+from concentrator.simulator.pty_port import PtyPort
+from concentrator.simulator.radio_module import SimulatedRadioModule
+from concentrator.simulator.scheduler import AsyncioScheduler
+from concentrator.simulator.wmbus_meter import SimulatedWaterMeter
+
+# Time within which the meters find the network, before division by the speed.
+_JOIN_SPREAD_S = 120.0
+_WATER_INTERVAL_S = 5.0
+# Made anew for every simulation: they protect nothing.
+_G3_PSK = bytes(range(16))
+_G3_GMK = bytes(range(16, 32))
+
+
+@dataclass(frozen=True, slots=True)
+class SubstationOptions:
+    """What is simulated. `speed` divides airtime and pauses: 1 is as slow as a real power line."""
+
+    protocol: Literal["prime", "g3"] = "prime"
+    meters: int = 12
+    seed: int = 1
+    loss: float = 0.0
+    speed: float = 1.0
+
+
+class Substation:
+    """The meters of a substation, and what is needed to read them. `run()` puts them behind ports."""
+
+    def __init__(
+        self, options: SubstationOptions, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self.options = options
+        self.meters = [self._meter(number, options.seed, clock) for number in range(1, options.meters + 1)]
+
+    @staticmethod
+    def _meter(number: int, seed: int, clock: Callable[[], datetime]) -> SimulatedMeter:
+        meter = SimulatedMeter(f"ODC{seed % 1000:03}{number:07}", seed, clock)
+        # Numbered, as those of one manufacturer are: a hash of three octets would collide in large networks.
+        meter.eui48 = b"\x02\x0d\xc0" + number.to_bytes(3, "big")
+        meter.eui64 = b"\x02\x0d\xc0\xff\xfe" + number.to_bytes(3, "big")
+        return meter
+
+    def truth(self, first: datetime, last: datetime) -> dict[str, list[TruthRow]]:
+        """What the load profiles really hold from `first` to `last`, by meter."""
+        return {meter.serial: meter.truth(LOAD_PROFILE, first, last) for meter in self.meters}
+
+    def keys(self, water: SimulatedWaterMeter) -> dict[str, Any]:
+        """The key file for the product (see docs/deployment.md)."""
+        return {
+            "meters": {
+                meter.serial: {
+                    "encryption_key": meter.keys.encryption.hex(),
+                    "authentication_key": meter.keys.authentication.hex(),
+                }
+                for meter in self.meters
+            },
+            "wmbus": {water.identification: water.key.hex()},
+        }
+
+    async def run(self, directory: Path, ready: Callable[[], None]) -> None:
+        """Stand behind `modem` and `radio` in a folder until cancelled; keys are put beside them.
+
+        `ready` is called once the ports are there.
+        """
+        options = self.options
+        scheduler = AsyncioScheduler()
+        phy = PRIME_PHY if options.protocol == "prime" else G3_CENELEC_A_PHY
+        feeder = Feeder(len(self.meters), options.seed, phy, options.loss, options.speed)
+        modem_class = PrimeModem if options.protocol == "prime" else G3Modem
+        modem = modem_class(self.meters, scheduler, feeder, options.seed, join_spread_s=_JOIN_SPREAD_S)
+        radio = SimulatedRadioModule(scheduler)
+        water = SimulatedWaterMeter(
+            options.seed, 1, scheduler, radio.hear, started_at=datetime.now(UTC), interval_s=_WATER_INTERVAL_S
+        )
+        _write_private(directory / "keys.json", json.dumps(self.keys(water), indent=1))
+        _write_private(directory / "g3.toml", f'psk = "{_G3_PSK.hex()}"\ngmk = "{_G3_GMK.hex()}"\n')
+        ports = [PtyPort(directory / "modem", modem), PtyPort(directory / "radio", radio)]
+        for port in ports:
+            port.plug()
+        modem.start()
+        water.start()
+        ready()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            for port in ports:
+                port.close()
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
