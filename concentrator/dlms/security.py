@@ -42,7 +42,7 @@ BOTH = SecurityControl.AUTHENTICATED | SecurityControl.ENCRYPTED
 
 
 class CounterSource(Protocol):
-    """Where invocation counters come from. A source never gives the same number twice, not even after a crash."""
+    """Where invocation counters come from. None gives the same number twice, not even after a crash."""
 
     def next(self) -> int:
         """The counter to use now; each is higher than the one before."""
