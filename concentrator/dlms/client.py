@@ -124,8 +124,8 @@ _CIPHERING_OVERHEAD = 32
 class ClientSettings:
     """How to speak to one meter. `secret` is the LLS password or the HLS secret (mechanisms 3, 4, 6).
 
-    With `keys` the association is ciphered. `general_ciphering` wraps requests as general-glo-ciphering instead
-    of the service-specific APDUs. `max_pdu_size` is what we can receive.
+    With `keys` the association is ciphered. `general_ciphering` wraps requests as general-glo-ciphering
+    instead of the service-specific APDUs. `max_pdu_size` is what we can receive.
     """
 
     client_sap: int = 16
@@ -199,9 +199,7 @@ class Client:
             ApplicationContext.LOGICAL_NAME_CIPHERED if self.security else ApplicationContext.LOGICAL_NAME
         )
         request = AssociationRequest(
-            context=ApplicationContext.LOGICAL_NAME_CIPHERED
-            if self.security
-            else ApplicationContext.LOGICAL_NAME,
+            context=context,
             user_information=self._user_information(),
             calling_ap_title=settings.system_title or None,
             mechanism=mechanism or None,

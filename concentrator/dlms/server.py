@@ -300,7 +300,7 @@ class Association:
 
     @property
     def own_name(self) -> Obis:
-        """The logical name of this client's own association object, beside 0.0.40.0.0.255 (the current one)."""
+        """The logical name of this client's own association; 0.0.40.0.0.255 is the current one."""
         index = sorted(self.device.associations).index(self.definition.client_sap) + 1
         return Obis(0, 0, 40, 0, index, 255)
 
