@@ -19,6 +19,7 @@ from concentrator.dlms.attributes import (
     RangeBound,
     RangeDescriptor,
     Selection,
+    is_status,
 )
 from concentrator.dlms.codes import DataAccessResult
 from concentrator.dlms.cosem.objects import CosemObject, capture_objects, refused
@@ -54,7 +55,7 @@ class ProfileBuffer:
     """Attribute 2 of a profile, read from its rows.
 
     With `compressed` a cell that repeats the row before is null-data, as is the clock of a row that is one
-    capture period later. `default_deviation` (minutes) serves range bounds that leave theirs open.
+    capture period later; but for rows whose status changed. `default_deviation` (minutes) serves range bounds that leave theirs open.
     """
 
     def __init__(self, rows: ProfileRows, *, compressed: bool = False, default_deviation: int = 0) -> None:
@@ -112,10 +113,12 @@ class ProfileBuffer:
         head = b"\x02" + encode_length(len(columns))
         whole = columns == list(range(len(self._rows.columns)))
         clock = next((i for i, c in enumerate(self._rows.columns) if (c.class_id, c.attribute) == (8, 2)), -1)
+        status = next((i for i, c in enumerate(self._rows.columns) if is_status(c)), clock)
         before: Sequence[bytes] = ()
         for entry in entries:
             cells = self._rows.cells(entry)
-            if self._compressed and before:
+            # A reader may not infer across a change of status, so nothing is left out there.
+            if self._compressed and before and cells[status] == before[status]:
                 sent = [
                     _NULL if cell == old or (number == clock and self._rows.period_s) else cell
                     for number, (cell, old) in enumerate(zip(cells, before, strict=True))
