@@ -258,7 +258,7 @@ class _Decoder:
                 raise DecodeError(f"values are nested deeper than {MAX_DEPTH}")
             count = self.length()
             if count > len(self.data) - self.offset:
-                raise DecodeError(
+                raise TruncatedError(
                     f"{kind.label} at {self.offset} claims {count} elements, more than octets left"
                 )
             return Data(kind, tuple([self.value(depth + 1) for _ in range(count)]))

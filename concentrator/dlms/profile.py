@@ -218,7 +218,7 @@ class ProfileDecoder:
     def _unpacked(self, shape: _Shape, octets: memoryview) -> Iterator[ProfileRow]:
         clock, status_at, pick, single = shape.clock, shape.status, shape.pick, shape.single
         minutes, seconds, no_seconds = _MINUTES, _SECONDS, _NO_SECONDS
-        new, row_type = tuple.__new__, ProfileRow
+        make = ProfileRow._make
         known_date, known_deviation = self._day
         midnight = self._midnight
         captured_at: datetime | None = None
@@ -238,7 +238,7 @@ class ProfileDecoder:
                     captured_at += seconds[second]
             values = (pick(fields),) if single else pick(fields)
             status = fields[status_at] if status_at >= 0 else None
-            row = new(row_type, (captured_at, status, values, False, clock_status, ()))
+            row = make((captured_at, status, values, False, clock_status, ()))
             yield row
         self._day, self._midnight = (known_date, known_deviation), midnight
         if row is not None:
