@@ -113,6 +113,16 @@ class CaptureObject(NamedTuple):
         )
 
 
+def is_status(column: CaptureObject) -> bool:
+    """Whether a column holds the profile status: 0-b:96.10.e."""
+    return column.class_id == 1 and column.obis.a == 0 and column.obis[2:4] == (96, 10)
+
+
+def is_clock(column: CaptureObject) -> bool:
+    """Whether a column holds the time of capture."""
+    return column.class_id == 8 and column.attribute == 2
+
+
 CLOCK_COLUMN = CaptureObject(8, Obis(0, 0, 1, 0, 0, 255), 2)
 
 RangeBound: TypeAlias = "CosemDateTime | int | datetime"

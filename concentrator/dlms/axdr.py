@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-from concentrator.dlms.errors import DecodeError, EncodeError
+from concentrator.dlms.errors import DecodeError, EncodeError, TruncatedError
 from concentrator.dlms.reader import Reader, encode_length
 
 MAX_DEPTH = 16
@@ -230,7 +230,7 @@ class _Decoder:
     def value(self, depth: int) -> Data:
         offset = self.offset
         if offset >= len(self.data):
-            raise DecodeError(f"truncated: a value is missing at {offset}")
+            raise TruncatedError(f"truncated: a value is missing at {offset}")
         kind = _TYPES[self.data[offset]]
         if kind is None:
             tag = self.data[offset]
@@ -248,7 +248,7 @@ class _Decoder:
             try:
                 (value,) = fixed.unpack_from(self.data, self.offset)
             except struct.error:
-                raise DecodeError(f"truncated: {kind.label} at {self.offset} is incomplete") from None
+                raise TruncatedError(f"truncated: {kind.label} at {self.offset} is incomplete") from None
             self.offset += fixed.size
             return Data(kind, value)
         if kind in (DataType.NULL_DATA, DataType.DONT_CARE):
@@ -258,7 +258,7 @@ class _Decoder:
                 raise DecodeError(f"values are nested deeper than {MAX_DEPTH}")
             count = self.length()
             if count > len(self.data) - self.offset:
-                raise DecodeError(
+                raise TruncatedError(
                     f"{kind.label} at {self.offset} claims {count} elements, more than octets left"
                 )
             return Data(kind, tuple([self.value(depth + 1) for _ in range(count)]))
@@ -283,7 +283,9 @@ class _Decoder:
         offset = self.offset
         stop = offset + count
         if stop > len(self.data):
-            raise DecodeError(f"truncated: {count} octets wanted at {offset}, {len(self.data) - offset} left")
+            raise TruncatedError(
+                f"truncated: {count} octets wanted at {offset}, {len(self.data) - offset} left"
+            )
         self.offset = stop
         return self.data[offset:stop]
 
@@ -379,7 +381,7 @@ def skip(data: bytes, offset: int) -> int:
     while pending:
         pending -= 1
         if offset >= end:
-            raise DecodeError(f"truncated: a value is missing at {offset}")
+            raise TruncatedError(f"truncated: a value is missing at {offset}")
         tag = data[offset]
         fixed = _FIXED_BY_TAG[tag]
         if fixed is not None:
@@ -401,7 +403,7 @@ def skip(data: bytes, offset: int) -> int:
             length = reader.length()
             offset = reader.offset + ((length + 7) // 8 if tag == DataType.BIT_STRING else length)
     if offset > end:
-        raise DecodeError(f"truncated: a value ends at {offset}, {end} octets are here")
+        raise TruncatedError(f"truncated: a value ends at {offset}, {end} octets are here")
     return offset
 
 

@@ -76,8 +76,8 @@ from concentrator.dlms.errors import (
     AccessError,
     AssociationRejectedError,
     DecodeError,
-    DlmsError,
     EncodeError,
+    ReplayError,
     SecurityError,
     ServiceRefusedError,
     UnexpectedReplyError,
@@ -124,8 +124,8 @@ _CIPHERING_OVERHEAD = 32
 class ClientSettings:
     """How to speak to one meter. `secret` is the LLS password or the HLS secret (mechanisms 3, 4, 6).
 
-    With `keys` the association is ciphered. `general_ciphering` wraps requests as general-glo-ciphering instead
-    of the service-specific APDUs. `max_pdu_size` is what we can receive.
+    With `keys` the association is ciphered. `general_ciphering` wraps requests as general-glo-ciphering
+    instead of the service-specific APDUs. `max_pdu_size` is what we can receive.
     """
 
     client_sap: int = 16
@@ -195,10 +195,11 @@ class Client:
         high = mechanism >= AuthenticationMechanism.HLS_MANUFACTURER
         self.associated = False
         challenge = self._random(_CHALLENGE_LENGTH) if high else settings.secret
+        context = (
+            ApplicationContext.LOGICAL_NAME_CIPHERED if self.security else ApplicationContext.LOGICAL_NAME
+        )
         request = AssociationRequest(
-            context=ApplicationContext.LOGICAL_NAME_CIPHERED
-            if self.security
-            else ApplicationContext.LOGICAL_NAME,
+            context=context,
             user_information=self._user_information(),
             calling_ap_title=settings.system_title or None,
             mechanism=mechanism or None,
@@ -499,9 +500,13 @@ class Client:
     def _request(self, request: bytes, invoke: int) -> Conversation[Apdu]:
         incoming = yield self._protect(request)
         for _ in range(_UNRELATED_LIMIT):
-            reply = self._unwrap(incoming)
+            try:
+                reply = self._unwrap(incoming)
+            except ReplayError:
+                # Counted by the security context. Whoever plays old APDUs again does not end our dialogue.
+                reply = None
             if reply is not None:
-                if getattr(reply, "invoke", -1) & 0x0F == invoke & 0x0F and hasattr(reply, "invoke"):
+                if getattr(reply, "invoke", ~invoke) & 0x0F == invoke & 0x0F:
                     return reply
                 self.unrelated_replies += 1
             incoming = yield b""
@@ -551,6 +556,3 @@ class Client:
                 f"the meter answered with {apdus.name_of(incoming[0])} in plain, where ciphered is agreed"
             )
         return reply
-
-
-__all__ = ["Client", "ClientSettings", "Conversation", "DlmsError"]

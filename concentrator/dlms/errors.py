@@ -26,6 +26,10 @@ class DecodeError(DlmsError):
     """Octets that are no valid encoding of what they should be."""
 
 
+class TruncatedError(DecodeError):
+    """Octets that end before the value does: more of them may make it whole."""
+
+
 class EncodeError(LocalError):
     """A value that the encoding asked for cannot carry."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concentrator.dlms.errors import DecodeError, EncodeError
+from concentrator.dlms.errors import DecodeError, EncodeError, TruncatedError
 from concentrator.obis import Obis
 
 
@@ -20,7 +20,7 @@ class Reader:
         """One octet."""
         offset = self.offset
         if offset >= self.end:
-            raise DecodeError(f"truncated: an octet is missing at {offset}")
+            raise TruncatedError(f"truncated: an octet is missing at {offset}")
         self.offset = offset + 1
         return self.data[offset]
 
@@ -29,7 +29,7 @@ class Reader:
         offset = self.offset
         stop = offset + count
         if stop > self.end:
-            raise DecodeError(f"truncated: {count} octets wanted at {offset}, {self.end - offset} left")
+            raise TruncatedError(f"truncated: {count} octets wanted at {offset}, {self.end - offset} left")
         self.offset = stop
         return self.data[offset:stop]
 

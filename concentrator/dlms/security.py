@@ -42,7 +42,7 @@ BOTH = SecurityControl.AUTHENTICATED | SecurityControl.ENCRYPTED
 
 
 class CounterSource(Protocol):
-    """Where invocation counters come from. A source never gives the same number twice, not even after a crash."""
+    """Where invocation counters come from. None gives the same number twice, not even after a crash."""
 
     def next(self) -> int:
         """The counter to use now; each is higher than the one before."""
@@ -215,7 +215,7 @@ class SecurityContext:
         title = system_title or self.peer_system_title
         if self.peer_system_title and title != self.peer_system_title:
             raise SecurityError(
-                f"protected by system title {title.hex()}, in an association with {self.peer_system_title.hex()}"
+                f"protected by system title {title.hex()}, the association is with {self.peer_system_title.hex()}"
             )
         control = content[0] if content else 0
         if control & 0x0F != self.suite:
@@ -236,7 +236,7 @@ class SecurityContext:
         if received <= last:
             self.replays += 1
             raise ReplayError(
-                f"invocation counter {received} from {title.hex()} is not above {last}: an old APDU, or a replay"
+                f"invocation counter {received} from {title.hex()} is not above {last}: old, or a replay"
             )
         self.received_counters[title, kind] = received
         return plain

@@ -1,4 +1,4 @@
-"""What an association negotiates: InitiateRequest, InitiateResponse, confirmed-service-error (Green Book 9.5)."""
+"""What an association negotiates: InitiateRequest, InitiateResponse, confirmed-service-error."""
 
 from __future__ import annotations
 

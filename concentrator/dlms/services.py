@@ -1,0 +1,359 @@
+"""GET, SET and ACTION as a server answers them, with lists and blocks in both directions (Green Book 9.3).
+
+One engine lives as long as an association. It keeps one transfer in blocks at a time, as the
+standard's state machine does: a new request ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from concentrator.dlms import axdr
+from concentrator.dlms.apdu import Apdu
+from concentrator.dlms.apdu.action import (
+    ActionOutcome,
+    ActionRequestNextPblock,
+    ActionRequestNormal,
+    ActionRequestWithFirstPblock,
+    ActionRequestWithList,
+    ActionRequestWithPblock,
+    ActionResponseNextPblock,
+    ActionResponseNormal,
+    ActionResponseWithList,
+    ActionResponseWithPblock,
+)
+from concentrator.dlms.apdu.get import (
+    GetRequestNext,
+    GetRequestNormal,
+    GetRequestWithList,
+    GetResponseNormal,
+    GetResponseWithBlock,
+)
+from concentrator.dlms.apdu.notification import ExceptionResponse
+from concentrator.dlms.apdu.set import (
+    SetRequestNormal,
+    SetRequestWithDatablock,
+    SetRequestWithFirstDatablock,
+    SetRequestWithList,
+    SetResponseDatablock,
+    SetResponseLastDatablock,
+    SetResponseNormal,
+    SetResponseWithList,
+    read_values,
+)
+from concentrator.dlms.attributes import AttributeDescriptor, MethodDescriptor, Selection
+from concentrator.dlms.axdr import Data
+from concentrator.dlms.codes import ActionResult, Conformance, DataAccessResult, ServiceError, StateError
+from concentrator.dlms.cosem.objects import AccessMode, CosemObject, refused
+from concentrator.dlms.errors import AccessError, DecodeError, DlmsError
+from concentrator.dlms.reader import Reader, encode_length
+from concentrator.obis import Obis
+
+# Octets that a client may send in blocks for one value.
+_INCOMING_LIMIT = 1024 * 1024
+# What a response with block adds to its octets: tags, number, result choice, length.
+_BLOCK_HEADER = 14
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    """A value that leaves in blocks: what is left of it, and what the client must ask for next."""
+
+    pieces: Iterator[bytes]
+    pending: bytes
+    number: int = 0
+
+    def take(self, size: int) -> tuple[bytes, bool]:
+        """The next block, and whether it is the last."""
+        parts = bytearray(self.pending)
+        while len(parts) <= size:
+            piece = next(self.pieces, None)
+            if piece is None:
+                self.pending = b""
+                self.number += 1
+                return bytes(parts), True
+            parts += piece
+        self.pending = bytes(parts[size:])
+        self.number += 1
+        return bytes(parts[:size]), False
+
+
+@dataclass(slots=True)
+class _Incoming:
+    """A value that arrives in blocks."""
+
+    target: SetRequestWithFirstDatablock | ActionRequestWithFirstPblock
+    octets: bytearray
+    number: int
+
+
+class ServiceEngine:
+    """The services of one association. `room` is how long a plain APDU to this client may be."""
+
+    def __init__(
+        self,
+        find: Callable[[int, Obis], CosemObject | None],
+        access: Callable[[CosemObject, int], AccessMode],
+        conformance: Conformance,
+        room: int,
+    ) -> None:
+        self._find = find
+        self._access = access
+        self.conformance = conformance
+        self._room = max(room, _BLOCK_HEADER + 8)
+        self._outgoing: _Outgoing | None = None
+        self._incoming: _Incoming | None = None
+
+    def receive(self, request: Apdu) -> Iterator[bytes]:
+        """Answer one plain request."""
+        if isinstance(request, GetRequestNormal):
+            yield self._get(request)
+        elif isinstance(request, GetRequestNext):
+            yield self._get_next(request)
+        elif isinstance(request, GetRequestWithList):
+            yield self._get_list(request)
+        elif isinstance(request, SetRequestNormal):
+            result = self._write(request.attribute, request.selection, request.value)
+            yield SetResponseNormal(request.invoke, result).to_bytes()
+        elif isinstance(request, SetRequestWithList):
+            results = [
+                self._write(attribute, selection, value)
+                for (attribute, selection), value in zip(request.attributes, request.values, strict=False)
+            ]
+            yield SetResponseWithList(request.invoke, tuple(results)).to_bytes()
+        elif isinstance(request, SetRequestWithFirstDatablock | SetRequestWithDatablock):
+            yield self._set_block(request)
+        elif isinstance(request, ActionRequestNormal):
+            yield self._action_reply(request.invoke, self._act(request.method, request.parameters))
+        elif isinstance(request, ActionRequestWithList):
+            outcomes = [
+                self._act(method, None if parameters.is_null else parameters)
+                for method, parameters in zip(request.methods, request.parameters, strict=False)
+            ]
+            yield ActionResponseWithList(request.invoke, tuple(outcomes)).to_bytes()
+        elif isinstance(request, ActionRequestWithFirstPblock | ActionRequestWithPblock):
+            yield self._action_block(request)
+        elif isinstance(request, ActionRequestNextPblock):
+            yield self._action_next(request)
+        else:
+            yield ExceptionResponse(StateError.SERVICE_UNKNOWN, ServiceError.SERVICE_NOT_SUPPORTED).to_bytes()
+
+    # GET
+
+    def _read(self, attribute: AttributeDescriptor, selection: Selection | None) -> Iterator[bytes]:
+        cosem_object = self._find(attribute.class_id, attribute.obis)
+        if cosem_object is None:
+            raise refused(DataAccessResult.OBJECT_UNDEFINED)
+        if not self._access(cosem_object, attribute.attribute).readable:
+            raise refused(DataAccessResult.READ_WRITE_DENIED)
+        if selection is not None and not self.conformance & Conformance.SELECTIVE_ACCESS:
+            raise refused(DataAccessResult.SCOPE_OF_ACCESS_VIOLATED)
+        try:
+            return cosem_object.encoded(attribute.attribute, selection)
+        except DecodeError:
+            raise refused(DataAccessResult.TYPE_UNMATCHED) from None
+
+    def _get(self, request: GetRequestNormal) -> bytes:
+        try:
+            pieces = self._read(request.attribute, request.selection)
+        except AccessError as error:
+            self._outgoing = None
+            return GetResponseNormal(request.invoke, error.result).to_bytes()
+        block, whole = self._start(pieces, self._room - 4)
+        if whole:
+            return GetResponseNormal(request.invoke, block).to_bytes()
+        return self._first_block(request.invoke)
+
+    def _start(self, pieces: Iterator[bytes], size: int) -> tuple[bytes, bool]:
+        """Take a whole short value; or keep a long one as the transfer of this engine."""
+        outgoing = _Outgoing(pieces, b"")
+        block, whole = outgoing.take(size)
+        outgoing.pending = block + outgoing.pending
+        outgoing.number = 0
+        self._outgoing = None if whole else outgoing
+        return block, whole
+
+    def _first_block(self, invoke: int) -> bytes:
+        if not self.conformance & Conformance.BLOCK_TRANSFER_WITH_GET_OR_READ:
+            self._outgoing = None
+            return GetResponseNormal(invoke, DataAccessResult.OTHER_REASON).to_bytes()
+        return self._next_block(invoke)
+
+    def _next_block(self, invoke: int) -> bytes:
+        outgoing = self._outgoing
+        if outgoing is None:
+            return GetResponseNormal(invoke, DataAccessResult.NO_LONG_GET_IN_PROGRESS).to_bytes()
+        block, last = outgoing.take(self._room - _BLOCK_HEADER)
+        if last:
+            self._outgoing = None
+        return GetResponseWithBlock(invoke, last, outgoing.number, block).to_bytes()
+
+    def _get_next(self, request: GetRequestNext) -> bytes:
+        outgoing = self._outgoing
+        if outgoing is None:
+            result = DataAccessResult.NO_LONG_GET_IN_PROGRESS
+        elif outgoing.number != request.block_number:
+            self._outgoing = None
+            result = DataAccessResult.DATA_BLOCK_NUMBER_INVALID
+        else:
+            return self._next_block(request.invoke)
+        return GetResponseWithBlock(request.invoke, True, request.block_number, result).to_bytes()
+
+    def _get_list(self, request: GetRequestWithList) -> bytes:
+        block, whole = self._start(self._list_pieces(request), self._room - 3)
+        if whole:
+            return bytes((0xC4, 3, request.invoke)) + block
+        return self._first_block(request.invoke)
+
+    def _list_pieces(self, request: GetRequestWithList) -> Iterator[bytes]:
+        yield encode_length(len(request.attributes))
+        for attribute, selection in request.attributes:
+            try:
+                pieces = self._read(attribute, selection)
+            except AccessError as error:
+                yield bytes((1, error.result))
+                continue
+            yield b"\x00"
+            yield from pieces
+
+    # SET
+
+    def _write(
+        self, attribute: AttributeDescriptor, selection: Selection | None, value: Data
+    ) -> DataAccessResult | int:
+        cosem_object = self._find(attribute.class_id, attribute.obis)
+        if cosem_object is None:
+            return DataAccessResult.OBJECT_UNDEFINED
+        setter = cosem_object.setters.get(attribute.attribute)
+        if setter is None or not self._access(cosem_object, attribute.attribute).writable:
+            return DataAccessResult.READ_WRITE_DENIED
+        if selection is not None:
+            return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
+        try:
+            setter(value)
+        except AccessError as error:
+            return error.result
+        except DlmsError:
+            return DataAccessResult.TYPE_UNMATCHED
+        return DataAccessResult.SUCCESS
+
+    def _set_block(self, request: SetRequestWithFirstDatablock | SetRequestWithDatablock) -> bytes:
+        incoming = self._take_block(request)
+        if isinstance(incoming, DataAccessResult):
+            self._incoming = None
+            return SetResponseLastDatablock(request.invoke, (incoming,), request.block_number).to_bytes()
+        if not request.last:
+            return SetResponseDatablock(request.invoke, request.block_number).to_bytes()
+        self._incoming = None
+        target = incoming.target
+        if not isinstance(target, SetRequestWithFirstDatablock):
+            result = DataAccessResult.NO_LONG_SET_IN_PROGRESS
+            return SetResponseLastDatablock(request.invoke, (result,), request.block_number).to_bytes()
+        results: tuple[DataAccessResult | int, ...]
+        try:
+            if target.with_list:
+                reader = Reader(bytes(incoming.octets))
+                values = read_values(reader)
+                reader.finish("the values")
+            else:
+                values = (axdr.decode(bytes(incoming.octets)),)
+            results = tuple(
+                [
+                    self._write(a, selection, v)
+                    for (a, selection), v in zip(target.attributes, values, strict=False)
+                ]
+            )
+        except DecodeError:
+            results = (DataAccessResult.TYPE_UNMATCHED,) * max(1, len(target.attributes))
+        return SetResponseLastDatablock(
+            request.invoke, results, request.block_number, target.with_list
+        ).to_bytes()
+
+    def _take_block(
+        self,
+        request: SetRequestWithFirstDatablock
+        | SetRequestWithDatablock
+        | ActionRequestWithFirstPblock
+        | ActionRequestWithPblock,
+    ) -> _Incoming | DataAccessResult:
+        if isinstance(request, SetRequestWithFirstDatablock | ActionRequestWithFirstPblock):
+            if request.block_number != 1:
+                return DataAccessResult.DATA_BLOCK_NUMBER_INVALID
+            self._incoming = incoming = _Incoming(request, bytearray(request.block), 1)
+            return incoming
+        incoming = self._incoming
+        if incoming is None:
+            return DataAccessResult.NO_LONG_SET_IN_PROGRESS
+        if request.block_number != incoming.number + 1:
+            return DataAccessResult.DATA_BLOCK_NUMBER_INVALID
+        if len(incoming.octets) + len(request.block) > _INCOMING_LIMIT:
+            return DataAccessResult.LONG_SET_ABORTED
+        incoming.number += 1
+        incoming.octets += request.block
+        return incoming
+
+    # ACTION
+
+    def _act(self, method: MethodDescriptor, parameters: Data | None) -> ActionOutcome:
+        cosem_object = self._find(method.class_id, method.obis)
+        if cosem_object is None:
+            return ActionOutcome(ActionResult.OBJECT_UNDEFINED)
+        function = cosem_object.methods.get(method.method)
+        if function is None:
+            return ActionOutcome(ActionResult.READ_WRITE_DENIED)
+        try:
+            return ActionOutcome(ActionResult.SUCCESS, function(parameters))
+        except AccessError as error:
+            return ActionOutcome(error.result)
+        except DlmsError:
+            return ActionOutcome(ActionResult.TYPE_UNMATCHED)
+
+    def _action_reply(self, invoke: int, outcome: ActionOutcome) -> bytes:
+        whole = ActionResponseNormal(invoke, outcome).to_bytes()
+        if len(whole) <= self._room:
+            return whole
+        self._outgoing = _Outgoing(iter(()), outcome.to_bytes())
+        return self._action_piece(invoke)
+
+    def _action_piece(self, invoke: int) -> bytes:
+        outgoing = self._outgoing
+        if outgoing is None:
+            return ActionResponseNormal(
+                invoke, ActionOutcome(ActionResult.NO_LONG_ACTION_IN_PROGRESS)
+            ).to_bytes()
+        block, last = outgoing.take(self._room - _BLOCK_HEADER)
+        if last:
+            self._outgoing = None
+        return ActionResponseWithPblock(invoke, last, outgoing.number, block).to_bytes()
+
+    def _action_next(self, request: ActionRequestNextPblock) -> bytes:
+        outgoing = self._outgoing
+        if outgoing is not None and outgoing.number != request.block_number:
+            self._outgoing = None
+        return self._action_piece(request.invoke)
+
+    def _action_block(self, request: ActionRequestWithFirstPblock | ActionRequestWithPblock) -> bytes:
+        incoming = self._take_block(request)
+        if isinstance(incoming, DataAccessResult):
+            self._incoming = None
+            outcome = ActionOutcome(ActionResult.LONG_ACTION_ABORTED)
+            return ActionResponseNormal(request.invoke, outcome).to_bytes()
+        if not request.last:
+            return ActionResponseNextPblock(request.invoke, request.block_number).to_bytes()
+        self._incoming = None
+        target = incoming.target
+        if not isinstance(target, ActionRequestWithFirstPblock):
+            outcome = ActionOutcome(ActionResult.NO_LONG_ACTION_IN_PROGRESS)
+            return ActionResponseNormal(request.invoke, outcome).to_bytes()
+        try:
+            if not target.with_list:
+                parameters = axdr.decode(bytes(incoming.octets))
+                return self._action_reply(request.invoke, self._act(target.methods[0], parameters))
+            reader = Reader(bytes(incoming.octets))
+            values = read_values(reader)
+        except DecodeError:
+            outcome = ActionOutcome(ActionResult.TYPE_UNMATCHED)
+            return ActionResponseNormal(request.invoke, outcome).to_bytes()
+        outcomes = [self._act(method, value) for method, value in zip(target.methods, values, strict=False)]
+        return ActionResponseWithList(request.invoke, tuple(outcomes)).to_bytes()
