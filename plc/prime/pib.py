@@ -135,7 +135,8 @@ def attribute_size(pib: int) -> int:
     return 0
 
 
-def _record_fields(pib: int) -> tuple[tuple[str, int], ...]:
+def record_fields(pib: int) -> tuple[tuple[str, int], ...]:
+    """The fields of one record of a list. Raises MessageError for a list of unknown layout."""
     for row in RECORDS:
         if row[0] == pib:
             return row[2]
@@ -144,7 +145,7 @@ def _record_fields(pib: int) -> tuple[tuple[str, int], ...]:
 
 def record_size(pib: int) -> int:
     """Octets of one record. Raises MessageError for a list of unknown layout."""
-    return sum([abs(kind) for _, kind in _record_fields(pib)])
+    return sum([abs(kind) for _, kind in record_fields(pib)])
 
 
 def decode_records(pib: int, data: bytes) -> "list[dict[str, int | bytes]]":
@@ -152,7 +153,7 @@ def decode_records(pib: int, data: bytes) -> "list[dict[str, int | bytes]]":
 
     Raises MessageError for a list of unknown layout.
     """
-    fields = _record_fields(pib)
+    fields = record_fields(pib)
     size = record_size(pib)
     records: "list[dict[str, int | bytes]]" = []
     for start in range(0, len(data) - size + 1, size):
@@ -169,7 +170,7 @@ def decode_records(pib: int, data: bytes) -> "list[dict[str, int | bytes]]":
 def encode_record(pib: int, **values: "int | bytes") -> bytes:
     """Make one record. Raises MessageError for a list of unknown layout."""
     record = b""
-    for name, kind in _record_fields(pib):
+    for name, kind in record_fields(pib):
         value = values[name]
         record += value.to_bytes(kind, "big") if isinstance(value, int) else value
     return record
