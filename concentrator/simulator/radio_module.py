@@ -116,9 +116,7 @@ class SimulatedRadioModule:
                 ENDPOINT_RADIO_LINK,
                 RADIO_MESSAGE_INDICATION,
                 octets[1 : 1 + octets[0]],
-                timestamp=int(self._scheduler.now() * 1000) & 0xFFFFFFFF
-                if self._wants("timestamp")
-                else None,
+                timestamp=milliseconds if self._wants("timestamp") else None,
                 rssi=raw_rssi if self._wants("rssi") else None,
             )
         )

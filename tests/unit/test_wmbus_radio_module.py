@@ -85,7 +85,7 @@ def test_the_module_is_identified_configured_and_its_telegrams_are_read():
     assert bench.module.config["rssi"] == b"\x01"
     bench.run(100)
     heard = of(bench.events, TelegramHeard)
-    assert len(heard) == meter.telegrams_sent == 6
+    assert len(heard) == meter.telegrams_sent == 7
     assert {event.rssi_dbm for event in heard} == {-71}
     keys = KeyRing({meter.identification: meter.key})
     telegram = decode_telegram(heard[-1].octets, keys=keys, frame_format=heard[-1].frame_format)
