@@ -16,7 +16,8 @@ _CONSUMER = "concentrator"
 class LinuxPin(Pin):
     """One requested line of a GPIO chip."""
 
-    def __init__(self, gpiod: Any, request: Any, number: int, mode: int) -> None:
+    # gpiod is no dependency, so its types are not known here.
+    def __init__(self, gpiod: Any, request: Any, number: int, mode: int) -> None:  # noqa: ANN401
         self._gpiod = gpiod
         self._request = request
         self._number = number
@@ -50,7 +51,7 @@ class LinuxMachine(Machine):
             self._gpiod: Any = importlib.import_module("gpiod")
         except ImportError as error:
             raise BoardError(
-                "pins need the Python package gpiod, version 2: install it, or leave the reset and LED pins out"
+                "pins need the Python package gpiod, version 2: install it, or set up a board without pins"
             ) from error
         if not hasattr(self._gpiod, "request_lines"):
             raise BoardError("the installed gpiod package is version 1: version 2 is needed")
