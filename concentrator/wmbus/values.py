@@ -32,6 +32,7 @@ _LVAR_BINARY = range(0xE0, 0xF0)
 _LVAR_LONG_BINARY = {0xF0: 16, 0xF1: 20, 0xF2: 24, 0xF3: 28, 0xF4: 32, 0xF5: 48, 0xF6: 64}
 
 _LAST_YEAR_OF_2000 = 80  # a two-digit year above it belongs to the last century
+_EVERY_YEAR = 127
 _TYPE_J_OCTETS, _TYPE_F_OCTETS, _TYPE_G_OCTETS, _TYPE_I_OCTETS = 3, 4, 2, 6
 
 
@@ -39,7 +40,8 @@ _TYPE_J_OCTETS, _TYPE_F_OCTETS, _TYPE_G_OCTETS, _TYPE_I_OCTETS = 3, 4, 2, 6
 class MeterTime:
     """A point in time by the meter's own clock, without zone.
 
-    Only as many fields are set as the meter sent: a date has no hour, a time of day (type J) no year.
+    Only as many fields are set as the meter sent: a date has no hour, a time of day (type J) no day, a day
+    that returns every year no year.
     """
 
     year: int | None = None
@@ -69,8 +71,9 @@ class MeterTime:
 
     def __str__(self) -> str:
         parts: list[str] = []
-        if self.year is not None:
-            parts.append(f"{self.year:04}-{self.month:02}-{self.day:02}")
+        if self.day is not None:
+            year = "" if self.year is None else f"{self.year:04}"
+            parts.append(f"{year}-{self.month:02}-{self.day:02}")
         if self.hour is not None:
             seconds = "" if self.second is None else f":{self.second:02}"
             parts.append(f"{self.hour:02}:{self.minute:02}{seconds}")
@@ -155,8 +158,8 @@ def decode_time(raw: bytes) -> DecodedValue:
 
 
 def _date_fields(raw: bytes) -> dict[str, int | None]:
-    year = raw[0] >> 5 | (raw[1] & 0xF0) >> 1
-    year += 1900 if year > _LAST_YEAR_OF_2000 else 2000
+    sent = raw[0] >> 5 | (raw[1] & 0xF0) >> 1
+    year = None if sent == _EVERY_YEAR else sent + (1900 if sent > _LAST_YEAR_OF_2000 else 2000)
     return {"year": year, "month": raw[1] & 0x0F, "day": raw[0] & 0x1F}
 
 
@@ -164,16 +167,28 @@ def _checked(
     fields: dict[str, int | None], *, clock_invalid: bool = False, summer_time: bool = False
 ) -> DecodedValue:
     moment = MeterTime(**fields, summer_time=summer_time, clock_invalid=clock_invalid)
-    if moment.year is not None:
-        if moment.to_datetime() is None:
-            return _INVALID
-    elif (moment.hour or 0) > 23 or (moment.minute or 0) > 59 or (moment.second or 0) > 59:  # noqa: PLR2004
+    try:
+        datetime(  # noqa: DTZ001 - only to see whether there is such a time; 2000 has a 29th of February
+            _or(moment.year, 2000),
+            _or(moment.month, 1),
+            _or(moment.day, 1),
+            moment.hour or 0,
+            moment.minute or 0,
+            moment.second or 0,
+        )
+    except ValueError:
         return _INVALID
     return DecodedValue(moment, valid=not clock_invalid)
 
 
+def _or(sent: int | None, default: int) -> int:
+    return default if sent is None else sent
+
+
 def _decode_integer(raw: bytes, kind: Kind) -> DecodedValue:
-    if kind is Kind.UNSIGNED or kind is Kind.IDENTIFIER:
+    if kind is Kind.IDENTIFIER:
+        return DecodedValue(raw[::-1].hex().upper())
+    if kind is Kind.UNSIGNED:
         return DecodedValue(int.from_bytes(raw, "little"))
     number = int.from_bytes(raw, "little", signed=True)
     if number == -(1 << (8 * len(raw) - 1)):

@@ -84,5 +84,8 @@ class RadioModule(ABC):
         """Give the oldest event that was not yet taken, or None."""
         return self._events.popleft() if self._events else None
 
+    def _write(self, data: bytes) -> None:
+        self._output += data
+
     def _count(self, name: str) -> None:
         self.counters[name] = self.counters.get(name, 0) + 1

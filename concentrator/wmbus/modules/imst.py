@@ -55,6 +55,9 @@ RETRY_AFTER_LOSS_S = 5.0
 PARTIAL_TIMEOUT_S = 0.25
 
 
+_COUNTERS = ("telegrams_heard", "telegrams_malformed", "messages_unknown", "octets_skipped", "checks_missed")
+
+
 class _State(enum.Enum):
     """What is being waited for."""
 
@@ -102,7 +105,7 @@ class ImstModule(RadioModule):
         """Begin, or begin anew after the port was reopened."""
         self._reader = HciReader()
         self._partial_deadline = None
-        self._output.clear()
+        self.data_to_send()  # what was meant for the port as it was before
         self._enter(_State.PINGING, now)
 
     def receive_data(self, data: bytes, now: float) -> None:
@@ -193,7 +196,7 @@ class ImstModule(RadioModule):
             payload = bytes(
                 (_CONFIG_TEMPORARY, _CONFIG_HAS_LINK_MODE, mode, _CONFIG_HAS_RSSI_AND_TIMESTAMP, 1, 0)
             )
-        self._output += HciMessage(ENDPOINT_DEVICE, request, payload).to_bytes()
+        self._write(HciMessage(ENDPOINT_DEVICE, request, payload).to_bytes())
         self._attempts += 1
         self._deadline = now + ANSWER_TIMEOUT_S
 

@@ -1,0 +1,112 @@
+"""Whatever comes over the air or from a module: a value, or the one documented error."""
+
+from datetime import UTC, datetime
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from concentrator.wmbus.address import Address
+from concentrator.wmbus.answer import to_answer
+from concentrator.wmbus.compact import FormatMemory
+from concentrator.wmbus.errors import TelegramError
+from concentrator.wmbus.frame import FrameFormat, LinkFrame, decode_frame, encode_frame
+from concentrator.wmbus.modules.imst import ImstModule
+from concentrator.wmbus.modules.imst_hci import HciMessage, HciReader
+from concentrator.wmbus.records import decode_records, merge_records, split_records
+from concentrator.wmbus.security import KeyRing, MessageCounters
+from concentrator.wmbus.telegram import decode_telegram
+
+HEARD_AT = datetime(2026, 5, 4, tzinfo=UTC)
+RADIO_FORMATS = st.sampled_from([FrameFormat.WITHOUT_CRC, FrameFormat.A, FrameFormat.B])
+ADDRESSES = st.builds(
+    lambda data: Address.from_link_layer(bytes((data[0], data[1] & 0x7F)) + data[2:]),
+    st.binary(min_size=8, max_size=8),
+)
+KEYS = KeyRing({"12345678": bytes(range(16))})
+METER = Address("ELS", "12345678", 0x33, 0x03)
+CI_FIELDS = st.sampled_from(bytes.fromhex("72787A79737B696A6B8C8D8E8F9081A05A8A7C7D"))
+
+
+def survive(data, frame_format=None):
+    try:
+        telegram = decode_telegram(
+            data, keys=KEYS, formats=FormatMemory(), counters=MessageCounters(), frame_format=frame_format
+        )
+    except TelegramError:
+        return
+    repr(telegram)
+    if telegram.meter is not None:
+        to_answer(telegram, HEARD_AT)
+
+
+@given(st.binary(max_size=300), st.none() | st.sampled_from(list(FrameFormat)))
+@example(b"", FrameFormat.WIRED)
+def test_any_octets_are_a_telegram_or_a_telegram_error(data, frame_format):
+    survive(data, frame_format)
+
+
+@given(CI_FIELDS, st.binary(max_size=120))
+def test_any_content_behind_a_known_ci_field(ci, content):
+    payload = bytes((ci,)) + content
+    survive(encode_frame(LinkFrame(0x44, METER, payload, FrameFormat.WITHOUT_CRC)))
+
+
+@given(st.binary(max_size=200))
+def test_records_of_any_octets_end_and_come_back_when_complete(data):
+    found = decode_records(data)
+    for record in found.records:
+        assert not isinstance(record.value, float)
+        str(record.value)
+    payload = b"\x72" + METER.to_transport_layer() + bytes(4) + data
+    survive(encode_frame(LinkFrame(0x44, METER, payload, FrameFormat.WITHOUT_CRC)))
+    split = split_records(data)
+    assert (split is None) == bool(found.fault)
+    if split is not None:
+        assert merge_records(split.headers, split.values) == split.whole
+        assert [r.raw for r in decode_records(split.whole).records] == [r.raw for r in found.records]
+
+
+@given(ADDRESSES, st.integers(0, 255), st.binary(min_size=1, max_size=230), RADIO_FORMATS)
+def test_frames_round_trip(address, c_field, payload, frame_format):
+    frame = LinkFrame(c_field, address, payload, frame_format)
+    assert decode_frame(encode_frame(frame), frame_format) == frame
+
+
+MESSAGES = st.builds(
+    HciMessage,
+    st.sampled_from([1, 2]),
+    st.integers(0, 255),
+    st.binary(max_size=40),
+    st.none() | st.integers(0, 0xFFFFFFFF),
+    st.none() | st.integers(0, 255),
+)
+
+
+@given(st.lists(MESSAGES, max_size=6), st.lists(st.integers(1, 20), min_size=1, max_size=20))
+def test_module_messages_survive_any_chunking(messages, sizes):
+    stream = b"".join(message.to_bytes(check=True) for message in messages)
+    reader, at, turn, got = HciReader(), 0, 0, []
+    while at < len(stream):
+        size = sizes[turn % len(sizes)]
+        reader.receive_data(stream[at : at + size])
+        at, turn = at + size, turn + 1
+        while (message := reader.next_message()) is not None:
+            got.append(message)
+    assert got == messages
+
+
+@given(st.lists(st.binary(max_size=60), max_size=10))
+def test_the_driver_survives_any_octets_from_its_module(chunks):
+    driver = ImstModule()
+    driver.start(0.0)
+    now = 0.0
+    for chunk in chunks:
+        now += 0.4
+        driver.receive_data(chunk, now)
+        driver.handle_timeout(now)
+        driver.data_to_send()
+        while driver.next_event() is not None:
+            pass
+    timeout = driver.next_timeout()
+    assert timeout is not None
+    assert timeout > now
