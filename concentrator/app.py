@@ -31,7 +31,7 @@ from concentrator.links.plc_networks import load_known_addresses, make_network
 from concentrator.links.radio_link import RadioLink
 from concentrator.links.radio_modules import make_radio_module
 from concentrator.logs import set_up_logging
-from concentrator.notify import Watchdog
+from concentrator.notify import Notifier, Watchdog, watchdog_limit_s
 from concentrator.status import StatusReporter
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
@@ -46,7 +46,7 @@ _RETENTION_INTERVAL_S = 3600.0
 _PAGE_STOP_TIMEOUT_S = 2.0
 _PAGE_RESTART_DELAY_S = 2.0
 # A loop that has not moved for this long hangs: systemd restarts the service.
-_COLLECTION_BEAT_LIMIT_S = 60.0
+_COLLECTION_BEAT_LIMIT_S = 300.0
 _STORE_BEAT_LIMIT_S = 120.0
 _STORE_BEAT_INTERVAL_S = 10.0
 
@@ -57,7 +57,8 @@ class Service:
     def __init__(self, config: Config, store: Store, clock: Clock, boot_id: str, keyring: Keyring) -> None:
         self._config = config
         self._store = store
-        self._watchdog = Watchdog()
+        self._notifier = Notifier.from_environment()
+        self._watchdog = Watchdog(self._notifier, clock, watchdog_limit_s(), _tell_overdue)
         self._watchdog.register("store", _STORE_BEAT_LIMIT_S)
         box = config.concentrator
         topics = Topics(box.site, box.name)
@@ -112,14 +113,15 @@ class Service:
             loops += [self.link.run(), self.collector.run(self.link)]
         if self.radio is not None and self.listener is not None:
             loops += [self.radio.run(), self.listener.run()]
-        self._watchdog.ready(f"serving {self._config.concentrator.name}")
+        self._notifier.ready(f"serving {self._config.concentrator.name}")
         try:
             await until_first_ends(*loops)
         finally:
-            self._watchdog.stopping()
+            self._notifier.stopping()
 
     def _collection_moved(self) -> None:
-        self._watchdog.beat("collection")
+        if self.link is not None:
+            self._watchdog.beat("collection")
 
     async def _prove_store(self) -> None:
         """The store's threads answer: that is what the watchdog wants to know of it, full disk or not."""
@@ -140,6 +142,10 @@ class Service:
             else:
                 if removed:
                     log.info("old readings removed", readings=removed)
+
+
+def _tell_overdue(names: tuple[str, ...]) -> None:
+    log.error("no progress", loops=",".join(names))
 
 
 async def run_service(config: Config, config_file: Path, *, with_page: bool) -> int:

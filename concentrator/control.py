@@ -71,6 +71,9 @@ class ControlServer:
         except (ConnectionError, ValueError):
             # The other side went away, or sent a line that is too long.
             pass
+        except asyncio.CancelledError:
+            # The service stops: the event loop ends its connections, and there is nobody to pass this on to.
+            return
         finally:
             self._connections -= 1
             writer.close()

@@ -18,7 +18,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -117,7 +117,7 @@ class Demo:
                 return await self._watch(product, simulator, stop)
 
     @asynccontextmanager
-    async def _outside(self) -> AsyncIterator[None]:
+    async def _outside(self) -> AsyncGenerator[None]:
         """The utility's side: a broker, a subscriber, and a head-end that listens for pushes."""
         broker = Broker(
             {
@@ -137,7 +137,7 @@ class Demo:
                 await broker.shutdown()
 
     @asynccontextmanager
-    async def _process(self, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def _process(self, *arguments: str) -> AsyncGenerator[asyncio.subprocess.Process]:
         log_file = self._directory / f"{arguments[0]}.log"
         with log_file.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
@@ -181,7 +181,7 @@ class Demo:
 
     async def _wait_for_file(self, path: Path, process: asyncio.subprocess.Process) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
-        while not path.exists():
+        while not await asyncio.to_thread(path.exists):
             if process.returncode is not None or time.monotonic() > deadline:
                 raise DemoError(f"the simulator did not start; it said:\n{self._log_tail('simulate')}")
             await asyncio.sleep(0.05)

@@ -66,7 +66,7 @@ class Collector:
         self._store = store
         self._clock = clock
         self._keyring = keyring
-        self._on_progress = on_progress
+        self.on_progress = on_progress
         self._link: PlcLink | None = None
         self._wake = asyncio.Event()
 
@@ -202,7 +202,7 @@ class Collector:
                 await self._wait_for_work()
                 continue
             await self._visit(link, meter)
-            self._on_progress()
+            self.on_progress()
 
     def _next_meter(self) -> CollectedMeter | None:
         """The meter whose turn it is: orders first, then by how long it has been due."""
@@ -227,7 +227,7 @@ class Collector:
                 await self._wake.wait()
         except TimeoutError:
             pass
-        self._on_progress()
+        self.on_progress()
 
     async def _visit(self, link: PlcLink, meter: CollectedMeter) -> None:
         meter.busy = True

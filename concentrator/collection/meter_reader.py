@@ -10,12 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from concentrator.dlms.attributes import AttributeDescriptor, CaptureObject, RangeDescriptor
+from concentrator.dlms.attributes import (
+    AttributeDescriptor,
+    CaptureObject,
+    RangeDescriptor,
+    is_clock,
+    is_status,
+)
 from concentrator.dlms.axdr import Data
 from concentrator.dlms.client import Client, Conversation
 from concentrator.dlms.cosem_time import CosemDateTime
 from concentrator.dlms.errors import AccessError, DlmsError
-from concentrator.dlms.profile import ProfileRow, decode_buffer
+from concentrator.dlms.profile import ProfileRow, decode_profile
 from concentrator.model import Answer, Channel, Quality, Reading
 from concentrator.obis import Obis
 from concentrator.units import NO_UNIT
@@ -62,7 +68,8 @@ class ProfileShape:
     obis: Obis
     period_s: int
     columns: tuple[CaptureObject, ...]
-    channels: tuple[Channel | None, ...]
+    # One for each column but clock and status, in their order: what the values of a row belong to.
+    channels: tuple[Channel, ...]
 
     @property
     def clock_column(self) -> CaptureObject:
@@ -72,7 +79,7 @@ class ProfileShape:
             DlmsError: the profile captures no clock.
         """
         for column in self.columns:
-            if column.class_id == _CLOCK_CLASS:
+            if is_clock(column):
                 return column
         raise DlmsError(f"profile {self.obis}: captures no clock, so no range of it can be read")
 
@@ -150,25 +157,21 @@ def read_clock_and_shape(
     )
     by_column = dict(zip(with_unit, units, strict=True))
     period_s = period.integer()
-    channels = tuple(_channel(column, by_column.get(column), period_s) for column in captured)
+    channels = tuple(
+        _channel(column, by_column.get(column), period_s)
+        for column in captured
+        if not is_clock(column) and not is_status(column)
+    )
     moment = None if isinstance(clock, AccessError) else CosemDateTime.from_bytes(clock.octets())
     return moment, ProfileShape(profile, period_s, captured, channels)
 
 
-def _channel(column: CaptureObject, scaler_unit: Data | AccessError | None, period_s: int) -> Channel | None:
-    """The channel that a column feeds; None for the clock and the status, which belong to every value of the row."""
-    if column.class_id == _CLOCK_CLASS or _is_status(column):
-        return None
+def _channel(column: CaptureObject, scaler_unit: Data | AccessError | None, period_s: int) -> Channel:
     scaler, unit = 0, NO_UNIT
     if isinstance(scaler_unit, Data):
         items = scaler_unit.items(2)
         scaler, unit = items[0].integer(), items[1].integer()
     return Channel(column.obis, unit, scaler, column.class_id, column.attribute, period_s)
-
-
-def _is_status(column: CaptureObject) -> bool:
-    # 0-b:96.10.x: profile status (Blue Book, status codes).
-    return column.class_id == _DATA and column.obis[2:4] == (96, 10)
 
 
 def read_range(
@@ -177,7 +180,7 @@ def read_range(
     """The rows of a profile with capture times from `first` to `last`, both included."""
     selection = RangeDescriptor(first, last, shape.clock_column, (), deviation)
     encoded = yield from client.get_encoded(AttributeDescriptor(_PROFILE_GENERIC, shape.obis, 2), selection)
-    return decode_buffer(encoded, shape.columns, shape.period_s, default_deviation=deviation)
+    return decode_profile(encoded, shape.columns, shape.period_s, default_deviation=deviation)
 
 
 def clock_offset_s(clock: CosemDateTime, now: datetime) -> float | None:
@@ -192,27 +195,25 @@ def to_answer(meter: str, shape: ProfileShape, rows: list[ProfileRow], received_
     """The rows of a range as readings: one for each value of each channel, with status and quality."""
     readings: list[Reading] = []
     for row in rows:
-        status, quality = _row_quality(shape, row)
-        for channel, value in zip(shape.channels, row.values, strict=False):
-            if channel is not None and isinstance(value, int | str) and not isinstance(value, bool):
-                readings.append(Reading(channel, row.captured_at, value, status, quality))
+        if row.captured_at is None:
+            # A value that belongs to no known time is no reading.
+            continue
+        quality = _row_quality(row)
+        readings.extend(
+            Reading(channel, row.captured_at, value, row.status, quality)
+            for channel, value in zip(shape.channels, row.values, strict=False)
+            if isinstance(value, int | str) and not isinstance(value, bool)
+        )
     return Answer(meter, shape.obis, tuple(readings), received_at)
 
 
-def _row_quality(shape: ProfileShape, row: ProfileRow) -> tuple[int | None, Quality]:
-    quality = Quality.INFERRED_TIME if row.time_inferred else Quality.VALID
-    status: int | None = None
-    for column, value in zip(shape.columns, row.values, strict=False):
-        if _is_status(column) and isinstance(value, int):
-            status = value
-            for bit, meaning in _PROFILE_STATUS:
-                if value & bit:
-                    quality |= meaning
-    if row.clock_status is not None:
-        for bit, meaning in _CLOCK_STATUS:
-            if row.clock_status & bit:
+def _row_quality(row: ProfileRow) -> Quality:
+    quality = Quality.INFERRED_TIME if row.inferred_time else Quality.VALID
+    for bits, meanings in ((row.status, _PROFILE_STATUS), (row.clock_status, _CLOCK_STATUS)):
+        for bit, meaning in meanings:
+            if bits is not None and bits & bit:
                 quality |= meaning
-    return status, quality
+    return quality
 
 
 def utc(seconds: int) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -37,6 +38,8 @@ Result = TypeVar("Result")
 
 _PUBLIC_CLIENT_SAP = 16
 _DAY_S = 86_400
+# An interval on the edge of the history is not given up because its meter's turn came a little later.
+_EDGE = timedelta(hours=1)
 _RELEASE_TIMEOUT_S = 5.0
 _NO_DATA = "the meter has no data for it"
 
@@ -49,6 +52,7 @@ class _Host(Protocol):
     """What a visit needs of the collector."""
 
     registry: Registry
+    on_progress: Callable[[], None]
 
     @property
     def orders_waiting(self) -> bool: ...
@@ -202,6 +206,7 @@ class Visit:
 
     def _heard(self) -> None:
         self.meter.record.last_contact = self._clock.now()
+        self._host.on_progress()
 
     # Reading
 
@@ -230,7 +235,7 @@ class Visit:
 
     async def _fill_gaps(self, client: Client, channel: MeterChannel, shape: ProfileShape) -> None:
         meter, now = self.meter, self._clock.now()
-        first = now - timedelta(days=self._settings.history_days)
+        first = now - timedelta(days=self._settings.history_days) - _EDGE
         last = now - timedelta(seconds=self._settings.answer_delay_s)
         expected = gaps.expected_times(round(first.timestamp()), int(last.timestamp()), shape.period_s)
         stored = await self._store.stored_times(meter.identity, shape.obis, first, last)

@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from concentrator.simulator.feeder import G3_CENELEC_A_PHY, PRIME_PHY, Feeder
-from concentrator.simulator.g3_modem import G3Modem
+from concentrator.simulator.feeder import PRIME_PHY, Feeder
 from concentrator.simulator.meter import LOAD_PROFILE, SimulatedMeter, TruthRow
 from concentrator.simulator.prime_modem import PrimeModem
 from concentrator.simulator.pty_port import PtyPort
@@ -27,6 +26,7 @@ from concentrator.simulator.wmbus_meter import SimulatedWaterMeter
 # Time within which the meters find the network, before division by the speed.
 _JOIN_SPREAD_S = 120.0
 _WATER_INTERVAL_S = 5.0
+_WATER_RSSI_DBM = -72
 # Made anew for every simulation: they protect nothing.
 _G3_PSK = bytes(range(16))
 _G3_GMK = bytes(range(16, 32))
@@ -84,13 +84,16 @@ class Substation:
         """
         options = self.options
         scheduler = AsyncioScheduler()
-        phy = PRIME_PHY if options.protocol == "prime" else G3_CENELEC_A_PHY
-        feeder = Feeder(len(self.meters), options.seed, phy, options.loss, options.speed)
-        modem_class = PrimeModem if options.protocol == "prime" else G3Modem
-        modem = modem_class(self.meters, scheduler, feeder, options.seed, join_spread_s=_JOIN_SPREAD_S)
-        radio = SimulatedRadioModule(scheduler)
+        feeder = Feeder(len(self.meters), options.seed, PRIME_PHY, options.loss, options.speed)
+        modem = PrimeModem(self.meters, scheduler, feeder, options.seed, join_spread_s=_JOIN_SPREAD_S)
+        radio = _RadioDevice(scheduler)
         water = SimulatedWaterMeter(
-            options.seed, 1, scheduler, radio.hear, started_at=datetime.now(UTC), interval_s=_WATER_INTERVAL_S
+            options.seed,
+            1,
+            scheduler,
+            radio.transmit,
+            started_at=datetime.now(UTC),
+            interval_s=_WATER_INTERVAL_S,
         )
         _write_private(directory / "keys.json", json.dumps(self.keys(water), indent=1))
         _write_private(directory / "g3.toml", f'psk = "{_G3_PSK.hex()}"\ngmk = "{_G3_GMK.hex()}"\n')
@@ -105,6 +108,26 @@ class Substation:
         finally:
             for port in ports:
                 port.close()
+
+
+class _RadioDevice:
+    """The radio module as a device behind a port, at a fixed distance from its one meter."""
+
+    def __init__(self, scheduler: AsyncioScheduler) -> None:
+        self.output: Callable[[bytes], None] | None = None
+        self._module = SimulatedRadioModule(self._write, scheduler)
+
+    def receive_data(self, data: bytes) -> None:
+        """Octets from the host."""
+        self._module.receive_data(data)
+
+    def transmit(self, telegram: bytes) -> None:
+        """A telegram of the meter on the air."""
+        self._module.hear(telegram, _WATER_RSSI_DBM)
+
+    def _write(self, data: bytes) -> None:
+        if self.output is not None:
+            self.output(data)
 
 
 def _write_private(path: Path, text: str) -> None:
