@@ -41,6 +41,7 @@ _DAY_S = 86_400
 # An interval on the edge of the history is not given up because its meter's turn came a little later.
 _EDGE = timedelta(hours=1)
 _RELEASE_TIMEOUT_S = 5.0
+_LONGEST_SPAN_DAYS = 16
 _NO_DATA = "the meter has no data for it"
 
 
@@ -244,9 +245,15 @@ class Visit:
         meter.expected = len(expected)
         meter.stored = len(stored.intersection(expected))
         meter.closed = meter.expected - meter.stored - len(missing)
-        for begin, end in gaps.spans(missing, shape.period_s, max(1, _DAY_S // shape.period_s)):
+        per_day = max(1, _DAY_S // shape.period_s)
+        longest = per_day
+        while missing:
+            begin, end = gaps.spans(missing, shape.period_s, longest)[0]
             meter.activity = f"reading {utc(begin):%Y-%m-%d}"
-            await self._read_span(client, channel, shape, begin, end)
+            came = await self._read_span(client, channel, shape, begin, end)
+            missing = [at for at in missing if at < begin]
+            # Before a meter was installed there is nothing, and nothing costs little: ask for more at once.
+            longest = per_day if came else min(longest * 2, _LONGEST_SPAN_DAYS * per_day)
             await self._carry_out_orders(client, channel)
             if self._host.orders_waiting:
                 # Somebody waits for another meter: give the place up, and come back for the rest.
@@ -255,7 +262,8 @@ class Visit:
 
     async def _read_span(
         self, client: Client, channel: MeterChannel, shape: ProfileShape, begin: int, end: int
-    ) -> None:
+    ) -> int:
+        """Read and store one span; returns how many of the intervals asked for came."""
         meter = self.meter
         conversation = meter_reader.read_range(client, shape, utc(begin), utc(end), self._deviation)
         rows = await self._converse(conversation, channel)
@@ -272,6 +280,7 @@ class Visit:
         for first, last in gaps.spans(lacking, shape.period_s, len(asked)):
             await self._store.close_gap(meter.identity, shape.obis, utc(first), utc(last), _NO_DATA)
         meter.closed += len(lacking)
+        return len(came)
 
     # Orders
 

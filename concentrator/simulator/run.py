@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 from concentrator.simulator.substation import Substation, SubstationOptions
-from concentrator.tasks import until_first_ends
 
 
 def run_substation(  # noqa: PLR0913 - the command's options
@@ -18,17 +17,16 @@ def run_substation(  # noqa: PLR0913 - the command's options
     directory.mkdir(parents=True, exist_ok=True)
     substation = Substation(SubstationOptions(protocol, meters, seed, loss, speed))
 
-    def ready() -> None:
-        print(f"modem: {directory}/modem  radio: {directory}/radio  keys: {directory}/keys.json", flush=True)  # noqa: T201
-
-    async def until_stopped() -> None:
+    async def run() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await stop.wait()
-
-    async def run() -> None:
-        await until_first_ends(substation.run(directory, ready), until_stopped())
+        substation.open(directory)
+        print(f"modem: {directory}/modem  radio: {directory}/radio  keys: {directory}/keys.json", flush=True)  # noqa: T201
+        try:
+            await stop.wait()
+        finally:
+            substation.close()
 
     asyncio.run(run())
     return 0

@@ -6,7 +6,6 @@ truth can be known without asking: build the same substation anywhere, and compa
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Callable
@@ -34,23 +33,39 @@ _G3_GMK = bytes(range(16, 32))
 
 @dataclass(frozen=True, slots=True)
 class SubstationOptions:
-    """What is simulated. `speed` divides airtime and pauses: 1 is as slow as a real power line."""
+    """What is simulated. `speed` divides airtime and pauses: 1 is as slow as a real power line.
+
+    `steady` leaves out the drops of the day, for tests that are about something else.
+    """
 
     protocol: Literal["prime", "g3"] = "prime"
     meters: int = 12
     seed: int = 1
     loss: float = 0.0
     speed: float = 1.0
+    steady: bool = False
 
 
 class Substation:
-    """The meters of a substation, and what is needed to read them. `run()` puts them behind ports."""
+    """The meters of a substation, and what is needed to read them. `open()` puts them behind ports.
+
+    `others` are devices that stand behind the same modem without being simulated here.
+    """
+
+    modem: PrimeModem
+    water: SimulatedWaterMeter
+    modem_port: PtyPort
+    radio_port: PtyPort
 
     def __init__(
-        self, options: SubstationOptions, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        options: SubstationOptions,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        others: Sequence[Device] = (),
     ) -> None:
         self.options = options
         self.meters = [self._meter(number, options.seed, clock) for number in range(1, options.meters + 1)]
+        self._others = others
 
     @staticmethod
     def _meter(number: int, seed: int, clock: Callable[[], datetime]) -> SimulatedMeter:
@@ -77,15 +92,15 @@ class Substation:
             "wmbus": {water.identification: water.key.hex()},
         }
 
-    async def run(self, directory: Path, ready: Callable[[], None]) -> None:
-        """Stand behind `modem` and `radio` in a folder until cancelled; keys are put beside them.
-
-        `ready` is called once the ports are there.
-        """
+    def open(self, directory: Path) -> None:
+        """Stand behind `modem` and `radio` in a folder, on the running event loop; keys are put beside them."""
         options = self.options
         scheduler = AsyncioScheduler()
-        feeder = Feeder(len(self.meters), options.seed, PRIME_PHY, options.loss, options.speed)
-        modem = PrimeModem(self.meters, scheduler, feeder, options.seed, join_spread_s=_JOIN_SPREAD_S)
+        devices = [*self.meters, *self._others]
+        feeder = Feeder(
+            len(devices), options.seed, PRIME_PHY, options.loss, options.speed, steady=options.steady
+        )
+        modem = PrimeModem(devices, scheduler, feeder, options.seed, join_spread_s=_JOIN_SPREAD_S)
         radio = _RadioDevice(scheduler)
         water = SimulatedWaterMeter(
             options.seed,
@@ -97,17 +112,20 @@ class Substation:
         )
         _write_private(directory / "keys.json", json.dumps(self.keys(water), indent=1))
         _write_private(directory / "g3.toml", f'psk = "{_G3_PSK.hex()}"\ngmk = "{_G3_GMK.hex()}"\n')
-        ports = [PtyPort(directory / "modem", modem), PtyPort(directory / "radio", radio)]
-        for port in ports:
+        self.modem, self.water = modem, water
+        self.modem_port, self.radio_port = (
+            PtyPort(directory / "modem", modem),
+            PtyPort(directory / "radio", radio),
+        )
+        for port in (self.modem_port, self.radio_port):
             port.plug()
         modem.start()
         water.start()
-        ready()
-        try:
-            await asyncio.get_running_loop().create_future()
-        finally:
-            for port in ports:
-                port.close()
+
+    def close(self) -> None:
+        """Take the ports away."""
+        for port in (self.modem_port, self.radio_port):
+            port.close()
 
 
 class _RadioDevice:
