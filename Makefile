@@ -43,8 +43,8 @@ bench: $(VENV)/.peers ## Speed as ratios against peers and limits in the same ru
 screenshots: setup-test ## Make the README's picture of the diagnostics page
 	@$(BIN)/python tests/tools/screenshots.py
 
-install: ## Install into DESTDIR (default /) under /opt/concentrator, with the systemd units
-	@systemd/install.sh "$(DESTDIR)"
+install: $(VENV)/bin/uv ## Install into DESTDIR (default /) under /opt/concentrator, with the systemd units
+	@PYTHON="$(PYTHON)" UV="$(CURDIR)/$(BIN)/uv" systemd/install.sh "$(DESTDIR)"
 
 setup: $(VENV)/.run
 setup-test: system-packages $(VENV)/.peers .node/.installed

@@ -22,6 +22,8 @@ from dbus_fast.errors import AuthError, InvalidAddressError
 _SERVICE = "de.pengutronix.rauc"
 _INSTALLER = "de.pengutronix.rauc.Installer"
 _PATH = "/"
+_BUS = "org.freedesktop.DBus"
+_BUS_PATH = "/org/freedesktop/DBus"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _NO_SUCH_SERVICE = (
     "org.freedesktop.DBus.Error.ServiceUnknown",
@@ -52,7 +54,7 @@ class InstallState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InstallOutcome:
-    """What came of it: `slot` is the one that now holds the bundle and boots next; `message` is for people."""
+    """What came of it: `slot` now holds the bundle and boots next; `message` is for people."""
 
     state: InstallState
     message: str
@@ -67,13 +69,12 @@ class InstallOutcome:
 # What RAUC's last error says, and what that means; the first row that fits is taken.
 _REFUSALS: tuple[tuple[str, InstallState, str], ...] = (
     ("compatible mismatch", InstallState.INCOMPATIBLE, "the bundle is for another device"),
+    ("invalid bundle format", InstallState.DAMAGED, "the file is no bundle, or was cut off"),
     ("signature", InstallState.SIGNATURE_REFUSED, "the signature is not valid here"),
     ("verify error", InstallState.SIGNATURE_REFUSED, "the signature is not valid here"),
     ("certificate", InstallState.SIGNATURE_REFUSED, "the signer is not trusted here"),
     ("checksum", InstallState.DAMAGED, "the content is damaged"),
     ("digest", InstallState.DAMAGED, "the content is damaged"),
-    ("identifier", InstallState.DAMAGED, "the file is no bundle"),
-    ("size", InstallState.DAMAGED, "the file is no bundle, or was cut off"),
     ("already", InstallState.BUSY, "another installation is running"),
 )
 
@@ -93,7 +94,7 @@ async def install_bundle(
         bus: "system" or "session"; by default as DBUS_STARTER_BUS_TYPE says, else the system's.
         timeout_s: after which an installation is given up as failed.
     """
-    bundle = Path(path).absolute()
+    bundle = Path(path).absolute()  # noqa: ASYNC240 - one look at a local path
     if not bundle.is_file():
         return InstallOutcome(InstallState.FILE_MISSING, f"there is no file {bundle}")
     kind = bus or os.environ.get("DBUS_STARTER_BUS_TYPE", "system")
@@ -187,8 +188,6 @@ class _Installation:
                 body=body,
             )
         )
-        if reply is None:
-            raise DBusError("org.freedesktop.DBus.Error.NoReply", f"no reply to {member}")
         if reply.message_type is MessageType.ERROR:
             raise DBusError(reply.error_name or "", str(reply.body[0]) if reply.body else "")
         return reply.body

@@ -59,11 +59,9 @@ class SecurityState(enum.StrEnum):
 
     PLAIN = "plain"  # the telegram is not protected
     DECODED = "decoded"  # decrypted, and the check of its mode fits
-    ALREADY_PLAIN = (
-        "already_plain"  # the header announces encryption, the content is plain: no proof of origin
-    )
+    ALREADY_PLAIN = "already_plain"  # the header announces encryption, the content is plain; no key is set up
     KEY_MISSING = "key_missing"
-    KEY_WRONG = "key_wrong"  # what the key gives fails the check: a wrong key, or a forged telegram
+    KEY_WRONG = "key_wrong"  # the key gives noise: a wrong key, or a forged telegram
     REPLAY = "replay"  # authentic, but its message counter is not above the highest seen
     NOT_SUPPORTED = "not_supported"
 

@@ -190,13 +190,16 @@ class _Decoder:
             if plain is not None:
                 self._ell_state = SecurityState.DECODED
                 return None, plain
-        if ell_crc_fits(octets):
-            self._ell_state = SecurityState.ALREADY_PLAIN
-            return None, octets[2:]
+        looks_plain = ell_crc_fits(octets)
         if key is None:
+            if looks_plain:
+                self._ell_state = SecurityState.ALREADY_PLAIN
+                return None, octets[2:]
             reason = f"no key is set up for {address}"
             return Security(SecurityState.KEY_MISSING, reason=reason, ell_encrypted=True), b""
         reason = f"the key of {address} gives noise (CRC of the ELL payload)"
+        if looks_plain:
+            reason = f"the content is plain, but {address} has a key: a forgery, or remove the key"
         return Security(SecurityState.KEY_WRONG, reason=reason, ell_encrypted=True), b""
 
     def _security(self, state: SecurityState, reason: str = "") -> Security:
@@ -244,7 +247,7 @@ class _Decoder:
         if plain is not None:
             return self._security(state, reason), plain + tail, b""
         if looks_plain and state is SecurityState.KEY_WRONG:
-            return self._security(SecurityState.ALREADY_PLAIN, reason), body, b""
+            reason = f"the content is plain, but {meter} has a key: a forgery, or remove the key"
         return self._security(state, reason), body, tail
 
     def _unprotect_mode_7(

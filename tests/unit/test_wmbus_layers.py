@@ -182,6 +182,21 @@ def test_ell_aes_ctr_also_through_a_repeater(ci, sent_control):
     )
 
 
+def test_plain_content_under_an_encrypted_header_is_refused_for_a_meter_with_a_key():
+    header = b"\x7a\x2a\x00" + (0x0520).to_bytes(2, "little")
+    plain = (b"\x2f\x2f" + RECORDS).ljust(32, b"\x2f")
+    octets = encode_frame(LinkFrame(0x44, METER, header + plain, FrameFormat.WITHOUT_CRC))
+    unkeyed = decode_telegram(octets)
+    assert unkeyed.security.state is SecurityState.ALREADY_PLAIN
+    assert len(unkeyed.records) == 3
+    keyed = decode_telegram(octets, keys=KeyRing({"12345678": OMS_KEY}))
+    assert keyed.security.state is SecurityState.KEY_WRONG
+    assert keyed.records == ()
+    ell_keys = KeyRing({"67676767": OMS_KEY})
+    assert decode_telegram(FULL, keys=ell_keys).security.state is SecurityState.KEY_WRONG
+    assert decode_telegram(FULL).security.state is SecurityState.ALREADY_PLAIN
+
+
 def test_modes_that_are_not_supported_are_named():
     for mode, name in ((8, "AES-CTR"), (9, "GCM"), (10, "CCM"), (13, "TLS"), (2, "DES")):
         payload = b"\x7a\x01\x00" + (mode << 8 | 0x10).to_bytes(2, "little") + bytes(range(1, 17))

@@ -1,0 +1,214 @@
+"""The update command against a real RAUC: two slots that are plain files, a boot loader of shell and text.
+
+Needs the Debian packages rauc, dbus, squashfs-tools and openssl, and root (RAUC mounts the bundle).
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+MISSING = [name for name in ("rauc", "dbus-daemon", "mksquashfs", "openssl") if shutil.which(name) is None]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="RAUC mounts the bundle: needs root"),
+]
+SLOT_OCTETS = 256 * 1024
+COMMAND = [sys.executable, "-c", "from concentrator.update.command import update; update()", "install"]
+
+SYSTEM_CONF = """
+[system]
+compatible=open-data-concentrator
+bootloader=custom
+bundle-formats=plain
+mountprefix={root}/mount
+
+[handlers]
+bootloader-custom-backend={root}/backend.sh
+
+[keyring]
+path={root}/ca.pem
+
+[slot.rootfs.0]
+device={root}/slot-a
+type=raw
+bootname=A
+
+[slot.rootfs.1]
+device={root}/slot-b
+type=raw
+bootname=B
+"""
+BACKEND = """#!/bin/sh
+cd {root}
+case "$1" in
+    get-primary) cat primary ;;
+    set-primary) echo "$2" > primary ;;
+    get-state) cat "state-$2" ;;
+    set-state) echo "$3" > "state-$2" ;;
+    get-current) echo A ;;
+esac
+"""
+MANIFEST = """
+[update]
+compatible={compatible}
+version=2026.11-1
+
+[bundle]
+format=plain
+
+[image.rootfs]
+filename=rootfs.img
+"""
+
+
+def run(*command, **options):
+    return subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True, **options)
+
+
+def make_key(root, name):
+    run(
+        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"),
+        *("-keyout", root / f"{name}.key", "-out", root / f"{name}.pem"),
+    )
+
+
+def make_bundle(root, name, content, key="ca", compatible="open-data-concentrator"):
+    source = root / f"{name}.source"
+    source.mkdir()
+    (source / "rootfs.img").write_bytes(content)
+    (source / "manifest.raucm").write_text(MANIFEST.format(compatible=compatible))
+    bundle = root / f"{name}.raucb"
+    conf = root / "bundle.conf"
+    conf.write_text(SYSTEM_CONF.format(root=root))
+    run("rauc", f"--cert={root}/{key}.pem", f"--key={root}/{key}.key", "bundle", source, bundle)
+    return bundle
+
+
+def wait_for(condition, what, process, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"{what}: the process ended: {process.communicate()}"
+        assert time.monotonic() < deadline, f"no {what} within {seconds} s"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory):
+    """Slots, keys and bundles of one device, and a private bus."""
+    root = tmp_path_factory.mktemp("rauc")
+    for name in ("ca", "stranger"):
+        make_key(root, name)
+    for slot in "ab":
+        (root / f"slot-{slot}").write_bytes(bytes(SLOT_OCTETS))
+    (root / "mount").mkdir()
+    (root / "system.conf").write_text(SYSTEM_CONF.format(root=root))
+    (root / "backend.sh").write_text(BACKEND.format(root=root))
+    (root / "backend.sh").chmod(0o755)
+    (root / "primary").write_text("A\n")
+    for name in "AB":
+        (root / f"state-{name}").write_text("good\n")
+    content = bytes(range(256)) * 512
+    bundles = {
+        "good": make_bundle(root, "good", content),
+        "foreign": make_bundle(root, "foreign", content, key="stranger"),
+        "other": make_bundle(root, "other", content, compatible="coffee-machine"),
+    }
+    damaged = bytearray(bundles["good"].read_bytes())
+    damaged[200] ^= 0x01
+    bundles["damaged"] = root / "damaged.raucb"
+    bundles["damaged"].write_bytes(damaged)
+    bundles["cut"] = root / "cut.raucb"
+    bundles["cut"].write_bytes(damaged[: len(damaged) // 2])
+    bus = subprocess.Popen(
+        ["dbus-daemon", "--session", "--nofork", f"--address=unix:path={root}/bus"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for((root / "bus").exists, "bus", bus)
+    environment = dict(
+        os.environ, DBUS_SESSION_BUS_ADDRESS=f"unix:path={root}/bus", DBUS_STARTER_BUS_TYPE="session"
+    )
+    try:
+        yield root, bundles, content, environment
+    finally:
+        bus.terminate()
+        bus.communicate(timeout=10)
+
+
+@pytest.fixture
+def rauc(device):
+    root, _, _, environment = device
+    service = subprocess.Popen(
+        ["rauc", f"--conf={root}/system.conf", "--override-boot-slot=A", "service"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def answers():
+        asked = ["rauc", f"--conf={root}/system.conf", "status", "--output-format=json"]
+        return subprocess.run(asked, env=environment, capture_output=True, check=False).returncode == 0
+
+    wait_for(answers, "RAUC on the bus", service)
+    yield device
+    service.terminate()
+    service.wait(timeout=10)
+
+
+def install(path, environment):
+    return subprocess.run(
+        [*COMMAND, str(path)], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def slots(root):
+    return (root / "slot-a").read_bytes(), (root / "slot-b").read_bytes()
+
+
+def test_bundles_that_are_not_for_us_are_refused_and_touch_nothing(rauc):
+    root, bundles, _, environment = rauc
+    before = slots(root)
+    for name, state in (
+        ("foreign", "signature_refused"),
+        ("other", "incompatible"),
+        ("damaged", "signature_refused"),
+        ("cut", "damaged"),
+    ):
+        done = install(bundles[name], environment)
+        assert done.returncode == 1, (name, done)
+        assert done.stderr.splitlines()[-1].startswith(f"{state}: "), (name, done.stderr)
+        assert done.stdout == ""
+    assert "coffee-machine" in install(bundles["other"], environment).stderr
+    assert slots(root) == before
+    assert (root / "primary").read_text() == "A\n"
+
+
+def test_a_good_bundle_lands_in_the_other_slot_octet_by_octet(rauc):
+    root, bundles, content, environment = rauc
+    done = install(bundles["good"], environment)
+    assert done.returncode == 0, done
+    assert done.stdout == "installed: installed into slot rootfs.1\n"
+    assert "100 %" in done.stderr
+    first, second = slots(root)
+    assert first == bytes(SLOT_OCTETS)
+    assert second[: len(content)] == content
+    assert (root / "primary").read_text() == "B\n"
+
+
+def test_no_file_no_daemon_and_no_bus_each_say_so(device):
+    root, bundles, _, environment = device
+    missing = install(root / "nothing.raucb", environment)
+    assert (missing.returncode, missing.stderr.split(":")[0]) == (2, "file_missing")
+    no_daemon = install(bundles["good"], environment)
+    assert (no_daemon.returncode, no_daemon.stderr.split(":")[0]) == (3, "rauc_missing")
+    nowhere = dict(environment, DBUS_SESSION_BUS_ADDRESS=f"unix:path={root}/no-bus")
+    no_bus = install(bundles["good"], nowhere)
+    assert (no_bus.returncode, no_bus.stderr.split(":")[0]) == (3, "bus_missing")
+    assert isinstance(root, Path)
