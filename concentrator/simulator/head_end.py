@@ -67,7 +67,10 @@ class MqttReceiver:
             protocol=MQTTProtocolVersion.MQTTv311,
             clean_session=False,
         )
+        self.subscribed = False
         self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
         self._client.reconnect_delay_set(1, 2)
 
@@ -87,6 +90,12 @@ class MqttReceiver:
 
     def _on_connect(self, client: paho.Client, *_rest: object) -> None:
         client.subscribe("dcu/v1/#", qos=1)
+
+    def _on_subscribe(self, *_rest: object) -> None:
+        self.subscribed = True
+
+    def _on_disconnect(self, *_rest: object) -> None:
+        self.subscribed = False
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         parts = message.topic.split("/")

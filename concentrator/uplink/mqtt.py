@@ -261,7 +261,7 @@ class MqttUplink:
             await connection.close(politely=politely)
 
     async def _watch(self, connection: _Connection) -> None:
-        raise _ConnectionLostError(await connection.lost)
+        raise _ConnectionLostError(await asyncio.shield(connection.lost))
 
     async def _drain(self, connection: _Connection) -> None:
         """Send batches in order, at most `in_flight` messages unacknowledged."""

@@ -76,12 +76,53 @@ class Mosquitto:
             self._process = None
 
 
+class Network:
+    """The network between product and broker: it can be cut and mended without the broker losing anything."""
+
+    def __init__(self, target_port: int) -> None:
+        self.port = free_port()
+        self._target_port = target_port
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def mend(self) -> None:
+        self._server = await asyncio.start_server(self._serve, LOOPBACK, self.port)
+
+    async def cut(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for writer in list(self._open):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self._target_port)
+        except OSError:
+            writer.close()
+            return
+        self._open |= {writer, far_writer}
+        try:
+            await asyncio.gather(_pipe(reader, far_writer), _pipe(far_reader, writer))
+        finally:
+            self._open -= {writer, far_writer}
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
 class Bench:
     """Everything around one product."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.broker = Mosquitto(directory)
+        self.network = Network(self.broker.port)
         self.mqtt = MqttReceiver()
         self.push = PushReceiver()
         self.web_port = free_port()
@@ -109,7 +150,9 @@ class Bench:
 
     async def start_outside(self) -> None:
         self.broker.start()
+        await self.network.mend()
         self.mqtt.start(LOOPBACK, self.broker.port)
+        await until(lambda: self.mqtt.subscribed, 10, "the head-end has subscribed")
         await self.push.start(LOOPBACK)
 
     def start_substation(self, others=(), **options) -> Substation:
@@ -135,7 +178,7 @@ class Bench:
                 "answer_timeout_s": 5,
             },
             "web": {"port": self.web_port},
-            "mqtt": {"name": "mqtt", "host": LOOPBACK, "port": self.broker.port, "tls": False},
+            "mqtt": {"name": "mqtt", "host": LOOPBACK, "port": self.network.port, "tls": False},
             "push": {"name": "push", "host": LOOPBACK, "port": self.push.port or 1},
         }
         if family == "g3":
@@ -237,6 +280,7 @@ class Bench:
             self.substation.close()
         await asyncio.to_thread(self.mqtt.stop)
         await self.push.stop()
+        await self.network.cut()
         self.broker.kill()
 
 
