@@ -1,7 +1,7 @@
-"""General-block-transfer, receiving: blocks of an APDU put together, with acknowledgements (Green Book 9.4.6.13).
+"""General-block-transfer, receiving: the blocks of an APDU put together (Green Book 9.4.6.13).
 
-Serves pushes without confirmation (window 0, as meters on HDLC send them) and confirmed transfers with windows,
-streaming, and recovery of blocks that were lost.
+Serves pushes without confirmation (window 0, as meters on HDLC send them), and confirmed transfers with
+windows, streaming, and recovery of blocks that were lost.
 """
 
 from __future__ import annotations

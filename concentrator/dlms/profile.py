@@ -123,8 +123,8 @@ class _Shape:
 class ProfileDecoder:
     """Decodes one buffer. `receive_data` takes its octets in any pieces, `rows` gives what is complete.
 
-    `columns` are the capture objects that the reply has, in their order; `period_s` the capture period (0: rows
-    are not periodic). `default_deviation`, in minutes, serves clocks that leave theirs open. With
+    `columns` are the capture objects that the reply has, in their order; `period_s` the capture period (0:
+    rows are not periodic). `default_deviation`, in minutes, serves clocks that leave theirs open. With
     `descending` each row is one period earlier than the one before.
     """
 
