@@ -151,8 +151,8 @@ def test_pydlms_client_reads_our_server(our_meter):
     from pydlms.security.hls import Mechanism
 
     with DlmsClient.tcp("127.0.0.1", our_meter.port) as public:
-        assert public.get(1, "0.0.42.0.0.255", 2).value == our_meter.logical_device_name
-        counter = public.get(1, "0.0.43.1.0.255", 2).value
+        assert public.get("0.0.42.0.0.255").value == our_meter.logical_device_name
+        counter = public.get("0.0.43.1.0.255").value
     security = SecurityContext(
         our_meter.keys.encryption,
         our_meter.keys.authentication,
