@@ -23,7 +23,8 @@ _MEDIA = {
     8: "cold water", 9: "hot water", 15: "other medium", 16: "oil", 17: "compressed air", 18: "nitrogen",
 }  # fmt: skip
 _ELECTRICITY = {
-    1: "active power +", 2: "active power -", 3: "reactive power +", 4: "reactive power -", 5: "reactive power QI",
+    1: "active power +", 2: "active power -", 3: "reactive power +", 4: "reactive power -",
+    5: "reactive power QI",
     6: "reactive power QII", 7: "reactive power QIII", 8: "reactive power QIV", 9: "apparent power +",
     10: "apparent power -", 11: "current", 12: "voltage", 13: "power factor", 14: "frequency",
     15: "active power, sum of absolutes", 16: "active power, net", 91: "current of neutral", 81: "angle",
@@ -32,10 +33,11 @@ _PHASE_OFFSETS = ((60, "L3"), (40, "L2"), (20, "L1"))
 _PROCESSING = {
     2: "cumulative maximum", 3: "minimum", 4: "current average", 5: "last average", 6: "maximum",
     7: "instantaneous value", 8: "time integral", 9: "time integral of the billing period",
-    10: "time integral above the limit", 24: "average", 25: "last average of the period", 27: "minimum of the period",
+    10: "time integral above the limit", 24: "average", 25: "last average of the period",
+    27: "minimum of the period",
     29: "time integral of the interval", 31: "threshold", 35: "upper threshold",
 }  # fmt: skip
-# Units of electricity by quantity: of the instantaneous value, and of the time integral (Blue Book unit codes).
+# Unit codes of electricity by quantity: of the instantaneous value, and of the time integral.
 _POWER_UNITS = {"active": (27, 30), "reactive": (29, 32), "apparent": (28, 31)}
 _ELECTRICITY_UNITS = {"current": 33, "voltage": 35, "frequency": 44, "power factor": 255, "angle": 8}
 _VOLUME, _CORRECTED_VOLUME, _ENERGY = 13, 14, 30
@@ -135,7 +137,8 @@ class Obis(NamedTuple):
         quantity = self._quantity()
         tariff = f", tariff {self.e}" if 0 < self.e < 64 else ""  # noqa: PLR2004 - above: harmonics, phases
         storage = "" if self.f == 255 else f", billing period {self.f}"  # noqa: PLR2004 - the present value
-        return f"{medium}{channel}, {quantity}, {_PROCESSING.get(self.d, f'processing {self.d}')}{tariff}{storage}"
+        processing = _PROCESSING.get(self.d, f"processing {self.d}")
+        return f"{medium}{channel}, {quantity}, {processing}{tariff}{storage}"
 
     def _quantity(self) -> str:
         """The quantity of an electricity code, with its phase."""

@@ -340,7 +340,7 @@ def _octets(octets: bytes) -> Tree:
 
 
 def explain_data(data: Data) -> Explained:
-    """A value by its type: `{"double-long-unsigned": 280}`; octet-strings with text, date-time or OBIS beside."""
+    """A value by its type: `{"enum": 3}`; octet-strings with text, date-time or OBIS code beside."""
     label, value = data.type.label, data.value
     if isinstance(value, CompactArray):
         return {label: [explain_data(item) for item in value.items]}

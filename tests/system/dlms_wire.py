@@ -1,4 +1,4 @@
-"""Loopback wires for DLMS tests: our client over TCP WRAPPER, and our server behind it, each blocking and plain."""
+"""Loopback wires for DLMS tests: our client over TCP WRAPPER, and our server behind it."""
 
 import socket
 import socketserver

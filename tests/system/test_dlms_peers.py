@@ -116,7 +116,7 @@ def test_ciphered_client_reads_a_foreign_meter(foreign_meter, general, dedicated
 
 def test_a_wrong_key_is_refused_with_words(foreign_meter):
     client = Client(ciphered_settings(SecurityKeys(bytes(16), AUTHENTICATION_KEY)), MemoryCounter(10_000))
-    with WrapperWire(foreign_meter, 1) as wire, pytest.raises(Exception, match="refused|not"):
+    with WrapperWire(foreign_meter, 1) as wire, pytest.raises(Exception, match=r"refused|not"):
         wire.run(client.associate())
 
 
@@ -266,5 +266,5 @@ def test_gurux_client_reads_our_server(our_meter, ciphered):
 def test_counters_that_do_not_rise_are_refused(our_meter):
     with WrapperWire(our_meter.port, 1) as wire:
         wire.run(Client(ciphered_settings(our_meter.keys), MemoryCounter(500)).associate())
-    with WrapperWire(our_meter.port, 1) as wire, pytest.raises(Exception, match="refused|not"):
+    with WrapperWire(our_meter.port, 1) as wire, pytest.raises(Exception, match=r"refused|not"):
         wire.run(Client(ciphered_settings(our_meter.keys), MemoryCounter(500)).associate())
