@@ -20,7 +20,6 @@ class BlockReceiver:
         self._limit = limit
         self._blocks: list[bytes] = []
         self._octets = 0
-        self._complete = False
         self.lost = 0
 
     def receive_block(self, block: GeneralBlockTransfer) -> bytes | None:
@@ -41,7 +40,6 @@ class BlockReceiver:
         if not block.last:
             return None
         apdu = b"".join(self._blocks)
-        self._complete = True
         return apdu
 
     def acknowledgement(self, own_block_number: int) -> GeneralBlockTransfer:
@@ -52,4 +50,3 @@ class BlockReceiver:
         """Forget the blocks so far."""
         self._blocks = []
         self._octets = 0
-        self._complete = False

@@ -224,7 +224,7 @@ frames = st.lists(
         hdlc.HdlcFrame,
         st.builds(hdlc.HdlcAddress.client, st.integers(0, 127)),
         st.one_of(
-            st.builds(hdlc.HdlcAddress, st.integers(0, 127)),
+            st.builds(hdlc.HdlcAddress.client, st.integers(0, 127)),
             st.builds(hdlc.HdlcAddress, st.integers(0, 127), st.integers(0, 127), st.just(2)),
             st.builds(hdlc.HdlcAddress, st.integers(0, 16383), st.integers(0, 16383), st.just(4)),
         ),

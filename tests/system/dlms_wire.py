@@ -34,6 +34,7 @@ class WrapperWire:
         self.socket = connect(port)
         self.decoder = WrapperDecoder()
         self.saps = client_sap, server_sap
+        self.seen = []
 
     def run(self, conversation):
         try:
@@ -51,6 +52,7 @@ class WrapperWire:
             if not data:
                 raise ConnectionError("the peer closed the connection")
             self.decoder.receive_data(data)
+        self.seen.append(frame.apdu)
         return frame.apdu
 
     def close(self):

@@ -8,8 +8,8 @@ import pytest
 from dlms_wire import WrapperService, WrapperWire, free_port
 
 from concentrator.dlms.attributes import AttributeDescriptor, RangeDescriptor
-from concentrator.dlms.client import ASSOCIATION_LN, Client, ClientSettings
-from concentrator.dlms.codes import AuthenticationMechanism
+from concentrator.dlms.client import ASSOCIATION_LN, DEFAULT_CONFORMANCE, Client, ClientSettings
+from concentrator.dlms.codes import AuthenticationMechanism, Conformance
 from concentrator.dlms.cosem_time import CosemDateTime
 from concentrator.dlms.errors import AccessError
 from concentrator.dlms.profile import capture_objects, decode_profile
@@ -111,6 +111,26 @@ def test_ciphered_client_reads_a_foreign_meter(foreign_meter, general, dedicated
             client.get_encoded(AttributeDescriptor(7, LOAD_PROFILE, 2), RangeDescriptor(start, end))
         )
         assert decode_profile(part, capture_objects(columns), period.integer()) == rows[3:10]
+        wire.run(client.release())
+
+
+@pytest.mark.parametrize("window", [1, 4])
+def test_general_block_transfer_from_a_foreign_meter(foreign_meter, window):
+    settings = ciphered_settings(
+        SecurityKeys(KEY, AUTHENTICATION_KEY),
+        max_pdu_size=200,
+        gbt_window=window,
+        conformance=DEFAULT_CONFORMANCE | Conformance.GENERAL_BLOCK_TRANSFER | Conformance.GENERAL_PROTECTION,
+    )
+    client = Client(settings, MemoryCounter(public_counter(foreign_meter) + 1))
+    with WrapperWire(foreign_meter, 1) as wire:
+        wire.run(client.associate())
+        assert client.conformance & Conformance.GENERAL_BLOCK_TRANSFER
+        seen = []
+        wire.seen = seen
+        rows = wire.run(client.get(AttributeDescriptor(7, LOAD_PROFILE, 2)))
+        assert len(rows.items()) > 50
+        assert sum(octets[0] == 0xE0 for octets in seen) > 10
         wire.run(client.release())
 
 
