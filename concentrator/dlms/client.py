@@ -43,6 +43,7 @@ from concentrator.dlms.apdu.protection import (
     GENERAL_DED,
     GENERAL_GLO,
     GLOBAL_TAGS,
+    GeneralBlockTransfer,
     GeneralCiphered,
     ServiceCiphered,
 )
@@ -82,6 +83,7 @@ from concentrator.dlms.errors import (
     ServiceRefusedError,
     UnexpectedReplyError,
 )
+from concentrator.dlms.gbt import BlockReceiver
 from concentrator.dlms.reader import Reader
 from concentrator.dlms.security import (
     BOTH,
@@ -116,6 +118,8 @@ _UNRELATED_LIMIT = 16
 # Confirmed service, high priority.
 _INVOKE_FLAGS = 0xC0
 _CHALLENGE_LENGTH = 16
+# Windows of one general-block-transfer, before a conversation gives up.
+_BLOCK_ANSWER_LIMIT = 0xFFFF
 # Tag, length, security header and authentication tag of a ciphered APDU, at most.
 _CIPHERING_OVERHEAD = 32
 
@@ -125,7 +129,8 @@ class ClientSettings:
     """How to speak to one meter. `secret` is the LLS password or the HLS secret (mechanisms 3, 4, 6).
 
     With `keys` the association is ciphered. `general_ciphering` wraps requests as general-glo-ciphering
-    instead of the service-specific APDUs. `max_pdu_size` is what we can receive.
+    instead of the service-specific APDUs. `max_pdu_size` is what we can receive; `gbt_window` how many
+    blocks of a general-block-transfer, where `conformance` proposes it.
     """
 
     client_sap: int = 16
@@ -142,6 +147,7 @@ class ClientSettings:
     max_pdu_size: int = 0xFFFF
     conformance: Conformance = DEFAULT_CONFORMANCE
     association_name: Obis = ASSOCIATION_LN
+    gbt_window: int = 8
     max_value_octets: int = 16 * 1024 * 1024
 
 
@@ -500,6 +506,8 @@ class Client:
     def _request(self, request: bytes, invoke: int) -> Conversation[Apdu]:
         incoming = yield self._protect(request)
         for _ in range(_UNRELATED_LIMIT):
+            if incoming[:1] == b"\xe0":
+                incoming = yield from self._joined(incoming)
             try:
                 reply = self._unwrap(incoming)
             except ReplayError:
@@ -511,6 +519,28 @@ class Client:
                 self.unrelated_replies += 1
             incoming = yield b""
         raise UnexpectedReplyError(f"{_UNRELATED_LIMIT} APDUs came, none of them the answer")
+
+    def _joined(self, incoming: bytes) -> Conversation[bytes]:
+        """The APDU that comes by general-block-transfer, of which `incoming` is the first block."""
+        receiver = BlockReceiver(self.settings.gbt_window, self.settings.max_value_octets)
+        answers = 0
+        while True:
+            block = apdus.decode(incoming)
+            if isinstance(block, GeneralBlockTransfer):
+                whole = receiver.receive_block(block)
+                if whole is not None:
+                    return whole
+                if block.streaming and not block.last:
+                    incoming = yield b""
+                    continue
+                # The sender's window ends here: tell it what is in order, and it goes on from there.
+                answers += 1
+                if answers > _BLOCK_ANSWER_LIMIT:
+                    raise UnexpectedReplyError("a general-block-transfer does not come to its end")
+                incoming = yield receiver.acknowledgement(answers).to_bytes()
+            else:
+                self._unwrap(incoming)
+                incoming = yield b""
 
     def _protect(self, request: bytes) -> bytes:
         security = self.security

@@ -35,6 +35,9 @@ _MINUTES: list[timedelta | None] = [
 ]
 _SECONDS = [timedelta(seconds=second) for second in range(60)]
 _NO_SECONDS = (0, 0xFF)
+_MINUTE_LIMIT = len(_MINUTES)
+# Shapes kept: rows of a compressed profile take turns between a few.
+_SHAPES_KEPT = 6
 
 
 class ProfileRow(NamedTuple):
@@ -56,7 +59,7 @@ class ProfileRow(NamedTuple):
 class _Shape:
     """The learned layout of a row: where its tags are, and how to unpack what lies between."""
 
-    __slots__ = ("checks", "clock", "layout", "pick", "single", "status", "stride")
+    __slots__ = ("checks", "clock", "layout", "nulls", "pick", "single", "status", "stride")
 
     def __init__(self, row: Data, octets: bytes, decoder: ProfileDecoder) -> None:
         reader = Reader(octets, 1)
@@ -64,12 +67,19 @@ class _Shape:
         self.checks = [(i, octets[i : i + 1]) for i in range(reader.offset)]
         layout = f"{reader.offset}x"
         self.clock = self.status = -1
-        fields: list[int] = []
+        fields: list[int | None] = []
         position = 0
         offset = reader.offset
         for number, cell in enumerate(row.items()):
             end = axdr.skip(octets, offset)
             header = 1
+            if cell.is_null:
+                self.checks.append((offset, b"\x00"))
+                layout += "x"
+                if number not in (decoder.clock_column, decoder.status_column):
+                    fields.append(None)
+                offset = end
+                continue
             if cell.type == DataType.OCTET_STRING:
                 header = end - offset - len(cell.octets())
             self.checks += [(offset + i, octets[offset + i : offset + i + 1]) for i in range(header)]
@@ -91,7 +101,11 @@ class _Shape:
         self.stride = offset
         self.layout = struct.Struct(">" + layout)
         self.single = len(fields) == 1
-        self.pick = itemgetter(*fields) if fields else itemgetter(slice(0, 0))
+        self.nulls = tuple(i for i, field in enumerate(fields) if field is None)
+        # What a row leaves out is taken from behind its own fields, where `_unpacked` puts it.
+        places = iter(range(position, position + len(self.nulls)))
+        picked = [next(places) if field is None else field for field in fields]
+        self.pick = itemgetter(*picked) if picked else itemgetter(slice(0, 0))
 
     def matching(self, data: bytes, start: int, rows: int) -> int:
         """How many of the next `rows` rows have this shape."""
@@ -109,8 +123,8 @@ class _Shape:
 class ProfileDecoder:
     """Decodes one buffer. `receive_data` takes its octets in any pieces, `rows` gives what is complete.
 
-    `columns` are the capture objects that the reply has, in their order; `period_s` the capture period (0: rows
-    are not periodic). `default_deviation`, in minutes, serves clocks that leave theirs open. With
+    `columns` are the capture objects that the reply has, in their order; `period_s` the capture period (0:
+    rows are not periodic). `default_deviation`, in minutes, serves clocks that leave theirs open. With
     `descending` each row is one period earlier than the one before.
     """
 
@@ -136,7 +150,7 @@ class ProfileDecoder:
         self._compact = False
         self._before: ProfileRow | None = None
         self._run = _FIRST_RUN
-        self._shape: _Shape | None = None
+        self._shapes: list[_Shape] = []
         self._day = (-1, -1)
         self._midnight = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -202,11 +216,13 @@ class ProfileDecoder:
     # Rows of the learned shape
 
     def _fast_rows(self) -> Iterator[ProfileRow]:
-        shape = self._shape
-        while shape is not None and self._rows_left:
-            whole = min((len(self._buffer) - self._offset) // shape.stride, self._rows_left, self._run)
-            rows = shape.matching(self._buffer, self._offset, whole) if whole else 0
-            if rows == 0:
+        while self._rows_left:
+            for shape in self._shapes:
+                whole = min((len(self._buffer) - self._offset) // shape.stride, self._rows_left, self._run)
+                rows = shape.matching(self._buffer, self._offset, whole) if whole else 0
+                if rows:
+                    break
+            else:
                 self._run = _FIRST_RUN
                 return
             start = self._offset
@@ -217,32 +233,52 @@ class ProfileDecoder:
 
     def _unpacked(self, shape: _Shape, octets: memoryview) -> Iterator[ProfileRow]:
         clock, status_at, pick, single = shape.clock, shape.status, shape.pick, shape.single
-        minutes, seconds, no_seconds = _MINUTES, _SECONDS, _NO_SECONDS
-        make = ProfileRow._make
+        minutes, seconds, no_seconds, period = _MINUTES, _SECONDS, _NO_SECONDS, self._period
+        make, nulls = ProfileRow._make, shape.nulls
+        before = self._before
         known_date, known_deviation = self._day
         midnight = self._midnight
-        captured_at: datetime | None = None
-        clock_status: int | None = None
+        captured_at = before.captured_at if before else None
+        clock_status = before.clock_status if before else None
+        status = before.status if before else None
+        inferred = clock < 0 <= self.clock_column and captured_at is not None and bool(period)
+        if clock < 0 and not inferred:
+            captured_at = clock_status = None
+        # Within rows of one shape, what is left out stays what it was before them.
+        left_out: tuple[Cell, ...] = (
+            tuple([before.values[i] for i in nulls]) if before else (None,) * len(nulls)
+        )
         row: ProfileRow | None = None
-        for fields in shape.layout.iter_unpack(octets):
-            if clock >= 0:
-                date, minute, second, deviation, clock_status = fields[clock : clock + _CLOCK_FIELDS]
-                if date != known_date or deviation != known_deviation:
-                    midnight = self._midnight_of(date, deviation)
-                    known_date, known_deviation = date, deviation
-                delta = minutes[minute] if minute < 6144 else None
-                if delta is None or (second >= 60 and second != 0xFF):
-                    raise DecodeError(f"a row's clock has the time {minute >> 8}:{minute & 0xFF}:{second}")
-                captured_at = midnight + delta
-                if second not in no_seconds:
-                    captured_at += seconds[second]
-            values = (pick(fields),) if single else pick(fields)
-            status = fields[status_at] if status_at >= 0 else None
-            row = make((captured_at, status, values, False, clock_status, ()))
-            yield row
-        self._day, self._midnight = (known_date, known_deviation), midnight
-        if row is not None:
-            self._before = row
+        try:
+            for fields in shape.layout.iter_unpack(octets):
+                if clock >= 0:
+                    date, minute, second, deviation, clock_status = fields[clock : clock + _CLOCK_FIELDS]
+                    if date != known_date or deviation != known_deviation:
+                        midnight = self._midnight_of(date, deviation)
+                        known_date, known_deviation = date, deviation
+                    delta: timedelta | None = minutes[int(minute)] if minute < _MINUTE_LIMIT else None
+                    if delta is None or (second >= 60 and second != 0xFF):
+                        raise DecodeError(
+                            f"a row's clock has the time {minute >> 8}:{minute & 0xFF}:{second}"
+                        )
+                    captured_at = midnight + delta
+                    if second not in no_seconds:
+                        captured_at += seconds[int(second)]
+                elif inferred and captured_at is not None:
+                    captured_at += period
+                if nulls:
+                    fields += left_out
+                values: tuple[Cell, ...] = (pick(fields),) if single else pick(fields)
+                if status_at >= 0:
+                    status = fields[status_at]
+                row = make((captured_at, status, values, inferred, clock_status, nulls))
+                yield row
+        except OverflowError:
+            raise DecodeError("the profile's times run beyond the calendar") from None
+        finally:
+            self._day, self._midnight = (known_date, known_deviation), midnight
+            if row is not None:
+                self._before = row
 
     def _midnight_of(self, date: int, deviation: int) -> datetime:
         """UTC of the local midnight of a date: year, month and day as one number."""
@@ -264,8 +300,11 @@ class ProfileDecoder:
         octets = self._buffer[start:end]
         self._offset = end
         self._rows_left = (self._rows_left or 0) - 1
-        self._shape = self._learn(row, octets)
-        return self._restored(row)
+        restored = self._restored(row)
+        shape = self._learn(row, octets)
+        if shape is not None:
+            self._shapes = [shape, *self._shapes[: _SHAPES_KEPT - 1]]
+        return restored
 
     def _learn(self, row: Data, octets: bytes) -> _Shape | None:
         """The shape of a row, where it is complete and all of fixed types."""
@@ -274,8 +313,13 @@ class ProfileDecoder:
         cells = row.items()
         if len(cells) != len(self.columns):
             return None
+        sent_status = self.status_column >= 0 and not cells[self.status_column].is_null
         for number, cell in enumerate(cells):
-            if number == self.clock_column:
+            if cell.is_null:
+                # Beside a status that may change from row to row, null-data needs a look at each row.
+                if sent_status and number != self.clock_column:
+                    return None
+            elif number == self.clock_column:
                 if cell.type not in (DataType.OCTET_STRING, DataType.DATE_TIME) or len(cell.octets()) != 12:
                     return None
             elif cell.type in DELTA_TYPES or (

@@ -215,7 +215,7 @@ class SecurityContext:
         title = system_title or self.peer_system_title
         if self.peer_system_title and title != self.peer_system_title:
             raise SecurityError(
-                f"protected by system title {title.hex()}, the association is with {self.peer_system_title.hex()}"
+                f"protected by {title.hex()}, the association is with {self.peer_system_title.hex()}"
             )
         control = content[0] if content else 0
         if control & 0x0F != self.suite:

@@ -234,7 +234,8 @@ class Association:
         value: bytes,
     ) -> AssociationResponse:
         definition, device = self.definition, self.device
-        limit = initiate.max_receive_pdu_size or 0xFFFF
+        # A device whose own buffer is small does not fill a client's large one either.
+        limit = min(initiate.max_receive_pdu_size or 0xFFFF, device.max_pdu_size or 0xFFFF)
         room = limit - (_CIPHERING_OVERHEAD if self.security else 0)
         self.engine = ServiceEngine(self._find, self._access, conformance, room)
         self.context = ApplicationContext(request.context)

@@ -163,8 +163,8 @@ class _EventRows:
 class SimulatedMeter:
     """One meter; satisfies `concentrator.simulator.device.Device`.
 
-    `clock` gives the true time, aware, in UTC; the meter's own clock is off by `clock_offset_s`. `keys` are what
-    a key list for the product holds.
+    `clock` gives the true time, aware, in UTC; the meter's own clock is off by `clock_offset_s`. `keys` are
+    what a key list for the product holds.
     """
 
     def __init__(

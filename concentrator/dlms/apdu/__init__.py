@@ -118,17 +118,17 @@ def name_of(tag: int) -> str:
     return NAMES.get(tag, f"apdu {tag:#04x}")
 
 
-def decode(data: bytes) -> Apdu:
-    """Decode one whole APDU.
+def decode_from(data: bytes) -> tuple[Apdu, int]:
+    """Decode the APDU that `data` starts with; gives it and the offset behind it.
 
     Raises:
-        DecodeError: it is unknown, malformed, truncated or too long.
+        DecodeError: it is unknown, malformed or truncated.
     """
     if not data:
         raise DecodeError("an APDU without octets")
     tag = data[0]
     if acse := _ACSE.get(tag):
-        return acse(data)
+        return acse(data), len(data)
     reader = Reader(data, 1)
     try:
         if read := _READERS.get(tag):
@@ -137,7 +137,18 @@ def decode(data: bytes) -> Apdu:
             apdu = tagged(tag, reader)
         else:
             raise DecodeError("its first octet names no APDU that is known here")
-        reader.finish("the APDU")
     except DecodeError as error:
         raise DecodeError(f"{name_of(tag)} of {len(data)} octets: {error}") from None
+    return apdu, reader.offset
+
+
+def decode(data: bytes) -> Apdu:
+    """Decode one whole APDU.
+
+    Raises:
+        DecodeError: it is unknown, malformed, truncated or too long.
+    """
+    apdu, end = decode_from(data)
+    if end != len(data):
+        raise DecodeError(f"{name_of(data[0])} ends at {end}, but {len(data) - end} octets follow")
     return apdu

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Attribute(NamedTuple):
-    """One attribute: its number, name, type in the words of the Blue Book, and whether it is set by clients."""
+    """One attribute: its number, name, type in the words of the Blue Book, and whether clients set it."""
 
     number: int
     name: str
@@ -53,7 +53,8 @@ def _row(class_id: int, version: int, name: str, attributes: str, methods: str =
 _ROWS = (
     _row(1, 0, "Data", "value CHOICE"),
     _row(3, 0, "Register", "value CHOICE; scaler_unit structure", "reset"),
-    _row(4, 0, "Extended register", "value CHOICE; scaler_unit structure; status CHOICE; capture_time octet-string",
+    _row(4, 0, "Extended register", "value CHOICE; scaler_unit structure; status CHOICE; "
+         "capture_time octet-string",
          "reset"),
     _row(5, 0, "Demand register",
          "current_average_value CHOICE; last_average_value CHOICE; scaler_unit structure; status CHOICE; "
@@ -75,7 +76,8 @@ _ROWS = (
     _row(9, 0, "Script table", "scripts! array", "execute"),
     _row(10, 0, "Schedule", "entries! array", "enable_disable insert delete"),
     _row(11, 0, "Special days table", "entries! array", "insert delete"),
-    _row(12, 4, "Association SN", "object_list array; access_rights_list array; security_setup_reference octet-string",
+    _row(12, 4, "Association SN", "object_list array; access_rights_list array; "
+         "security_setup_reference octet-string",
          "read_by_logicalname change_secret reply_to_hls_authentication"),
     _row(15, 1, "Association LN",
          "object_list array; associated_partners_id structure; application_context_name CHOICE; "
@@ -89,11 +91,13 @@ _ROWS = (
          "image_transfer_status enum; image_to_activate_info array",
          "image_transfer_initiate image_block_transfer image_verify image_activate"),
     _row(19, 1, "IEC local port setup",
-         "default_mode! enum; default_baud! enum; prop_baud! enum; response_time! enum; device_addr! octet-string; "
+         "default_mode! enum; default_baud! enum; prop_baud! enum; response_time! enum; "
+         "device_addr! octet-string; "
          "pass_p1! octet-string; pass_p2! octet-string; pass_w5! octet-string"),
     _row(20, 0, "Activity calendar",
          "calendar_name_active octet-string; season_profile_active array; week_profile_table_active array; "
-         "day_profile_table_active array; calendar_name_passive! octet-string; season_profile_passive! array; "
+         "day_profile_table_active array; calendar_name_passive! octet-string; "
+         "season_profile_passive! array; "
          "week_profile_table_passive! array; day_profile_table_passive! array; "
          "activate_passive_calendar_time! octet-string", "activate_passive_calendar"),
     _row(21, 0, "Register monitor", "thresholds! array; monitored_value! structure; actions! array"),
@@ -101,7 +105,8 @@ _ROWS = (
     _row(23, 1, "IEC HDLC setup",
          "comm_speed! enum; window_size_transmit! unsigned; window_size_receive! unsigned; "
          "max_info_field_length_transmit! long-unsigned; max_info_field_length_receive! long-unsigned; "
-         "inter_octet_time_out! long-unsigned; inactivity_time_out! long-unsigned; device_address! long-unsigned"),
+         "inter_octet_time_out! long-unsigned; inactivity_time_out! long-unsigned; "
+         "device_address! long-unsigned"),
     _row(25, 0, "M-Bus slave port setup",
          "default_baud! enum; avail_baud! enum; addr_state! enum; bus_address! unsigned"),
     _row(26, 0, "Utility tables", "table_id long-unsigned; length double-long-unsigned; buffer octet-string"),
@@ -114,9 +119,11 @@ _ROWS = (
          "get_protected_attributes set_protected_attributes invoke_protected_method"),
     _row(40, 2, "Push setup",
          "push_object_list! array; send_destination_and_method! structure; communication_window! array; "
-         "randomisation_start_interval! long-unsigned; number_of_retries! unsigned; repetition_delay! structure; "
+         "randomisation_start_interval! long-unsigned; number_of_retries! unsigned; "
+         "repetition_delay! structure; "
          "port_reference! octet-string; push_client_sap! integer; push_protection_parameters! array; "
-         "push_operation_method! enum; confirmation_parameters! structure; last_confirmation_date_time octet-string",
+         "push_operation_method! enum; confirmation_parameters! structure; "
+         "last_confirmation_date_time octet-string",
          "push reset"),
     _row(41, 0, "TCP-UDP setup",
          "tcp_udp_port! long-unsigned; ip_reference! octet-string; mss! long-unsigned; "
@@ -130,7 +137,8 @@ _ROWS = (
     _row(43, 0, "MAC address setup", "mac_address! octet-string"),
     _row(44, 0, "PPP setup", "phy_reference! octet-string; lcp_options! array; ipcp_options! array; "
          "ppp_authentication! structure"),
-    _row(45, 0, "GPRS modem setup", "apn! octet-string; pin_code! long-unsigned; quality_of_service! structure"),
+    _row(45, 0, "GPRS modem setup", "apn! octet-string; pin_code! long-unsigned; "
+         "quality_of_service! structure"),
     _row(47, 2, "GSM diagnostic",
          "operator visible-string; status enum; cs_attachment enum; ps_status enum; cell_info structure; "
          "adjacent_cells array; capture_time date-time"),
@@ -150,7 +158,8 @@ _ROWS = (
          "search_initiator_timeout! long-unsigned; synchronization_confirmation_timeout! long-unsigned; "
          "time_out_not_addressed! long-unsigned; time_out_frame_not_ok! long-unsigned"),
     _row(53, 0, "S-FSK MAC counters",
-         "synchronization_register array; desynchronization_listing structure; broadcast_frames_counter array; "
+         "synchronization_register array; desynchronization_listing structure; "
+         "broadcast_frames_counter array; "
          "repetitions_counter double-long-unsigned; transmissions_counter double-long-unsigned; "
          "crc_ok_frames_counter double-long-unsigned; crc_nok_frames_counter double-long-unsigned", "reset"),
     _row(55, 1, "IEC 61334-4-32 LLC setup", "max_frame_length unsigned; reply_status_list array"),
@@ -163,7 +172,8 @@ _ROWS = (
          "security_activate key_transfer key_agreement generate_key_pair generate_certificate_request "
          "import_certificate export_certificate remove_certificate"),
     _row(68, 0, "Arbitrator",
-         "actions array; permissions_table! array; weightings_table! array; most_recent_requests_table! array; "
+         "actions array; permissions_table! array; weightings_table! array; "
+         "most_recent_requests_table! array; "
          "last_outcome unsigned", "request_action reset"),
     _row(70, 0, "Disconnect control", "output_state boolean; control_state enum; control_mode! enum",
          "remote_disconnect remote_reconnect"),
@@ -173,31 +183,37 @@ _ROWS = (
          "min_under_threshold_duration! double-long-unsigned; emergency_profile! structure; "
          "emergency_profile_group_id_list! array; emergency_profile_active boolean; actions! structure"),
     _row(72, 2, "M-Bus client",
-         "mbus_port_reference! octet-string; capture_definition! array; capture_period! double-long-unsigned; "
+         "mbus_port_reference! octet-string; capture_definition! array; "
+         "capture_period! double-long-unsigned; "
          "primary_address! unsigned; identification_number! double-long-unsigned; "
          "manufacturer_id! long-unsigned; data_header_version! unsigned; device_type! unsigned; "
          "access_number! unsigned; status! unsigned; alarm! unsigned; configuration! long-unsigned; "
          "encryption_key_status! enum",
          "slave_install slave_deinstall capture reset_alarm synchronize_clock data_send set_encryption_key "
          "transfer_key"),
-    _row(73, 1, "Wireless Mode Q channel", "addr_state enum; device_address octet-string; address_mask octet-string"),
+    _row(73, 1, "Wireless Mode Q channel", "addr_state enum; device_address octet-string; "
+         "address_mask octet-string"),
     _row(74, 0, "DLMS M-Bus master port setup", "comm_speed! enum"),
     _row(76, 0, "DLMS server M-Bus port setup",
          "mbus_profile_selection! octet-string; mbus_port_communication_status enum; "
          "mbus_data_header_type enum; primary_address! unsigned; identification_number double-long-unsigned; "
-         "manufacturer_id long-unsigned; mbus_version unsigned; device_type unsigned; max_pdu_size long-unsigned; "
+         "manufacturer_id long-unsigned; mbus_version unsigned; device_type unsigned; "
+         "max_pdu_size long-unsigned; "
          "listening_window! array"),
     _row(77, 0, "M-Bus diagnostic",
-         "received_signal_strength unsigned; channel_id unsigned; link_status enum; broadcast_frames_counter array; "
+         "received_signal_strength unsigned; channel_id unsigned; link_status enum; "
+         "broadcast_frames_counter array; "
          "transmissions_counter double-long-unsigned; fcs_ok_frames_counter double-long-unsigned; "
          "fcs_nok_frames_counter double-long-unsigned; capture_time structure", "reset"),
-    _row(80, 0, "61334-4-32 LLC SSCS setup", "service_node_address long-unsigned; base_node_address long-unsigned",
+    _row(80, 0, "61334-4-32 LLC SSCS setup", "service_node_address long-unsigned; "
+         "base_node_address long-unsigned",
          "reset"),
     _row(81, 0, "PRIME NB OFDM PLC physical layer counters",
          "phy_stats_crc_incorrect_count long-unsigned; phy_stats_crc_fail_count long-unsigned; "
          "phy_stats_tx_drop_count long-unsigned; phy_stats_rx_drop_count long-unsigned", "reset"),
     _row(82, 0, "PRIME NB OFDM PLC MAC setup",
-         "mac_min_switch_search_time! unsigned; mac_max_promotion_pdu! unsigned; mac_promotion_pdu_tx_period! unsigned; "
+         "mac_min_switch_search_time! unsigned; mac_max_promotion_pdu! unsigned; "
+         "mac_promotion_pdu_tx_period! unsigned; "
          "mac_beacons_per_frame! unsigned; mac_scp_max_tx_attempts! unsigned; mac_ctl_re_tx_timer! unsigned; "
          "mac_max_ctl_re_tx! unsigned"),
     _row(83, 0, "PRIME NB OFDM PLC MAC functional parameters",
@@ -224,7 +240,8 @@ _ROWS = (
          "mac_short_address! long-unsigned; mac_rc_coord! long-unsigned; mac_pan_id! long-unsigned; "
          "mac_key_table! array; mac_frame_counter! double-long-unsigned; mac_tone_mask! bit-string; "
          "mac_tmr_ttl! unsigned; mac_max_frame_retries! unsigned; mac_neighbour_table_entry_ttl! unsigned; "
-         "mac_neighbour_table array; mac_high_priority_window_size! unsigned; mac_csma_fairness_limit! unsigned; "
+         "mac_neighbour_table array; mac_high_priority_window_size! unsigned; "
+         "mac_csma_fairness_limit! unsigned; "
          "mac_beacon_randomization_window_length! unsigned; mac_a! unsigned; mac_k! unsigned; "
          "mac_min_cw_attempts! unsigned; mac_cenelec_legacy_mode unsigned; mac_fcc_legacy_mode unsigned; "
          "mac_max_be! unsigned; mac_max_csma_backoffs! unsigned; mac_min_be! unsigned; "
@@ -237,10 +254,12 @@ _ROWS = (
          "adp_context_information_table! array; adp_blacklist_table array; adp_broadcast_log_table array; "
          "adp_group_table! array; adp_max_join_wait_time! long-unsigned; adp_path_discovery_time! unsigned; "
          "adp_active_key_index! unsigned; adp_metric_type! unsigned; adp_coord_short_address! long-unsigned; "
-         "adp_disable_default_routing! boolean; adp_device_type! enum; adp_default_coord_route_enabled! boolean; "
+         "adp_disable_default_routing! boolean; adp_device_type! enum; "
+         "adp_default_coord_route_enabled! boolean; "
          "adp_destination_address_set! array; adp_low_lqi_value! unsigned; adp_high_lqi_value! unsigned"),
     _row(111, 0, "Account",
-         "account_mode_and_status structure; current_credit_in_use unsigned; current_credit_status bit-string; "
+         "account_mode_and_status structure; current_credit_in_use unsigned; "
+         "current_credit_status bit-string; "
          "available_credit double-long; amount_to_clear double-long; clearance_threshold! double-long; "
          "aggregated_debt double-long; credit_reference_list! array; charge_reference_list! array; "
          "credit_charge_configuration! array; token_gateway_configuration! array; "
@@ -249,12 +268,14 @@ _ROWS = (
          "max_provision! long-unsigned; max_provision_period! double-long",
          "activate_account close_account reset_account"),
     _row(112, 0, "Credit",
-         "current_credit_amount double-long; credit_type! enum; priority! unsigned; warning_threshold! double-long; "
+         "current_credit_amount double-long; credit_type! enum; priority! unsigned; "
+         "warning_threshold! double-long; "
          "limit! double-long; credit_configuration! bit-string; credit_status enum; "
          "preset_credit_amount! double-long; credit_available_threshold! double-long; period! octet-string",
          "update_amount set_amount_to_value invoke_credit"),
     _row(113, 0, "Charge",
-         "total_amount_paid double-long; charge_type! enum; priority! unsigned; unit_charge_active structure; "
+         "total_amount_paid double-long; charge_type! enum; priority! unsigned; "
+         "unit_charge_active structure; "
          "unit_charge_passive! structure; unit_charge_activation_time! octet-string; "
          "period! double-long-unsigned; charge_configuration! bit-string; last_collection_time octet-string; "
          "last_collection_amount double-long; total_amount_remaining double-long; proportion! long-unsigned",

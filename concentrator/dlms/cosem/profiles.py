@@ -55,7 +55,8 @@ class ProfileBuffer:
     """Attribute 2 of a profile, read from its rows.
 
     With `compressed` a cell that repeats the row before is null-data, as is the clock of a row that is one
-    capture period later; but for rows whose status changed. `default_deviation` (minutes) serves range bounds that leave theirs open.
+    capture period later; but for rows whose status changed. `default_deviation` (minutes) serves range
+    bounds that leave theirs open.
     """
 
     def __init__(self, rows: ProfileRows, *, compressed: bool = False, default_deviation: int = 0) -> None:

@@ -1,0 +1,389 @@
+"""Any DLMS octets turned into a nested dict that a person or a program can read.
+
+Recognises WRAPPER and HDLC frames (also several, with segments and block transfers put together), a bare LLC
+header, and bare APDUs; takes protection off where keys are given. What cannot be decoded is told in
+`error` beside what could. The dicts hold numbers, texts, lists and dicts only: ready for JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from concentrator.dlms import apdu as apdus
+from concentrator.dlms import hdlc
+from concentrator.dlms.acse import AssociationRequest, AssociationResponse
+from concentrator.dlms.apdu.get import GetResponseNormal
+from concentrator.dlms.apdu.initiate import ConfirmedServiceError, InitiateRequest, InitiateResponse
+from concentrator.dlms.apdu.notification import DataNotification, EventNotification, ExceptionResponse
+from concentrator.dlms.apdu.protection import (
+    GatewayApdu,
+    GeneralBlockTransfer,
+    GeneralCiphered,
+    GeneralCiphering,
+    ServiceCiphered,
+)
+from concentrator.dlms.attributes import AttributeDescriptor, MethodDescriptor, Selection
+from concentrator.dlms.axdr import CompactArray, Data, DataType
+from concentrator.dlms.codes import Conformance, ServiceError, StateError, named, words
+from concentrator.dlms.cosem.classes import interface_class
+from concentrator.dlms.cosem_time import CosemDateTime
+from concentrator.dlms.errors import DecodeError, DlmsError, SecurityError
+from concentrator.dlms.gbt import BlockReceiver
+from concentrator.dlms.security import SecurityKeys, unprotect
+from concentrator.dlms.wrapper import WrapperDecoder
+from concentrator.obis import Obis
+
+Explained: TypeAlias = "dict[str, Explained] | list[Explained] | str | int | float | bool | None"
+Tree: TypeAlias = "dict[str, Explained]"
+
+_HEADER_OCTETS = 5
+_SHORTEST_TEXT = 3
+
+
+@dataclass(slots=True)
+class Explainer:
+    """Explains frames one after the other; block transfers and segments carry over from one to the next.
+
+    `system_title` is the originator's, for envelopes that do not tell it.
+    """
+
+    keys: SecurityKeys | None = None
+    system_title: bytes = b""
+    _blocks: BlockReceiver = field(default_factory=BlockReceiver, init=False)
+    _segments: hdlc.Reassembler = field(default_factory=hdlc.Reassembler, init=False)
+
+    def explain(self, octets: bytes) -> Tree:
+        """The tree of a frame, of several, or of an APDU. Never raises on bad octets: see its `error`."""
+        if not octets:
+            return {"error": "no octets"}
+        if octets[0] == hdlc.FLAG:
+            return self._hdlc(octets)
+        if octets[:2] == b"\x00\x01" and len(octets) > 8:
+            return self._wrapper(octets)
+        if octets[:3] in (hdlc.LLC_COMMAND, hdlc.LLC_RESPONSE):
+            return {"frame": "llc", "llc": octets[:3].hex(), **self.apdu(octets[3:])}
+        return self.apdu(octets)
+
+    def _wrapper(self, octets: bytes) -> Tree:
+        decoder = WrapperDecoder()
+        decoder.receive_data(octets)
+        found: list[Tree] = []
+        try:
+            while frame := decoder.next_event():
+                found.append(
+                    {
+                        "frame": "wrapper",
+                        "version": 1,
+                        "source_wport": frame.source,
+                        "destination_wport": frame.destination,
+                        "length": len(frame.apdu),
+                        **self.apdu(frame.apdu),
+                    }
+                )
+        except DecodeError as error:
+            return {"frame": "wrapper", "error": str(error)}
+        if not found:
+            length = int.from_bytes(octets[6:8], "big")
+            return {
+                "frame": "wrapper",
+                "error": f"truncated: {length} octets announced, {len(octets) - 8} here",
+            }
+        return _one_or_many(found)
+
+    def _hdlc(self, octets: bytes) -> Tree:
+        decoder = hdlc.HdlcDecoder()
+        decoder.receive_data(octets)
+        found: list[Tree] = []
+        while frame := decoder.next_event():
+            tree: Tree = {
+                "frame": "hdlc",
+                "type": frame.type.name,
+                "destination": frame.destination.to_bytes().hex(),
+                "source": frame.source.to_bytes().hex(),
+                "control": f"{frame.control:02x}",
+                "segmented": frame.segmented,
+                "fcs_ok": True,
+            }
+            if frame.type in (hdlc.FrameType.I, hdlc.FrameType.UI):
+                whole = self._segments.receive_frame(frame)
+                tree.update(self.apdu(whole) if whole else {"information": frame.information.hex()})
+            elif frame.information:
+                tree["information"] = frame.information.hex()
+            found.append(tree)
+        if not found:
+            return {"frame": "hdlc", "error": decoder.last_error or "truncated: no whole frame"}
+        tree = _one_or_many(found)
+        if decoder.bad_frames:
+            tree["error"] = f"{decoder.bad_frames} bad frames: {decoder.last_error}"
+        return tree
+
+    def apdu(self, octets: bytes) -> Tree:
+        """The tree of one APDU."""
+        name = apdus.name_of(octets[0]) if octets else "nothing"
+        try:
+            decoded, end = apdus.decode_from(octets)
+        except DecodeError as error:
+            return {"apdu": name, "error": str(error)}
+        tree: Tree = {"apdu": name}
+        try:
+            tree.update(self._fields(decoded))
+        except DlmsError as error:
+            tree["error"] = str(error)
+        if end != len(octets):
+            tree["trailing"] = octets[end:].hex()
+        return tree
+
+    def _fields(self, decoded: apdus.Apdu) -> Tree:
+        special = _SPECIAL.get(type(decoded))
+        if special is not None:
+            return special(self, decoded)
+        return {item.name: _plain(getattr(decoded, item.name)) for item in dataclasses.fields(decoded)}
+
+    def data_notification(self, decoded: DataNotification) -> Tree:
+        """A push: its header, and the body by types."""
+        return {
+            "long_invoke_id": f"{decoded.long_invoke:08x}",
+            "date_time": None if decoded.date_time is None else decoded.date_time.hex(),
+            **({} if decoded.date_time is None else {"time": explain_time(decoded.date_time)}),
+            "body": explain_data(decoded.body),
+        }
+
+    def ciphered(self, decoded: ServiceCiphered | GeneralCiphered | GeneralCiphering) -> Tree:
+        """An envelope: its security header, and what is within where keys are known."""
+        content = decoded.content
+        tree: Tree = {}
+        header = b""
+        title = self.system_title
+        if isinstance(decoded, GeneralCiphered):
+            tree["system_title"] = decoded.system_title.hex()
+            title = decoded.system_title or title
+        elif isinstance(decoded, GeneralCiphering):
+            header = decoded.header
+            title = decoded.originator_system_title or title
+            for item in dataclasses.fields(decoded)[:5]:
+                tree[item.name] = getattr(decoded, item.name).hex()
+            if decoded.key_info:
+                tree["key_info"] = _plain(decoded.key_info)
+        tree["length"] = len(content)
+        if len(content) < _HEADER_OCTETS:
+            raise SecurityError(f"a ciphered APDU has a security header of 5 octets, got {len(content)}")
+        tree["security_control"] = f"{content[0]:02x}"
+        tree["invocation_counter"] = int.from_bytes(content[1:5], "big")
+        if self.keys is None:
+            tree["ciphertext"] = content[_HEADER_OCTETS:].hex()
+            return tree
+        try:
+            plain = unprotect(self.keys.encryption, self.keys.authentication, title, content, header)
+        except SecurityError as error:
+            tree["error"] = str(error)
+            return tree
+        tree["plain_apdu"] = plain.hex()
+        inner = self.apdu(plain)
+        if "error" in inner:
+            tree["error"] = "what the key gives is no APDU: wrong key?"
+        tree["decoded"] = inner
+        return tree
+
+    def block_transfer(self, decoded: GeneralBlockTransfer) -> Tree:
+        """One block, and the APDU that it completes."""
+        tree: Tree = {item.name: _plain(getattr(decoded, item.name)) for item in dataclasses.fields(decoded)}
+        whole = self._blocks.receive_block(decoded)
+        if whole is not None:
+            tree["decoded"] = self.apdu(whole)
+        return tree
+
+    def gateway(self, decoded: GatewayApdu) -> Tree:
+        """A gateway's header, and the APDU within."""
+        return {
+            "network_id": decoded.network_id,
+            "device_address": _octets(decoded.device_address),
+            "decoded": self.apdu(decoded.content),
+        }
+
+    def association(self, decoded: AssociationRequest | AssociationResponse) -> Tree:
+        """An AARQ or AARE, with what its user-information proposes or grants."""
+        tree: Tree = {
+            item.name: _plain(getattr(decoded, item.name))
+            for item in dataclasses.fields(decoded)
+            if getattr(decoded, item.name) is not None and item.name != "user_information"
+        }
+        if isinstance(decoded, AssociationRequest) and decoded.mechanism == 1:
+            tree["authentication_value"] = "hidden"
+        if decoded.user_information:
+            tree["user_information"] = self.apdu(decoded.user_information)
+        return tree
+
+
+def _initiate(_: Explainer, decoded: InitiateRequest | InitiateResponse) -> Tree:
+    tree: Tree = {
+        "dlms_version": decoded.dlms_version,
+        "conformance": _conformance(decoded.conformance),
+        "max_receive_pdu_size": decoded.max_receive_pdu_size,
+    }
+    if isinstance(decoded, InitiateResponse):
+        tree["vaa_name"] = f"{decoded.vaa_name:04x}"
+    else:
+        tree["dedicated_key"] = decoded.dedicated_key is not None
+    return tree
+
+
+def _get_response(_: Explainer, decoded: GetResponseNormal) -> Tree:
+    if isinstance(decoded.result, bytes):
+        return {"invoke": decoded.invoke, "value": explain_data(decoded.data())}
+    return {"invoke": decoded.invoke, "result": words(decoded.result)}
+
+
+def _exception(_: Explainer, decoded: ExceptionResponse) -> Tree:
+    tree: Tree = {
+        "state": words(named(StateError, decoded.state)),
+        "service": words(named(ServiceError, decoded.service)),
+    }
+    if decoded.expected_counter is not None:
+        tree["expected_counter"] = decoded.expected_counter
+    return tree
+
+
+def _service_error(_: Explainer, decoded: ConfirmedServiceError) -> Tree:
+    return {"service": decoded.service, "reason": decoded.words}
+
+
+def _event(_: Explainer, decoded: EventNotification) -> Tree:
+    return {
+        "time": None if decoded.date_time is None else explain_time(decoded.date_time),
+        "attribute": _attribute(decoded.attribute),
+        "value": explain_data(decoded.value),
+    }
+
+
+# Each explains the type it stands by; the value type is the union, as a dict cannot tell pairs apart.
+_SPECIAL: dict[type, Callable[[Explainer, object], Tree]] = {
+    DataNotification: Explainer.data_notification,
+    ServiceCiphered: Explainer.ciphered,
+    GeneralCiphered: Explainer.ciphered,
+    GeneralCiphering: Explainer.ciphered,
+    GeneralBlockTransfer: Explainer.block_transfer,
+    GatewayApdu: Explainer.gateway,
+    AssociationRequest: Explainer.association,
+    AssociationResponse: Explainer.association,
+    InitiateRequest: _initiate,
+    InitiateResponse: _initiate,
+    GetResponseNormal: _get_response,
+    ExceptionResponse: _exception,
+    ConfirmedServiceError: _service_error,
+    EventNotification: _event,
+}  # type: ignore[dict-item]
+
+
+def _one_or_many(found: list[Tree]) -> Tree:
+    return found[0] if len(found) == 1 else {"frames": list[Explained](found)}
+
+
+def _conformance(conformance: Conformance) -> list[Explained]:
+    return [str(bit.name).lower().replace("_", "-") for bit in Conformance if bit and bit in conformance]
+
+
+def _attribute(descriptor: AttributeDescriptor) -> Tree:
+    row = interface_class(descriptor.class_id)
+    return {
+        "class_id": descriptor.class_id,
+        "class": row.name,
+        "obis": descriptor.obis.dotted,
+        "meaning": descriptor.obis.describe(),
+        "attribute": descriptor.attribute,
+        "name": row.attribute_name(descriptor.attribute),
+    }
+
+
+def _method(descriptor: MethodDescriptor) -> Tree:
+    row = interface_class(descriptor.class_id)
+    return {
+        "class_id": descriptor.class_id,
+        "class": row.name,
+        "obis": descriptor.obis.dotted,
+        "meaning": descriptor.obis.describe(),
+        "method": descriptor.method,
+        "name": row.method_name(descriptor.method),
+    }
+
+
+def explain_time(octets: bytes) -> str:
+    """A date-time, date or time as text, with `*` for open fields; hex where it is none."""
+    try:
+        return str(CosemDateTime.from_bytes(octets))
+    except DecodeError:
+        return octets.hex()
+
+
+def _text(octets: bytes) -> str | None:
+    if len(octets) >= _SHORTEST_TEXT and all(0x20 <= octet < 0x7F for octet in octets):
+        return octets.decode("ascii")
+    return None
+
+
+def _octets(octets: bytes) -> Tree:
+    """Octets as hex, with what else they may mean."""
+    tree: Tree = {"hex": octets.hex()}
+    text = _text(octets)
+    if text is not None:
+        tree["text"] = text
+    elif len(octets) == 12 and (clock := CosemDateTime.from_bytes(octets)).is_moment:
+        tree["date_time"] = str(clock)
+    elif len(octets) == 6 and octets[5] == 0xFF:
+        obis = Obis(*octets)
+        tree["obis"] = obis.dotted
+        tree["meaning"] = obis.describe()
+    return tree
+
+
+def explain_data(data: Data) -> Explained:
+    """A value by its type: `{"enum": 3}`; octet-strings with text, date-time or OBIS code beside."""
+    label, value = data.type.label, data.value
+    if isinstance(value, CompactArray):
+        return {label: [explain_data(item) for item in value.items]}
+    if isinstance(value, tuple):
+        return {label: [explain_data(item) for item in value]}
+    if isinstance(value, bytes):
+        if data.type != DataType.OCTET_STRING:
+            return {label: value.hex(), "time": explain_time(value)}
+        tree = _octets(value)
+        return {label: tree.pop("hex"), **tree}
+    return {label: value}
+
+
+def _items(values: tuple[object, ...]) -> Iterator[Explained]:
+    for value in values:
+        yield _plain(value)
+
+
+def _plain(value: object) -> Explained:  # noqa: PLR0911 - one line for each kind
+    if isinstance(value, Data):
+        return explain_data(value)
+    if isinstance(value, AttributeDescriptor):
+        return _attribute(value)
+    if isinstance(value, MethodDescriptor):
+        return _method(value)
+    if isinstance(value, Selection):
+        return {"selector": value.selector, "parameters": explain_data(value.parameters)}
+    if isinstance(value, enum.Enum) and isinstance(value, int):
+        return words(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, tuple):
+        return list(_items(value))  # pyright: ignore[reportUnknownArgumentType] - each is narrowed above
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)
+
+
+def explain(octets: bytes, keys: SecurityKeys | None = None, system_title: bytes = b"") -> Tree:
+    """Explain octets that stand alone: see `Explainer`."""
+    return Explainer(keys, system_title).explain(octets)
+
+
+__all__ = ["Explained", "Explainer", "Tree", "explain", "explain_data", "explain_time"]

@@ -1,0 +1,300 @@
+"""HDLC frames of DLMS (IEC 62056-46, ISO/IEC 13239 frame format type 3): encode, decode, find in a stream.
+
+A frame is delimited by its length, not by its flags: 7E within is data, and nothing is stuffed. The
+state machines of a connection are in `hdlc_link.py`.
+"""
+
+from __future__ import annotations
+
+import binascii
+import enum
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from concentrator.dlms.errors import DecodeError, EncodeError
+
+FLAG = 0x7E
+LLC_COMMAND = b"\xe6\xe6\x00"
+LLC_RESPONSE = b"\xe6\xe7\x00"
+# Format type 3 in the top nibble, segmentation bit, 11 bits of length.
+_TYPE_3 = 0xA000
+_SEGMENTED = 0x0800
+_LENGTH_MASK = 0x07FF
+_SHORTEST = 7
+_REVERSED = bytes(int(f"{octet:08b}"[::-1], 2) for octet in range(256))
+
+
+def check_sequence(data: bytes) -> bytes:
+    """The two octets of an HCS or FCS: CRC-16/X-25, least octet first."""
+    # X-25 shifts right where crc_hqx shifts left: feed it mirrored octets, and mirror what comes.
+    crc = binascii.crc_hqx(data.translate(_REVERSED), 0xFFFF) ^ 0xFFFF
+    return bytes((_REVERSED[crc >> 8], _REVERSED[crc & 0xFF]))
+
+
+class HdlcError(DecodeError):
+    """Octets that are no HDLC frame."""
+
+
+class FrameType(enum.Enum):
+    """What the control field says, apart from its numbers and the poll/final bit (0x10)."""
+
+    I = 0x00  # noqa: E741 - the standard's name
+    RR = 0x01
+    RNR = 0x05
+    REJ = 0x09
+    UI = 0x03
+    DM = 0x0F
+    SNRM = 0x83
+    DISC = 0x43
+    UA = 0x63
+    FRMR = 0x87
+
+
+class HdlcAddress(NamedTuple):
+    """An address: upper (logical device or client) and lower (physical device); `size` octets on the line."""
+
+    upper: int
+    lower: int | None = None
+    size: int = 1
+
+    @classmethod
+    def client(cls, sap: int) -> HdlcAddress:
+        """A client's address: one octet."""
+        return cls(sap)
+
+    @classmethod
+    def server(cls, logical: int, physical: int | None = None, size: int | None = None) -> HdlcAddress:
+        """A server's address; two or four octets where there is a physical device address."""
+        if size is None:
+            size = 1 if physical is None else 4 if max(logical, physical) > 0x7F else 2
+        return cls(logical, physical if size > 1 else None, size)
+
+    def to_bytes(self) -> bytes:
+        """The octets, the last with its lowest bit set.
+
+        Raises:
+            EncodeError: a part does not fit.
+        """
+        bits = 14 if self.size == 4 else 7
+        parts = (self.upper,) if self.size == 1 else (self.upper, self.lower or 0)
+        if any(part >> bits for part in parts) or self.size not in (1, 2, 4):
+            raise EncodeError(f"{self} does not fit {self.size} octets")
+        octets = bytearray()
+        for part in parts:
+            if bits == 14:
+                octets.append(part >> 7 << 1)
+            octets.append((part & 0x7F) << 1)
+        octets[-1] |= 1
+        return bytes(octets)
+
+    @classmethod
+    def read(cls, data: bytes, offset: int) -> HdlcAddress:
+        """The address at `offset`. Raises HdlcError."""
+        for size in (1, 2, 4):
+            octets = data[offset : offset + size]
+            if len(octets) == size and octets[-1] & 1 and not any(octet & 1 for octet in octets[:-1]):
+                parts = [octet >> 1 for octet in octets]
+                if size == 1:
+                    return cls(parts[0])
+                if size == 2:
+                    return cls(parts[0], parts[1], 2)
+                return cls(parts[0] << 7 | parts[1], parts[2] << 7 | parts[3], 4)
+        raise HdlcError(f"no address of 1, 2 or 4 octets at {offset}")
+
+
+@dataclass(frozen=True, slots=True)
+class HdlcFrame:
+    """One frame. `send` and `receive` are N(S) and N(R), where the type has them."""
+
+    destination: HdlcAddress
+    source: HdlcAddress
+    type: FrameType
+    poll_final: bool = True
+    send: int = 0
+    receive: int = 0
+    segmented: bool = False
+    information: bytes = b""
+
+    @property
+    def control(self) -> int:
+        """The control octet."""
+        control = self.type.value | self.poll_final << 4
+        if self.type == FrameType.I:
+            return control | (self.send & 7) << 1 | (self.receive & 7) << 5
+        if self.type in (FrameType.RR, FrameType.RNR, FrameType.REJ):
+            return control | (self.receive & 7) << 5
+        return control
+
+    def to_bytes(self) -> bytes:
+        """The frame between its two flags.
+
+        Raises:
+            EncodeError: it would be longer than 2047 octets.
+        """
+        addresses = self.destination.to_bytes() + self.source.to_bytes()
+        length = 2 + len(addresses) + 1 + 2 + (len(self.information) + 2 if self.information else 0)
+        if length > _LENGTH_MASK:
+            raise EncodeError(f"a frame has at most {_LENGTH_MASK} octets, not {length}")
+        head = (_TYPE_3 | (_SEGMENTED if self.segmented else 0) | length).to_bytes(2, "big")
+        head += addresses + bytes((self.control,))
+        body = head + check_sequence(head)
+        if self.information:
+            body += self.information
+            body += check_sequence(body)
+        return b"\x7e" + body + b"\x7e"
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> HdlcFrame:
+        """Decode one frame with both flags. Raises HdlcError."""
+        if len(data) < _SHORTEST + 2 or data[0] != FLAG or data[-1] != FLAG:
+            raise HdlcError(f"{len(data)} octets are no frame between flags")
+        return decode_body(data[1:-1])
+
+
+def decode_body(body: bytes) -> HdlcFrame:
+    """Decode what stands between the flags.
+
+    Raises:
+        HdlcError: another format type, another length, or a check sequence that does not fit.
+    """
+    if len(body) < _SHORTEST:
+        raise HdlcError(f"{len(body)} octets between flags are too few for a frame")
+    head = body[0] << 8 | body[1]
+    if head & 0xF000 != _TYPE_3:
+        raise HdlcError(f"frame format {head:#06x} is not type 3")
+    if head & _LENGTH_MASK != len(body):
+        raise HdlcError(f"frame length {head & _LENGTH_MASK}, but {len(body)} octets are here")
+    if check_sequence(body[:-2]) != body[-2:]:
+        raise HdlcError(f"FCS {body[-2:].hex()} does not fit, {check_sequence(body[:-2]).hex()} would")
+    destination = HdlcAddress.read(body, 2)
+    source = HdlcAddress.read(body, 2 + destination.size)
+    at = 2 + destination.size + source.size
+    if at + 3 > len(body):
+        raise HdlcError("the frame ends before its control field")
+    control = body[at]
+    information = b""
+    if at + 3 < len(body):
+        if at + 5 > len(body):
+            raise HdlcError("the frame ends within its HCS")
+        if check_sequence(body[: at + 1]) != body[at + 1 : at + 3]:
+            raise HdlcError(f"HCS {body[at + 1 : at + 3].hex()} does not fit")
+        information = body[at + 3 : -2]
+    kind, send, receive = _parse_control(control)
+    return HdlcFrame(
+        destination,
+        source,
+        kind,
+        bool(control & 0x10),
+        send,
+        receive,
+        bool(head & _SEGMENTED),
+        information,
+    )
+
+
+def _parse_control(control: int) -> tuple[FrameType, int, int]:
+    if not control & 1:
+        return FrameType.I, control >> 1 & 7, control >> 5
+    if control & 3 == 1:
+        kind, receive = control & 0x0F, control >> 5
+    else:
+        kind, receive = control & 0xEF, 0
+    try:
+        return FrameType(kind), 0, receive
+    except ValueError:
+        raise HdlcError(f"control field {control:#04x} is none of IEC 62056-46") from None
+
+
+class HdlcDecoder:
+    """Finds frames in a stream of octets, whatever their chunks; skips what is none.
+
+    `dropped_octets` counts what lay between frames, `bad_frames` what looked like a frame and
+    failed its check; `last_error` is why the last one did.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self.dropped_octets = 0
+        self.bad_frames = 0
+        self.last_error = ""
+
+    def receive_data(self, data: bytes) -> None:
+        """Take what came from the line."""
+        self._buffer += data
+
+    def next_event(self) -> HdlcFrame | None:
+        """The next good frame, or None until more data came."""
+        buffer = self._buffer
+        while True:
+            start = buffer.find(FLAG)
+            if start < 0:
+                self.dropped_octets += len(buffer)
+                buffer.clear()
+                return None
+            if start:
+                self.dropped_octets += start
+                del buffer[:start]
+            if len(buffer) < 3:
+                return None
+            head = buffer[1] << 8 | buffer[2]
+            length = head & _LENGTH_MASK
+            if head & 0xF000 != _TYPE_3 or length < _SHORTEST:
+                # Two flags between frames are usual; anything else is a flag within data.
+                if buffer[1] != FLAG:
+                    self.dropped_octets += 1
+                del buffer[:1]
+                continue
+            if len(buffer) < length + 2:
+                return None
+            try:
+                if buffer[length + 1] != FLAG:
+                    raise HdlcError(f"no flag after the {length} octets of a frame")
+                frame = decode_body(bytes(buffer[1 : length + 1]))
+            except HdlcError as error:
+                self.bad_frames += 1
+                self.last_error = str(error)
+                del buffer[:1]
+                continue
+            # The closing flag may open the next frame.
+            del buffer[: length + 1]
+            return frame
+
+
+class Reassembler:
+    """Puts the information fields of segmented frames together to APDUs, without their LLC header.
+
+    One per direction. `limit` bounds an APDU; `broken` counts those whose segments were lost.
+    """
+
+    def __init__(self, limit: int = 0x20000) -> None:
+        self._limit = limit
+        self._parts = bytearray()
+        self._open = False
+        self.broken = 0
+
+    def receive_frame(self, frame: HdlcFrame) -> bytes | None:
+        """Take an I or UI frame; gives the APDU that it completes."""
+        information = frame.information
+        fresh = information[:3] in (LLC_COMMAND, LLC_RESPONSE)
+        if fresh and self._open and frame.type == FrameType.UI:
+            self.broken += 1
+            self.reset()
+        if not self._open:
+            self._parts = bytearray(information[3:] if fresh else information)
+        else:
+            self._parts += information
+        self._open = frame.segmented
+        if len(self._parts) > self._limit:
+            self.broken += 1
+            self.reset()
+            return None
+        if self._open:
+            return None
+        apdu = bytes(self._parts)
+        self._parts = bytearray()
+        return apdu or None
+
+    def reset(self) -> None:
+        """Forget the segments so far."""
+        self._parts = bytearray()
+        self._open = False

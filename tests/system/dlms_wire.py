@@ -1,0 +1,100 @@
+"""Loopback wires for DLMS tests: our client over TCP WRAPPER, and our server behind it."""
+
+import socket
+import socketserver
+import threading
+import time
+
+from concentrator.dlms.errors import DecodeError
+from concentrator.dlms.wrapper import WrapperDecoder, WrapperFrame
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def connect(port, timeout=20):
+    """Connect as soon as somebody listens."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+class WrapperWire:
+    """Runs conversations over one TCP connection."""
+
+    def __init__(self, port, client_sap, server_sap=1):
+        self.socket = connect(port)
+        self.decoder = WrapperDecoder()
+        self.saps = client_sap, server_sap
+        self.seen = []
+
+    def run(self, conversation):
+        try:
+            request = next(conversation)
+            while True:
+                if request:
+                    self.socket.sendall(WrapperFrame(*self.saps, request).to_bytes())
+                request = conversation.send(self._receive())
+        except StopIteration as done:
+            return done.value
+
+    def _receive(self):
+        while (frame := self.decoder.next_event()) is None:
+            data = self.socket.recv(65536)
+            if not data:
+                raise ConnectionError("the peer closed the connection")
+            self.decoder.receive_data(data)
+        self.seen.append(frame.apdu)
+        return frame.apdu
+
+    def close(self):
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class WrapperService:
+    """Serves a `Server` on a loopback port, for foreign clients."""
+
+    def __init__(self, server):
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self):
+                decoder = WrapperDecoder()
+                while data := self.request.recv(65536):
+                    decoder.receive_data(data)
+                    try:
+                        while frame := decoder.next_event():
+                            for reply in server.receive_apdu(frame.source, frame.destination, frame.apdu):
+                                answer = WrapperFrame(frame.destination, frame.source, reply)
+                                self.request.sendall(answer.to_bytes())
+                    except DecodeError:
+                        return
+                server.link_lost()
+
+        class Threaded(socketserver.ThreadingTCPServer):
+            allow_reuse_address = True
+            daemon_threads = True
+
+        self._service = Threaded(("127.0.0.1", 0), Handler)
+        self.port = self._service.server_address[1]
+        self._thread = threading.Thread(target=self._service.serve_forever, args=(0.05,), daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._service.shutdown()
+        self._service.server_close()
