@@ -196,6 +196,8 @@ class PrimeModem:
             return
         if parent is not None and not parent.switch:
             self._promote(parent)
+        # Back before it was missed: the old registration ends here.
+        self._unregister(node)
         node.registered = True
         node.switch = False
         node.lsid = 0xFF
