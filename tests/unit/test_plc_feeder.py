@@ -34,11 +34,11 @@ def test_a_day_of_117_meters_is_like_the_real_network(seed):
         hourly.append(mean(counts))
     shares = [reachable.get(node.device.eui48, 0) / 288 for node in modem._nodes]
     # The real one: mean 89.8 %, lowest 66.7 %, highest 97.4 %; 72 meters at 99 %, 90 at 95 %, 3 under 50 %.
-    assert 0.84 <= mean(hourly) <= 0.95
-    assert 0.66 <= min(hourly) <= 0.90
+    assert 0.86 <= mean(hourly) <= 0.94
+    assert 0.66 <= min(hourly) <= 0.88
     assert max(hourly) <= 0.99
-    assert 45 <= sum(share >= 0.99 for share in shares) <= 85
-    assert 70 <= sum(share >= 0.95 for share in shares) <= 105
+    assert 60 <= sum(share >= 0.99 for share in shares) <= 85
+    assert 78 <= sum(share >= 0.95 for share in shares) <= 100
     assert 1 <= sum(share < 0.5 for share in shares) <= 8
 
 
