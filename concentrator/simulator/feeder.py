@@ -31,7 +31,7 @@ _LARGEST_LEVEL = 8
 _AVAILABILITY_CLASSES = (
     (0.62, 0.993, 1.0),
     (0.16, 0.95, 0.99),
-    (0.195, 0.50, 0.93),
+    (0.195, 0.46, 0.72),
     (0.025, 0.15, 0.5),
 )
 _MEAN_OUTAGE_S = 1500.0
@@ -306,9 +306,10 @@ class Feeder:
         if node.availability >= 1.0:
             return None
         mean_up_s = _MEAN_OUTAGE_S * node.availability / (1.0 - node.availability)
-        # More drops under load: the mean of 1/(0.6 + load) over the day is near 1.
-        return node.draws.expovariate(1.0 / mean_up_s) / (0.6 + load(self.time_of_day(now)))
+        # More drops under load; the mean over the day is 1.
+        return node.draws.expovariate(1.0 / mean_up_s) / (0.25 + 1.95 * load(self.time_of_day(now)))
 
-    def outage_s(self, node: FeederNode) -> float:
-        """Seconds that a node which has dropped stays away."""
-        return node.draws.expovariate(1.0 / _MEAN_OUTAGE_S)
+    def outage_s(self, node: FeederNode, now: float) -> float:
+        """Seconds that a node which has dropped stays away: longer under load."""
+        mean_s = _MEAN_OUTAGE_S * (0.4 + 1.6 * load(self.time_of_day(now)))
+        return node.draws.expovariate(1.0 / mean_s)

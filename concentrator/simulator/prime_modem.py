@@ -184,7 +184,7 @@ class PrimeModem:
 
     def _drop_planned(self, node: _Node, visit: int) -> None:
         if node.visit == visit:
-            self._go(node, self.feeder.outage_s(node.place))
+            self._go(node, self.feeder.outage_s(node.place, self._scheduler.now()))
 
     def _register(self, node: _Node, visit: int) -> None:
         if node.visit != visit or not node.heard or node.device.eui48 in self._expelled:
@@ -196,6 +196,8 @@ class PrimeModem:
             return
         if parent is not None and not parent.switch:
             self._promote(parent)
+        # Back before it was missed: the old registration ends here.
+        self._unregister(node)
         node.registered = True
         node.switch = False
         node.lsid = 0xFF
