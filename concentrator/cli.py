@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -111,60 +112,43 @@ def check_config(file: Path) -> None:
     click.echo(f"{file}: right")
 
 
-@main.command(
-    context_settings={"ignore_unknown_options": False},
-    short_help="Run everything on an embedded simulated substation.",
-)
+def _simulation_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What `demo` and `simulate` have in common."""
+    for option in (
+        click.option(
+            "--loss", type=click.FloatRange(0, 0.5), default=0.0, help="Extra frame loss, 0 to 0.5."
+        ),
+        click.option("--seed", type=int, default=1, help="Seed of everything random."),
+        click.option("--meters", type=click.IntRange(1, 2000), default=12, help="Electricity meters."),
+        click.option("--protocol", type=click.Choice(["prime", "g3"]), default="prime", help="PLC family."),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command(context_settings={"show_default": True})
+@_simulation_options
+@click.option("--days", type=click.IntRange(1, 60), default=2, help="Days of load profile to collect.")
 @click.option(
-    "--protocol", type=click.Choice(["prime", "g3"]), default="prime", show_default=True, help="PLC family."
-)
-@click.option(
-    "--meters", type=click.IntRange(1, 2000), default=12, show_default=True, help="Electricity meters."
-)
-@click.option(
-    "--days", type=click.IntRange(1, 60), default=2, show_default=True, help="Days of profile to collect."
-)
-@click.option(
-    "--seed", type=int, default=1, show_default=True, help="Seed of everything random in the simulation."
-)
-@click.option(
-    "--loss",
-    type=click.FloatRange(0, 0.5),
-    default=0.0,
-    show_default=True,
-    help="Extra frame loss.",
-)
-@click.option(
-    "--speed",
-    type=click.FloatRange(1, 10_000),
-    default=60.0,
-    show_default=True,
-    help="Airtime runs this much faster.",
+    "--speed", type=click.FloatRange(1, 10_000), default=60.0, help="Airtime runs this much faster."
 )
 @click.option("--once", is_flag=True, help="End when everything is collected and acknowledged.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.IntRange(1),
-    default=1800,
-    show_default=True,
-    help="Give up after.",
+    "--timeout", "timeout_s", type=click.IntRange(1), default=1800, help="With --once: give up after (s)."
 )
 @click.option(
     "--web-port", type=click.IntRange(0, 65535), default=0, help="Port of the page; 0 takes a free one."
 )
 @click.option(
-    "--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the state in this folder."
+    "--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep state and logs in this folder."
 )
 def demo(**options: object) -> None:
     """Run the main job on an embedded simulated substation, with a broker and a head-end in the process."""
     try:
         from concentrator.demo import DemoOptions, run_demo
     except ImportError as error:
-        click.echo(
-            f"concentrator: the demo needs the extra packages of [demo]: {error.name} is missing", err=True
-        )
+        click.echo(f"concentrator: the demo needs the extra [demo] of the package: no {error.name}", err=True)
         sys.exit(FAILED)
     try:
         sys.exit(run_demo(DemoOptions(**options)))  # pyright: ignore[reportArgumentType] - checked by click
@@ -172,32 +156,29 @@ def demo(**options: object) -> None:
         _fail(error)
 
 
-@main.command()
+@main.command(context_settings={"show_default": True})
+@_simulation_options
 @click.option(
-    "--directory",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="Where ports and keys go.",
+    "--directory", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where the ports go."
 )
-@click.option(
-    "--protocol", type=click.Choice(["prime", "g3"]), default="prime", show_default=True, help="PLC family."
-)
-@click.option(
-    "--meters", type=click.IntRange(1, 2000), default=12, show_default=True, help="Electricity meters."
-)
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of everything random.")
-@click.option(
-    "--loss", type=click.FloatRange(0, 0.5), default=0.0, show_default=True, help="Extra frame loss."
-)
-@click.option(
-    "--speed",
-    type=click.FloatRange(1, 10_000),
-    default=1.0,
-    show_default=True,
-    help="Airtime runs this much faster.",
-)
+@click.option("--speed", type=click.FloatRange(1, 10_000), default=1.0, help="Airtime runs this much faster.")
 def simulate(directory: Path, **options: object) -> None:
     """Simulate a substation behind pseudo-terminals: DIRECTORY/modem and DIRECTORY/radio."""
     from concentrator.simulator.run import run_substation
 
     sys.exit(run_substation(directory, **options))  # pyright: ignore[reportArgumentType] - checked by click
+
+
+@main.group()
+def update() -> None:
+    """Update the concentrator itself."""
+
+
+@update.command("install")
+@click.argument("file", type=click.Path())
+@click.option("--bus", type=click.Choice(["system", "session"]), help="The D-Bus that RAUC is on.")
+def update_install(file: str, bus: str | None) -> None:
+    """Let RAUC check the signed bundle FILE and install it into the other slot."""
+    from concentrator.update.command import install
+
+    sys.exit(install(file, bus))

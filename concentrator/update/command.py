@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 
 import click
 
@@ -20,19 +19,11 @@ _EXIT_STATUS = {
 _REFUSED = 1
 
 
-@click.group()
-def update() -> None:
-    """Update the concentrator itself."""
-
-
-@update.command()
-@click.argument("file", type=click.Path())
-@click.option("--bus", type=click.Choice(["system", "session"]), help="The D-Bus that RAUC is on.")
-def install(file: str, bus: str | None) -> None:
-    """Let RAUC check the signed bundle FILE and install it into the other slot."""
+def install(file: str, bus: str | None) -> int:
+    """Install one bundle, telling progress and outcome; returns the exit status."""
     outcome = asyncio.run(install_bundle(file, progress=_print_progress, bus=bus))
     click.echo(f"{outcome.state}: {outcome.message}", err=not outcome.installed)
-    sys.exit(_EXIT_STATUS.get(outcome.state, _REFUSED))
+    return _EXIT_STATUS.get(outcome.state, _REFUSED)
 
 
 def _print_progress(percentage: int, step: str) -> None:

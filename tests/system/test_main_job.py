@@ -57,7 +57,7 @@ async def test_the_wireless_meter_flows_through_the_same_store_and_uplinks(bench
     await until(
         lambda: volumes(bench.mqtt.ledger) and volumes(bench.push.ledger), 60, "a volume at both head-ends"
     )
-    ((at, litres),) = list(volumes(bench.mqtt.ledger).items())[:1]
+    ((_at, litres),) = list(volumes(bench.mqtt.ledger).items())[:1]
     now = bench.substation.water.now()
     assert 0 < litres <= bench.substation.water.volume_litres(now)
 

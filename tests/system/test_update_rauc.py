@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="RAUC mounts the bundle: needs root"),
 ]
 SLOT_OCTETS = 256 * 1024
-COMMAND = [sys.executable, "-c", "from concentrator.update.command import update; update()", "install"]
+COMMAND = [sys.executable, "-m", "concentrator", "update", "install"]
 
 SYSTEM_CONF = """
 [system]
