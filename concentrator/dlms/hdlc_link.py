@@ -8,6 +8,7 @@ caller, who asks for a repetition when an answer is overdue. Modulo 8; UI frames
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from concentrator.dlms.errors import DecodeError, EncodeError, LinkLostError
@@ -28,17 +29,20 @@ _MODULUS = 8
 _LONGEST_INFORMATION = 2030
 
 
-class LinkConnected(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LinkConnected:
     """The connection stands."""
 
 
-class LinkDisconnected(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LinkDisconnected:
     """The connection ended: the peer said so, or does not know it."""
 
     reason: str
 
 
-class ApduReceived(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ApduReceived:
     """A whole APDU came; `unsolicited` where it was in UI frames."""
 
     apdu: bytes

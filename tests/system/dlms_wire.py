@@ -5,7 +5,7 @@ import socketserver
 import threading
 import time
 
-from concentrator.dlms.errors import DecodeError
+from concentrator.dlms.errors import DecodeError, ReplyTimeoutError
 from concentrator.dlms.hdlc_link import ApduReceived, LinkConnected, LinkDisconnected
 from concentrator.dlms.wrapper import WrapperDecoder, WrapperFrame
 
@@ -31,8 +31,9 @@ def connect(port, timeout=20):
 class WrapperWire:
     """Runs conversations over one TCP connection."""
 
-    def __init__(self, port, client_sap, server_sap=1):
+    def __init__(self, port, client_sap, server_sap=1, *, timeout=20):
         self.socket = connect(port)
+        self.socket.settimeout(timeout)
         self.decoder = WrapperDecoder()
         self.saps = client_sap, server_sap
         self.seen = []
@@ -43,7 +44,12 @@ class WrapperWire:
             while True:
                 if request:
                     self.socket.sendall(WrapperFrame(*self.saps, request).to_bytes())
-                request = conversation.send(self._receive())
+                try:
+                    apdu = self._receive()
+                except TimeoutError:
+                    request = conversation.throw(ReplyTimeoutError("no reply"))
+                else:
+                    request = conversation.send(apdu)
         except StopIteration as done:
             return done.value
 
