@@ -79,6 +79,7 @@ from concentrator.dlms.errors import (
     DecodeError,
     EncodeError,
     ReplayError,
+    ReplyTimeoutError,
     SecurityError,
     ServiceRefusedError,
     UnexpectedReplyError,
@@ -120,6 +121,8 @@ _INVOKE_FLAGS = 0xC0
 _CHALLENGE_LENGTH = 16
 # Windows of one general-block-transfer, before a conversation gives up.
 _BLOCK_ANSWER_LIMIT = 0xFFFF
+# Time-outs within it that are met by asking again.
+_REPEAT_LIMIT = 5
 # Tag, length, security header and authentication tag of a ciphered APDU, at most.
 _CIPHERING_OVERHEAD = 32
 
@@ -523,24 +526,34 @@ class Client:
     def _joined(self, incoming: bytes) -> Conversation[bytes]:
         """The APDU that comes by general-block-transfer, of which `incoming` is the first block."""
         receiver = BlockReceiver(self.settings.gbt_window, self.settings.max_value_octets)
-        answers = 0
+        answers = repeats = 0
         while True:
-            block = apdus.decode(incoming)
-            if isinstance(block, GeneralBlockTransfer):
-                whole = receiver.receive_block(block)
-                if whole is not None:
-                    return whole
-                if block.streaming and not block.last:
+            window_ends = False
+            if incoming[:1] == b"\xe0":
+                block = apdus.decode(incoming)
+                if isinstance(block, GeneralBlockTransfer):
+                    whole = receiver.receive_block(block)
+                    if whole is not None:
+                        return whole
+                    window_ends = block.last or not block.streaming
+            elif self._unwrap(incoming) is not None:
+                self.unrelated_replies += 1
+            try:
+                if window_ends:
+                    # Tell the sender what is in order: it goes on from there.
+                    answers += 1
+                    if answers > _BLOCK_ANSWER_LIMIT:
+                        raise UnexpectedReplyError("a general-block-transfer does not come to its end")
+                    incoming = yield receiver.acknowledgement(answers).to_bytes()
+                else:
                     incoming = yield b""
-                    continue
-                # The sender's window ends here: tell it what is in order, and it goes on from there.
+            except ReplyTimeoutError:
+                # The end of the window was lost: ask for what is missing.
+                repeats += 1
+                if repeats > _REPEAT_LIMIT:
+                    raise
                 answers += 1
-                if answers > _BLOCK_ANSWER_LIMIT:
-                    raise UnexpectedReplyError("a general-block-transfer does not come to its end")
                 incoming = yield receiver.acknowledgement(answers).to_bytes()
-            else:
-                self._unwrap(incoming)
-                incoming = yield b""
 
     def _protect(self, request: bytes) -> bytes:
         security = self.security

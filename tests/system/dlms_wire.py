@@ -5,7 +5,8 @@ import socketserver
 import threading
 import time
 
-from concentrator.dlms.errors import DecodeError
+from concentrator.dlms.errors import DecodeError, ReplyTimeoutError
+from concentrator.dlms.hdlc_link import ApduReceived, LinkConnected, LinkDisconnected
 from concentrator.dlms.wrapper import WrapperDecoder, WrapperFrame
 
 
@@ -30,8 +31,9 @@ def connect(port, timeout=20):
 class WrapperWire:
     """Runs conversations over one TCP connection."""
 
-    def __init__(self, port, client_sap, server_sap=1):
+    def __init__(self, port, client_sap, server_sap=1, *, timeout=20):
         self.socket = connect(port)
+        self.socket.settimeout(timeout)
         self.decoder = WrapperDecoder()
         self.saps = client_sap, server_sap
         self.seen = []
@@ -42,7 +44,12 @@ class WrapperWire:
             while True:
                 if request:
                     self.socket.sendall(WrapperFrame(*self.saps, request).to_bytes())
-                request = conversation.send(self._receive())
+                try:
+                    apdu = self._receive()
+                except TimeoutError:
+                    request = conversation.throw(ReplyTimeoutError("no reply"))
+                else:
+                    request = conversation.send(apdu)
         except StopIteration as done:
             return done.value
 
@@ -98,3 +105,41 @@ class WrapperService:
     def __exit__(self, *_):
         self._service.shutdown()
         self._service.server_close()
+
+
+class HdlcWire(WrapperWire):
+    """Runs conversations over HDLC on one TCP connection."""
+
+    def __init__(self, port, link):
+        self.socket = connect(port)
+        self.link = link
+        self.seen = []
+        link.connect()
+        self._until(LinkConnected)
+
+    def _until(self, kind):
+        while True:
+            self.socket.sendall(self.link.data_to_send())
+            while event := self.link.next_event():
+                if isinstance(event, kind):
+                    return event
+            data = self.socket.recv(65536)
+            if not data:
+                raise ConnectionError("the peer closed the connection")
+            self.link.receive_data(data)
+
+    def run(self, conversation):
+        try:
+            request = next(conversation)
+            while True:
+                if request:
+                    self.link.send_apdu(request)
+                apdu = self._until(ApduReceived).apdu
+                self.seen.append(apdu)
+                request = conversation.send(apdu)
+        except StopIteration as done:
+            return done.value
+
+    def disconnect(self):
+        self.link.disconnect()
+        self._until(LinkDisconnected)

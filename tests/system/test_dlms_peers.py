@@ -5,13 +5,15 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from dlms_wire import WrapperService, WrapperWire, free_port
+from dlms_wire import HdlcWire, WrapperService, WrapperWire, free_port
 
 from concentrator.dlms.attributes import AttributeDescriptor, RangeDescriptor
 from concentrator.dlms.client import ASSOCIATION_LN, DEFAULT_CONFORMANCE, Client, ClientSettings
 from concentrator.dlms.codes import AuthenticationMechanism, Conformance
 from concentrator.dlms.cosem_time import CosemDateTime
 from concentrator.dlms.errors import AccessError
+from concentrator.dlms.hdlc import HdlcAddress
+from concentrator.dlms.hdlc_link import HdlcClientLink, HdlcParameters
 from concentrator.dlms.profile import capture_objects, decode_profile
 from concentrator.dlms.security import MemoryCounter, SecurityKeys
 from concentrator.obis import Obis
@@ -114,24 +116,55 @@ def test_ciphered_client_reads_a_foreign_meter(foreign_meter, general, dedicated
         wire.run(client.release())
 
 
-@pytest.mark.parametrize("window", [1, 4])
-def test_general_block_transfer_from_a_foreign_meter(foreign_meter, window):
-    settings = ciphered_settings(
-        SecurityKeys(KEY, AUTHENTICATION_KEY),
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("lost", [set(), {2, 5, 6}], ids=["clean", "lossy"])
+def test_general_block_transfer_from_a_foreign_meter(lost, streaming):
+    from pydlms.apdu.xdlms import Conformance as TheirConformance
+    from pydlms.simulator import example_meter, serve
+
+    meter = example_meter()
+    meter.conformance |= TheirConformance.GENERAL_BLOCK_TRANSFER
+    meter.gbt_window, meter.gbt_streaming, meter.drop_gbt_blocks = 4, streaming, lost
+    service = serve(meter)
+    settings = ClientSettings(
         max_pdu_size=200,
-        gbt_window=window,
-        conformance=DEFAULT_CONFORMANCE | Conformance.GENERAL_BLOCK_TRANSFER | Conformance.GENERAL_PROTECTION,
+        gbt_window=4,
+        conformance=DEFAULT_CONFORMANCE | Conformance.GENERAL_BLOCK_TRANSFER,
     )
-    client = Client(settings, MemoryCounter(public_counter(foreign_meter) + 1))
-    with WrapperWire(foreign_meter, 1) as wire:
+    client = Client(settings)
+    with WrapperWire(service.server_address[1], 16, timeout=0.3) as wire:
         wire.run(client.associate())
         assert client.conformance & Conformance.GENERAL_BLOCK_TRANSFER
-        seen = []
-        wire.seen = seen
         rows = wire.run(client.get(AttributeDescriptor(7, LOAD_PROFILE, 2)))
         assert len(rows.items()) > 50
-        assert sum(octets[0] == 0xE0 for octets in seen) > 10
+        assert sum(octets[0] == 0xE0 for octets in wire.seen) > 10
         wire.run(client.release())
+    service.shutdown()
+    service.server_close()
+
+
+@pytest.mark.parametrize("window", [1, 3])
+@pytest.mark.parametrize("length", [128, 300])
+def test_our_client_reads_a_foreign_meter_over_hdlc(window, length):
+    from pydlms.simulator import example_meter, serve
+
+    service = serve(example_meter(), hdlc=True, hdlc_window=window)
+    link = HdlcClientLink(
+        HdlcAddress.client(16), HdlcAddress.server(1), HdlcParameters(length, length, window, window)
+    )
+    client = Client(ClientSettings())
+    with HdlcWire(service.server_address[1], link) as wire:
+        wire.run(client.associate())
+        rows = wire.run(client.get(AttributeDescriptor(7, LOAD_PROFILE, 2)))
+        assert len(rows.items()) > 50
+        many = wire.run(client.get_many([CLOCK] * 20))
+        assert many[0] == many[-1]
+        wire.run(client.release())
+        wire.disconnect()
+    assert link.repetitions == 0
+    assert link.bad_frames == 0
+    service.shutdown()
+    service.server_close()
 
 
 def test_a_wrong_key_is_refused_with_words(foreign_meter):
