@@ -365,11 +365,7 @@ class ModemHost(Network):
         if self._keepalive_due is not None:
             self._keepalive_due = now + self._keepalive_interval_s
         request = self._request
-        if (
-            request is not None
-            and message.command == request.confirm
-            and (not request.field or message.number(request.field) == request.value)
-        ):
+        if request is not None and self._answers(request, message):
             self._parts.append(message)
             if request.parts and not self._is_last_part(message):
                 self._request_deadline = now + request.timeout_s
@@ -381,6 +377,11 @@ class ModemHost(Network):
         self._handle_message(message, now)
 
     # Hooks.
+
+    def _answers(self, request: Request, message: "Message") -> bool:
+        return message.command == request.confirm and (
+            not request.field or message.number(request.field) == request.value
+        )
 
     def _may_ask(self) -> bool:
         return True

@@ -72,6 +72,29 @@ class NodeLeft(Event):
         self.reason = reason
 
 
+class ShortAddressAssigned(Event):
+    """G3: a device was given a short address that must stay its own; keep it over restarts.
+
+    The mapping is handed to the coordinator's constructor as `known_addresses`.
+    """
+
+    __slots__ = ("address", "eui")
+
+    def __init__(self, eui: bytes, address: int) -> None:
+        self.eui = eui
+        self.address = address
+
+
+class NodeDeclined(Event):
+    """A device wanted to join and may not: a foreign one, as a rule. Told once for each."""
+
+    __slots__ = ("eui", "reason")
+
+    def __init__(self, eui: bytes, reason: str) -> None:
+        self.eui = eui
+        self.reason = reason
+
+
 class ApduReceived(Event):
     """An APDU came from a node: an answer or a notification."""
 
