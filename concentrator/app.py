@@ -27,7 +27,7 @@ from concentrator.collection.radio_listener import RadioListener
 from concentrator.config import Config, ConfigError
 from concentrator.control import ControlServer
 from concentrator.links.plc_link import PlcLink
-from concentrator.links.plc_networks import load_known_addresses, make_network
+from concentrator.links.plc_networks import AddressBook, make_network
 from concentrator.links.radio_link import RadioLink
 from concentrator.links.radio_modules import make_radio_module
 from concentrator.logs import set_up_logging
@@ -39,6 +39,7 @@ from concentrator.tasks import until_first_ends
 from concentrator.uplink.messages import Topics
 from concentrator.uplink.mqtt import MqttUplink
 from concentrator.uplink.push import PushUplink
+from plc.network import Event
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -74,18 +75,19 @@ class Service:
         self.reporter.uplinks = self.uplinks
         self._keyring = keyring
         self._clock = clock
+        self._addresses = AddressBook(store)
 
     async def prepare(self) -> None:
         """What has to be read from the store before anything runs."""
         config = self._config
         await self.collector.load()
         if config.modem is not None:
-            known = await load_known_addresses(self._store)
+            await self._addresses.load()
             self.link = PlcLink(
-                make_network(config.modem, known),
+                make_network(config.modem, self._addresses.known),
                 config.modem.port,
                 config.modem.baud_rate,
-                self.collector.handle_event,
+                self._handle_network_event,
             )
             self._watchdog.register("collection", _COLLECTION_BEAT_LIMIT_S)
         if config.radio is not None:
@@ -110,7 +112,7 @@ class Service:
             *extra,
         ]
         if self.link is not None:
-            loops += [self.link.run(), self.collector.run(self.link)]
+            loops += [self.link.run(), self.collector.run(self.link), self._addresses.run()]
         if self.radio is not None and self.listener is not None:
             loops += [self.radio.run(), self.listener.run()]
         self._notifier.ready(f"serving {self._config.concentrator.name}")
@@ -118,6 +120,10 @@ class Service:
             await until_first_ends(*loops)
         finally:
             self._notifier.stopping()
+
+    def _handle_network_event(self, event: Event) -> None:
+        self._addresses.note(event)
+        self.collector.handle_event(event)
 
     def _collection_moved(self) -> None:
         if self.link is not None:

@@ -73,6 +73,8 @@ class Count:
     acknowledged: int = 0
     wireless_readings: int = 0
     wireless_acknowledged: int = 0
+    meters: int = 0
+    wireless_meters: int = 0
 
 
 class Demo:
@@ -313,7 +315,13 @@ port = {self._push.port}
             return Count()
         try:
             with contextlib.closing(connect(path, query_only=True)) as connection:
-                return Count(*self._count_rows(connection, "plc"), *self._count_rows(connection, "wmbus"))
+                meters = dict(connection.execute("SELECT link, COUNT(*) FROM meter GROUP BY link").fetchall())
+                return Count(
+                    *self._count_rows(connection, "plc"),
+                    *self._count_rows(connection, "wmbus"),
+                    meters.get("plc", 0),
+                    meters.get("wmbus", 0),
+                )
         except (sqlite3.Error, ConcentratorError):
             return self._count
 
@@ -365,14 +373,9 @@ port = {self._push.port}
         }
 
     def _show(self, progress: Progress, bars: dict[str, Any]) -> None:
-        progress.update(bars["meters"], completed=self._meters_discovered())
+        progress.update(bars["meters"], completed=self._count.meters)
         progress.update(bars["stored"], completed=self._count.stored)
         progress.update(bars["acknowledged"], completed=self._count.acknowledged)
-
-    def _meters_discovered(self) -> int:
-        return sum(
-            bool(meter["firmware"]) for meter in self._status.get("meters", []) if meter["link"] == "plc"
-        )
 
     def summary(self, *, complete: bool) -> dict[str, Any]:
         """The figures of --json."""
@@ -382,10 +385,8 @@ port = {self._push.port}
             "protocol": self._options.protocol,
             "complete": complete,
             "meters_simulated": self._options.meters,
-            "meters_discovered": self._meters_discovered(),
-            "wireless_meters_heard": sum(
-                meter["link"] == "wmbus" for meter in self._status.get("meters", [])
-            ),
+            "meters_discovered": self._count.meters,
+            "wireless_meters_heard": self._count.wireless_meters,
             "intervals_expected": self._expected,
             "intervals_stored": self._count.stored,
             "intervals_acknowledged": self._count.acknowledged,

@@ -32,6 +32,7 @@ from plc.network import (
     LinkQualityReported,
     ModemLost,
     NetworkStarted,
+    NodeDeclined,
     NodeJoined,
     NodeLeft,
     TopologyChanged,
@@ -104,6 +105,8 @@ class Collector:
                 self._link_quality(event)
             case TopologyChanged():
                 log.info("topology changed", eui=event.eui.hex(), change=event.description)
+            case NodeDeclined():
+                log.warning("foreign device declined", eui=event.eui.hex())
             case ApduReceived():
                 self.unsolicited += 1
                 log.info(

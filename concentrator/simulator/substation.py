@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from concentrator.simulator.feeder import PRIME_PHY, Feeder
+from concentrator.simulator.device import Device
+from concentrator.simulator.feeder import G3_CENELEC_A_PHY, PRIME_PHY, Feeder
+from concentrator.simulator.g3_modem import G3Modem
 from concentrator.simulator.meter import LOAD_PROFILE, SimulatedMeter, TruthRow
 from concentrator.simulator.prime_modem import PrimeModem
 from concentrator.simulator.pty_port import PtyPort
@@ -52,7 +54,7 @@ class Substation:
     `others` are devices that stand behind the same modem without being simulated here.
     """
 
-    modem: PrimeModem
+    modem: PrimeModem | G3Modem
     water: SimulatedWaterMeter
     modem_port: PtyPort
     radio_port: PtyPort
@@ -97,10 +99,16 @@ class Substation:
         options = self.options
         scheduler = AsyncioScheduler()
         devices = [*self.meters, *self._others]
-        feeder = Feeder(
-            len(devices), options.seed, PRIME_PHY, options.loss, options.speed, steady=options.steady
-        )
-        modem = PrimeModem(devices, scheduler, feeder, options.seed, join_spread_s=_JOIN_SPREAD_S)
+        prime = options.protocol == "prime"
+        phy = PRIME_PHY if prime else G3_CENELEC_A_PHY
+        feeder = Feeder(len(devices), options.seed, phy, options.loss, options.speed, steady=options.steady)
+        modem: PrimeModem | G3Modem
+        if prime:
+            modem = PrimeModem(devices, scheduler, feeder, options.seed, join_spread_s=_JOIN_SPREAD_S)
+        else:
+            modem = G3Modem(
+                devices, scheduler, feeder, options.seed, device_psk=_G3_PSK, join_spread_s=_JOIN_SPREAD_S
+            )
         radio = _RadioDevice(scheduler)
         water = SimulatedWaterMeter(
             options.seed,

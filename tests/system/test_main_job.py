@@ -8,17 +8,17 @@ import signal
 import time
 
 import pytest
+from bench import until
 
 from concentrator.control import request
-
-from .conftest import until
 
 pytestmark = pytest.mark.system
 
 
-async def test_every_interval_reaches_both_head_ends_once(bench):
+@pytest.mark.parametrize("protocol", ["prime", "g3"])
+async def test_every_interval_reaches_both_head_ends_once(bench, protocol):
     await bench.start_outside()
-    bench.start_substation()
+    bench.start_substation(protocol=protocol)
     bench.write_config()
     await bench.start_product()
     await bench.until_delivered()
@@ -30,7 +30,8 @@ async def test_every_interval_reaches_both_head_ends_once(bench):
     for simulated in bench.substation.meters:
         meter = meters[simulated.serial]
         assert meter["state"] == "active"
-        assert meter["link_address"] == simulated.eui48.hex()
+        eui = simulated.eui48 if protocol == "prime" else simulated.eui64
+        assert meter["link_address"] == eui.hex()
         assert meter["manufacturer"] == "ODC"
         assert abs(meter["clock_offset_s"] - simulated.clock_offset_s) < 3
 
@@ -62,9 +63,10 @@ async def test_the_wireless_meter_flows_through_the_same_store_and_uplinks(bench
     assert 0 < litres <= bench.substation.water.volume_litres(now)
 
 
-async def test_a_pulled_modem_is_told_survived_and_recovered_from(bench):
+@pytest.mark.parametrize("protocol", ["prime", "g3"])
+async def test_a_pulled_modem_is_told_survived_and_recovered_from(bench, protocol):
     await bench.start_outside()
-    bench.start_substation(meters=6, speed=20.0)
+    bench.start_substation(protocol=protocol, meters=6, speed=20.0)
     bench.write_config()
     await bench.start_product(page=False)
     await until(lambda: len(bench.mqtt.ledger.values) > 100, 60, "reading has begun")
