@@ -19,7 +19,7 @@ from concentrator.collection.keyring import Keyring
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
 from concentrator.collection.visit import KeysMissingError, Visit
 from concentrator.config import CollectionSection
-from concentrator.dlms.errors import AssociationRejectedError, DlmsError, SecurityError
+from concentrator.dlms.errors import AssociationRejectedError, SecurityError
 from concentrator.errors import TransientError
 from concentrator.links.plc_link import PlcLink
 from concentrator.model import IdentityError, MeterRecord, MeterState, safe_identity
@@ -251,9 +251,13 @@ class Collector:
             meter = visit.meter
             meter.next_visit = self._clock.monotonic() + _STORE_RETRY_S
             log.warning("visit ended", meter=meter.identity, reason=str(error))
-        except (DlmsError, IdentityError) as error:
+        except ConcentratorError as error:
             meter = visit.meter
             self._failed(meter, str(error))
+        except Exception as error:  # noqa: BLE001 - one meter must not stop the reading of all others
+            meter = visit.meter
+            log.exception("visit broke", meter=meter.identity)
+            self._failed(meter, f"internal error: {type(error).__name__}; the log has the details")
         else:
             self._succeeded(meter)
         finally:

@@ -128,6 +128,8 @@ class PushReceiver:
         self.ledger = Ledger()
         self.port = 0
         self.malformed = 0
+        # False: a head-end that takes everything and confirms nothing.
+        self.confirms = True
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -185,6 +187,6 @@ class PushReceiver:
                         value if isinstance(value, int | str) else str(value),
                         _ONE_MESSAGE,
                     )
-        if not notification.confirmed:
+        if not notification.confirmed or not self.confirms:
             return None
         return DataNotificationConfirm(notification.long_invoke, notification.date_time).to_bytes()

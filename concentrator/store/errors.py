@@ -32,25 +32,25 @@ class StoreVersionError(StoreError, LocalError):
 
 
 _BY_CODE: dict[int, tuple[type[StoreError], str]] = {
-    sqlite3.SQLITE_FULL: (StoreFullError, "the disk is full: free space on the data partition"),
+    sqlite3.SQLITE_FULL: (StoreFullError, "free space on the data partition"),
     sqlite3.SQLITE_READONLY: (
         StoreReadOnlyError,
-        "the data partition is read-only: check the mount and the log",
+        "check the mount and the log",
     ),
     sqlite3.SQLITE_CANTOPEN: (
         StoreReadOnlyError,
-        "the file cannot be opened: check the folder and its rights",
+        "check the folder and its rights",
     ),
-    sqlite3.SQLITE_IOERR: (StoreInputOutputError, "the storage reports an I/O error: check the card"),
+    sqlite3.SQLITE_IOERR: (StoreInputOutputError, "check the card"),
     sqlite3.SQLITE_CORRUPT: (
         StoreInputOutputError,
-        "a page is damaged: the file is set aside at the next start",
+        "the file is set aside at the next start",
     ),
     sqlite3.SQLITE_NOTADB: (
         StoreInputOutputError,
-        "the file is no database: it is set aside at the next start",
+        "it is set aside at the next start",
     ),
-    sqlite3.SQLITE_BUSY: (StoreUnavailableError, "another program holds the file locked"),
+    sqlite3.SQLITE_BUSY: (StoreUnavailableError, "another program holds the file"),
 }
 
 

@@ -58,8 +58,6 @@ class _Connection:
         self._connected: asyncio.Future[None] = self._loop.create_future()
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self._unacknowledged: dict[int, Callable[[ReasonCode], None]] = {}
-        # PUBACKs that overtook the bookkeeping of their publish().
-        self._early: dict[int, ReasonCode] = {}
         self._client = self._make_client()
 
     def _make_client(self) -> paho.Client:
@@ -136,12 +134,8 @@ class _Connection:
     ) -> None:
         """Publish with QoS 1; `acknowledged` is called with the broker's reason code."""
         info = self._client.publish(topic, payload, qos=1, retain=retain)
-        if acknowledged is None:
-            return
-        if (early := self._early.pop(info.mid, None)) is not None:
-            acknowledged(early)
-        else:
-            self._unacknowledged[info.mid] = acknowledged
+        # The PUBACK is handed to this loop, so it cannot overtake the next line.
+        self._unacknowledged[info.mid] = acknowledged
 
     # Callbacks of paho's thread: each only hands over to the loop.
 
@@ -185,10 +179,12 @@ class _Connection:
 
     def _published(self, mid: int, reason: ReasonCode) -> None:
         acknowledged = self._unacknowledged.pop(mid, None)
-        if acknowledged is None:
-            self._early[mid] = reason
-        else:
+        if acknowledged is not None:
             acknowledged(reason)
+
+
+def _ignore(_reason: ReasonCode) -> None:
+    """For what may get lost: the next one says the same."""
 
 
 def _wait_for_publish(info: paho.MQTTMessageInfo) -> None:
@@ -249,7 +245,7 @@ class MqttUplink:
             self._connection = connection
             self._set_state("connected", "")
             connection.subscribe(self.topics.command)
-            connection.publish(self.topics.status, self.status_payload("online"), None, retain=True)
+            connection.publish(self.topics.status, self.status_payload("online"), _ignore, retain=True)
             await until_first_ends(
                 self._watch(connection), self._drain(connection), self._report_health(connection)
             )
@@ -303,7 +299,7 @@ class MqttUplink:
     async def _report_health(self, connection: _Connection) -> None:
         while True:
             payload = {"ts": timestamp(self._clock.now()), **self._health()}
-            connection.publish(self.topics.health, encode(payload), None)
+            connection.publish(self.topics.health, encode(payload), _ignore)
             await asyncio.sleep(_HEALTH_INTERVAL_S)
 
     def command_received(self, payload: bytes) -> None:
@@ -335,7 +331,7 @@ class MqttUplink:
     def _publish_result(self, order: Order, fields: dict[str, Any]) -> None:
         if self._connection is not None:
             payload = encode({"id": order.order_id, **fields, "ts": timestamp(self._clock.now())})
-            self._connection.publish(self.topics.result(order.order_id), payload, None)
+            self._connection.publish(self.topics.result(order.order_id), payload, _ignore)
 
     def _set_state(self, state: str, reason: str) -> None:
         if (state, reason) != (self.state, self.reason):
