@@ -20,7 +20,7 @@ from concentrator.collection.registry import CollectedMeter, PendingOrder, Regis
 from concentrator.collection.visit import KeysMissingError, Visit
 from concentrator.config import CollectionSection
 from concentrator.dlms.errors import AssociationRejectedError, SecurityError
-from concentrator.errors import TransientError
+from concentrator.errors import ConcentratorError, TransientError
 from concentrator.links.plc_link import PlcLink
 from concentrator.model import IdentityError, MeterRecord, MeterState, safe_identity
 from concentrator.orders import Order, OrderError

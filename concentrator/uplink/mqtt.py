@@ -128,7 +128,7 @@ class _Connection:
         self,
         topic: str,
         payload: bytes,
-        acknowledged: Callable[[ReasonCode], None] | None,
+        acknowledged: Callable[[ReasonCode], None],
         *,
         retain: bool = False,
     ) -> None:
