@@ -204,7 +204,7 @@ def test_a_meter_that_never_answers_the_question_ends_the_conversation():
     conversation = client.get(NAME)
     next(conversation)
     push = DataNotification(1, None, axdr.NULL).to_bytes()
-    for _ in range(15):
+    for _ in range(16):
         assert conversation.send(push) == b""
     with pytest.raises(UnexpectedReplyError):
         conversation.send(push)

@@ -44,7 +44,7 @@ class AccessSpecification:
     def read(cls, reader: Reader) -> AccessSpecification:
         """Take one element. Raises DecodeError."""
         choice = reader.octet()
-        if choice not in AccessKind:
+        if not AccessKind.GET <= choice <= AccessKind.SET_WITH_SELECTION:
             raise DecodeError(f"access-request-specification has no choice {choice}")
         kind = AccessKind(choice)
         if kind == AccessKind.ACTION:
