@@ -1,4 +1,4 @@
-"""DLMS: profile decoding, protection, frames and a whole dialogue, as ratios against peers in the same run."""
+"""DLMS: profile decoding, protection, frames and a dialogue, as ratios against peers in the same run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from concentrator.dlms.client import Client, ClientSettings
 from concentrator.dlms.codes import AuthenticationMechanism
 from concentrator.dlms.cosem_time import CosemDateTime
 from concentrator.dlms.hdlc import FrameType, HdlcAddress, HdlcDecoder, HdlcFrame
-from concentrator.dlms.profile import decode_profile
+from concentrator.dlms.profile import decode_profile, decode_raw_rows
 from concentrator.obis import Obis
 from concentrator.simulator.meter import LOAD_PROFILE, SimulatedMeter
 
@@ -62,6 +62,7 @@ def profiles() -> None:
             "dlms-cosem": best(lambda: parse_as_dlms_data(encoded), ROWS),
             "gurux": best(lambda: _GXCommon.getData(None, GXByteBuffer(encoded), _GXDataInfo()), ROWS),
             "our generic values": best(lambda: axdr.decode(encoded), ROWS),
+            "our raw rows": best(lambda: decode_raw_rows(encoded, columns), ROWS),
             "bare struct": best(lambda: list(bare.iter_unpack(body)), ROWS),
         },
     )

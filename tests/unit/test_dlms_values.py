@@ -12,7 +12,7 @@ from concentrator.dlms.cosem.units import symbol
 from concentrator.dlms.cosem_time import ClockStatus, CosemDateTime
 from concentrator.dlms.errors import DecodeError, EncodeError
 from concentrator.dlms.explain import explain
-from concentrator.dlms.profile import decode_profile
+from concentrator.dlms.profile import decode_profile, decode_raw_rows
 from concentrator.dlms.security import SecurityKeys
 from concentrator.obis import Obis, ObisError
 
@@ -108,6 +108,19 @@ def test_nulls_are_restored_but_told_apart():
 def test_nothing_is_inferred_across_a_change_of_status():
     octets = profile(row(clock_at(START), 0, 100), row(None, 0x80, None))
     assert decode_profile(octets, [CLOCK, STATUS, ENERGY], 900)[1].values == (None,)
+
+
+def test_raw_rows_are_what_was_sent():
+    sent = [row(clock_at(START), 0, n) for n in range(40)] + [
+        row(None, None, 41),
+        row(clock_at(START), 0, 42),
+    ]
+    rows = decode_raw_rows(profile(*sent), [CLOCK, STATUS, ENERGY])
+    clock = clock_at(START)[2:]
+    assert rows == [*[(clock, 0, n) for n in range(40)], (None, None, 41), (clock, 0, 42)]
+    contents = clock_at(START)[1:] + b"\x00\x00\x00\x00\x07"
+    compact = b"\x13\x02\x03\x09\x11\x06" + bytes((len(contents),)) + contents
+    assert decode_raw_rows(compact, [CLOCK, STATUS, ENERGY]) == [(clock, 0, 7)]
 
 
 def test_a_first_row_of_nulls_has_no_time():

@@ -1,6 +1,7 @@
 """READ, WRITE, UnconfirmedWrite and InformationReport: short-name referencing (Green Book 9.5).
 
-For older meters: an attribute is named by a number of 16 bits: the base name of its object, and 8 for each attribute on.
+For older meters: an attribute is named by a number of 16 bits, the base name of its object and 8 for each
+attribute on.
 """
 
 from __future__ import annotations
