@@ -285,6 +285,27 @@ def test_without_with_list_attributes_are_read_one_by_one():
     assert isinstance(second, AccessError)
 
 
+def test_a_list_that_is_refused_as_such_is_read_one_by_one():
+    server, client = server_with(), client_for()
+    talk(server, client.associate())
+
+    def refuse_lists(replies):
+        lists = [reply[:2] in (b"\xc4\x02", b"\xc4\x03") and not refused for reply in replies]
+        refused.extend(replies)
+        return (
+            [GetResponseNormal(replies[0][2], DataAccessResult.OTHER_REASON).to_bytes()]
+            if any(lists)
+            else replies
+        )
+
+    refused = []
+    first, second = talk(
+        server, client.get_many([NAME, AttributeDescriptor(1, CLOCK, 2)]), upset=refuse_lists
+    )
+    assert first.octets() == bytes(range(256)) * 8
+    assert second.result == DataAccessResult.OBJECT_UNDEFINED
+
+
 def test_unknown_services_and_noise_get_an_exception_response():
     server = server_with()
     talk(server, client_for().associate())
