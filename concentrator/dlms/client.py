@@ -362,14 +362,24 @@ class Client:
         pairs = [(item, None) if isinstance(item, AttributeDescriptor) else item for item in attributes]
         results: list[Data | AccessError] = []
         if not Conformance.MULTIPLE_REFERENCES & self.conformance or len(pairs) == 1:
-            for attribute, selection in pairs:
-                try:
-                    results.append((yield from self.get(attribute, selection)))
-                except AccessError as error:
-                    results.append(error)
-            return results
+            return (yield from self._get_each(pairs))
         for batch in self._batches(pairs):
-            results += yield from self._get_list(batch)
+            try:
+                results += yield from self._get_list(batch)
+            except AccessError:
+                # The meter refuses the list as such: its parts may still be had.
+                results += yield from self._get_each(batch)
+        return results
+
+    def _get_each(
+        self, pairs: Sequence[tuple[AttributeDescriptor, Selectable]]
+    ) -> Conversation[list[Data | AccessError]]:
+        results: list[Data | AccessError] = []
+        for attribute, selection in pairs:
+            try:
+                results.append((yield from self.get(attribute, selection)))
+            except AccessError as error:
+                results.append(error)
         return results
 
     def _batches(

@@ -39,8 +39,7 @@ class BlockReceiver:
             return None
         if not block.last:
             return None
-        apdu = b"".join(self._blocks)
-        return apdu
+        return b"".join(self._blocks)
 
     def acknowledgement(self, own_block_number: int) -> GeneralBlockTransfer:
         """The block that acknowledges what is here in order, and asks for the next window."""

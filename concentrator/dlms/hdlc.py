@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 import enum
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from concentrator.dlms.errors import DecodeError, EncodeError
@@ -21,6 +21,7 @@ _TYPE_3 = 0xA000
 _SEGMENTED = 0x0800
 _LENGTH_MASK = 0x07FF
 _SHORTEST = 7
+_GOOD_REMAINDER = 0x1D0F
 _REVERSED = bytes(int(f"{octet:08b}"[::-1], 2) for octet in range(256))
 
 
@@ -48,6 +49,9 @@ class FrameType(enum.Enum):
     DISC = 0x43
     UA = 0x63
     FRMR = 0x87
+
+
+_FRAME_TYPES = {kind.value: kind for kind in FrameType}
 
 
 class HdlcAddress(NamedTuple):
@@ -88,22 +92,18 @@ class HdlcAddress(NamedTuple):
         return bytes(octets)
 
     @classmethod
-    def read(cls, data: bytes, offset: int) -> HdlcAddress:
-        """The address at `offset`. Raises HdlcError."""
-        for size in (1, 2, 4):
-            octets = data[offset : offset + size]
-            if len(octets) == size and octets[-1] & 1 and not any(octet & 1 for octet in octets[:-1]):
-                parts = [octet >> 1 for octet in octets]
-                if size == 1:
-                    return cls(parts[0])
-                if size == 2:
-                    return cls(parts[0], parts[1], 2)
-                return cls(parts[0] << 7 | parts[1], parts[2] << 7 | parts[3], 4)
-        raise HdlcError(f"no address of 1, 2 or 4 octets at {offset}")
+    @lru_cache(maxsize=256)
+    def from_bytes(cls, octets: bytes) -> HdlcAddress:
+        """The address of 1, 2 or 4 octets."""
+        parts = [octet >> 1 for octet in octets]
+        if len(parts) == 1:
+            return cls(parts[0])
+        if len(parts) == 2:
+            return cls(parts[0], parts[1], 2)
+        return cls(parts[0] << 7 | parts[1], parts[2] << 7 | parts[3], 4)
 
 
-@dataclass(frozen=True, slots=True)
-class HdlcFrame:
+class HdlcFrame(NamedTuple):
     """One frame. `send` and `receive` are N(S) and N(R), where the type has them."""
 
     destination: HdlcAddress
@@ -151,6 +151,16 @@ class HdlcFrame:
         return decode_body(data[1:-1])
 
 
+def _address_size(data: bytes, offset: int) -> int:
+    """How many octets the address at `offset` has: up to the first whose lowest bit is set."""
+    for size in (1, 2, 3, 4):
+        if offset + size <= len(data) and data[offset + size - 1] & 1:
+            if size == 3:
+                break
+            return size
+    raise HdlcError(f"no address of 1, 2 or 4 octets at {offset}")
+
+
 def decode_body(body: bytes) -> HdlcFrame:
     """Decode what stands between the flags.
 
@@ -164,10 +174,12 @@ def decode_body(body: bytes) -> HdlcFrame:
         raise HdlcError(f"frame format {head:#06x} is not type 3")
     if head & _LENGTH_MASK != len(body):
         raise HdlcError(f"frame length {head & _LENGTH_MASK}, but {len(body)} octets are here")
-    if check_sequence(body[:-2]) != body[-2:]:
+    # Over a body with its own FCS the remainder is always the same.
+    if binascii.crc_hqx(body.translate(_REVERSED), 0xFFFF) != _GOOD_REMAINDER:
         raise HdlcError(f"FCS {body[-2:].hex()} does not fit, {check_sequence(body[:-2]).hex()} would")
-    destination = HdlcAddress.read(body, 2)
-    source = HdlcAddress.read(body, 2 + destination.size)
+    destination = HdlcAddress.from_bytes(body[2 : 2 + _address_size(body, 2)])
+    at = 2 + destination.size
+    source = HdlcAddress.from_bytes(body[at : at + _address_size(body, at)])
     at = 2 + destination.size + source.size
     if at + 3 > len(body):
         raise HdlcError("the frame ends before its control field")
@@ -176,7 +188,7 @@ def decode_body(body: bytes) -> HdlcFrame:
     if at + 3 < len(body):
         if at + 5 > len(body):
             raise HdlcError("the frame ends within its HCS")
-        if check_sequence(body[: at + 1]) != body[at + 1 : at + 3]:
+        if binascii.crc_hqx(body[: at + 3].translate(_REVERSED), 0xFFFF) != _GOOD_REMAINDER:
             raise HdlcError(f"HCS {body[at + 1 : at + 3].hex()} does not fit")
         information = body[at + 3 : -2]
     kind, send, receive = _parse_control(control)
@@ -199,10 +211,10 @@ def _parse_control(control: int) -> tuple[FrameType, int, int]:
         kind, receive = control & 0x0F, control >> 5
     else:
         kind, receive = control & 0xEF, 0
-    try:
-        return FrameType(kind), 0, receive
-    except ValueError:
-        raise HdlcError(f"control field {control:#04x} is none of IEC 62056-46") from None
+    found = _FRAME_TYPES.get(kind)
+    if found is None:
+        raise HdlcError(f"control field {control:#04x} is none of IEC 62056-46")
+    return found, 0, receive
 
 
 class HdlcDecoder:

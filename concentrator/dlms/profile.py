@@ -213,6 +213,43 @@ class ProfileDecoder:
             for row in value.value.items:
                 yield self._restored(row)
 
+    def raw_rows(self) -> Iterator[tuple[Cell, ...]]:
+        """The cells of the rows that are complete by now, as sent; for a decoder without clock and status."""
+        try:
+            if self._rows_left is None:
+                self._open()
+            if self._compact:
+                value, self._offset = axdr.decode_from(self._buffer, self._offset)
+                self._rows_left = 0
+                yield from [tuple([cell.native for cell in row.items()]) for row in value.items()]
+            while self._rows_left:
+                for shape in self._shapes:
+                    whole = min(
+                        (len(self._buffer) - self._offset) // shape.stride, self._rows_left, self._run
+                    )
+                    rows = (
+                        shape.matching(self._buffer, self._offset, whole) if whole and not shape.nulls else 0
+                    )
+                    if rows:
+                        octets = memoryview(self._buffer)[self._offset : self._offset + rows * shape.stride]
+                        self._offset += rows * shape.stride
+                        self._rows_left -= rows
+                        self._run = min(self._run * 4, _LONGEST_RUN)
+                        yield from shape.layout.iter_unpack(octets)
+                        break
+                else:
+                    self._run = _FIRST_RUN
+                    row, end = axdr.decode_from(self._buffer, self._offset)
+                    octets = self._buffer[self._offset : end]
+                    self._offset = end
+                    self._rows_left -= 1
+                    shape = self._learn(row, bytes(octets))
+                    if shape is not None:
+                        self._shapes = [shape, *self._shapes[: _SHAPES_KEPT - 1]]
+                    yield tuple([cell.native for cell in row.items()])
+        except TruncatedError:
+            return
+
     # Rows of the learned shape
 
     def _fast_rows(self) -> Iterator[ProfileRow]:
@@ -406,6 +443,21 @@ def decode_profile(
     decoder = ProfileDecoder(columns, period_s, default_deviation=default_deviation, descending=descending)
     decoder.receive_data(encoded)
     rows = list(decoder.rows())
+    decoder.finish()
+    return rows
+
+
+def decode_raw_rows(encoded: bytes, columns: Sequence[CaptureObject]) -> list[tuple[Cell, ...]]:
+    """The cells of a whole buffer as they were sent: clocks as octets, null-data as None, nothing restored.
+
+    Raises:
+        DecodeError: it is no buffer, or it is incomplete.
+    """
+    # Taken for a profile without clock and status, a row is nothing but its cells.
+    plain = [column._replace(class_id=0) for column in columns]
+    decoder = ProfileDecoder(plain, 0)
+    decoder.receive_data(encoded)
+    rows = list(decoder.raw_rows())
     decoder.finish()
     return rows
 

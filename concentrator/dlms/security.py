@@ -38,7 +38,9 @@ class SecurityControl(enum.IntFlag):
     COMPRESSED = 0x80
 
 
-BOTH = SecurityControl.AUTHENTICATED | SecurityControl.ENCRYPTED
+# Plain numbers on the way of every APDU: operations on flags cost as much as the cipher.
+_AUTHENTICATED, _ENCRYPTED, _BROADCAST, _COMPRESSED = 0x10, 0x20, 0x40, 0x80
+BOTH = _AUTHENTICATED | _ENCRYPTED
 
 
 class CounterSource(Protocol):
@@ -112,7 +114,7 @@ def protect(
         EncodeError: the control octet asks for what is not done here, or the counter is used up.
         SecurityError: the system title is not known.
     """
-    if control & SecurityControl.COMPRESSED:
+    if control & _COMPRESSED:
         raise EncodeError("compression is not supported")
     if counter > COUNTER_LIMIT:
         raise EncodeError("the invocation counter is used up: the key must be changed")
@@ -121,10 +123,10 @@ def protect(
     additional = bytes((control,)) + authentication_key + header
     if control & BOTH == BOTH:
         return security_header + AESGCM(key).encrypt(vector, plain, additional)[: -(16 - TAG_LENGTH)]
-    if control & SecurityControl.AUTHENTICATED:
+    if control & _AUTHENTICATED:
         tag = AESGCM(key).encrypt(vector, b"", additional + plain)[:TAG_LENGTH]
         return security_header + plain + tag
-    if control & SecurityControl.ENCRYPTED:
+    if control & _ENCRYPTED:
         return security_header + AESGCM(key).encrypt(vector, plain, None)[:-16]
     return security_header + plain
 
@@ -140,13 +142,13 @@ def unprotect(
     if len(content) < HEADER_LENGTH:
         raise SecurityError(f"a ciphered APDU has a security header of 5 octets, got {len(content)}")
     control = content[0]
-    if control & SecurityControl.COMPRESSED:
+    if control & _COMPRESSED:
         raise SecurityError(f"security control {control:#04x} asks for decompression, which is not supported")
     vector = _initialisation_vector(system_title, int.from_bytes(content[1:5], "big"))
     additional = content[:1] + authentication_key + header
-    if not control & SecurityControl.AUTHENTICATED:
+    if not control & _AUTHENTICATED:
         body = content[HEADER_LENGTH:]
-        if not control & SecurityControl.ENCRYPTED:
+        if not control & _ENCRYPTED:
             return body
         # GCM encrypts in counter mode from block 2 on; without a tag nothing else is left of it.
         decryptor = Cipher(algorithms.AES(key), modes.CTR(vector + b"\x00\x00\x00\x02")).decryptor()
@@ -154,7 +156,7 @@ def unprotect(
     if len(content) < HEADER_LENGTH + TAG_LENGTH:
         raise SecurityError(f"an authenticated APDU ends with a tag of 12 octets, got {len(content) - 5}")
     body, tag = content[HEADER_LENGTH:-TAG_LENGTH], content[-TAG_LENGTH:]
-    if not control & SecurityControl.ENCRYPTED:
+    if not control & _ENCRYPTED:
         expected = AESGCM(key).encrypt(vector, b"", additional + body)[:TAG_LENGTH]
         if not hmac.compare_digest(expected, tag):
             raise SecurityError("the authentication tag does not fit: wrong key, or altered on the way")
@@ -222,7 +224,7 @@ class SecurityContext:
             raise SecurityError(f"protected with suite {control & 0x0F}, agreed is suite {self.suite}")
         if self.policy & ~control & BOTH:
             raise SecurityError(f"security control {control:#04x} protects less than agreed")
-        if control & SecurityControl.BROADCAST:
+        if control & _BROADCAST:
             key, kind = self.keys.broadcast, "broadcast"
         elif dedicated:
             key, kind = self.keys.dedicated, "dedicated"
@@ -252,14 +254,14 @@ def gmac(
     key: bytes, authentication_key: bytes, system_title: bytes, suite: int, counter: int, text: bytes
 ) -> bytes:
     """f(challenge) of HLS with GMAC: security control, invocation counter and tag, 17 octets."""
-    header = bytes((suite | SecurityControl.AUTHENTICATED,)) + counter.to_bytes(4, "big")
+    header = bytes((suite | _AUTHENTICATED,)) + counter.to_bytes(4, "big")
     return header + _gmac_tag(key, authentication_key, system_title, suite, counter, text)
 
 
 def _gmac_tag(
     key: bytes, authentication_key: bytes, system_title: bytes, suite: int, counter: int, text: bytes
 ) -> bytes:
-    control = bytes((suite | SecurityControl.AUTHENTICATED,))
+    control = bytes((suite | _AUTHENTICATED,))
     vector = _initialisation_vector(system_title, counter)
     return AESGCM(key).encrypt(vector, b"", control + authentication_key + text)[:TAG_LENGTH]
 
@@ -338,7 +340,7 @@ class HighLevelSecurity:
                 int.from_bytes(answer[1:5], "big"),
                 self.own_challenge,
             )
-            control = security.suite | SecurityControl.AUTHENTICATED
+            control = security.suite | _AUTHENTICATED
             good = answer[0] == control and hmac.compare_digest(expected, answer[HEADER_LENGTH:])
         else:
             expected = _digest(

@@ -184,8 +184,8 @@ class Association:
             )
         try:
             initiate = self._initiate(request.user_information)
-        except DlmsError:
-            self.close()
+        except DlmsError as error:
+            self.device.replays += isinstance(error, ReplayError)
             return self._reject(context, AcseServiceUserDiagnostic.NO_REASON_GIVEN)
         value = request.authentication_value or b""
         if mechanism == AuthenticationMechanism.LLS and not hmac.compare_digest(value, definition.secret):

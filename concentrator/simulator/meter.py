@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from concentrator.dlms import axdr
@@ -71,6 +72,7 @@ class TruthRow(NamedTuple):
     values: tuple[int, ...]
 
 
+@lru_cache(maxsize=64)
 def _last_sunday(year: int, month: int) -> datetime:
     """One o'clock UTC of the last Sunday: when the European Union changes its clocks."""
     last = datetime(year, month, 31, 1, tzinfo=UTC)

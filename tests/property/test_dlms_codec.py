@@ -2,11 +2,13 @@
 
 import struct
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concentrator.dlms import apdu, axdr, hdlc
 from concentrator.dlms.acse import AssociationRequest, AssociationResponse, ReleaseRequest
+from concentrator.dlms.apdu.access import AccessKind, AccessRequest, AccessResponse, AccessSpecification
 from concentrator.dlms.apdu.action import ActionOutcome, ActionRequestNormal, ActionResponseNormal
 from concentrator.dlms.apdu.get import (
     GetRequestNormal,
@@ -18,6 +20,18 @@ from concentrator.dlms.apdu.initiate import InitiateRequest, InitiateResponse
 from concentrator.dlms.apdu.notification import DataNotification, EventNotification
 from concentrator.dlms.apdu.protection import GeneralBlockTransfer, GeneralCiphered
 from concentrator.dlms.apdu.set import SetRequestNormal, SetRequestWithDatablock, SetResponseWithList
+from concentrator.dlms.apdu.short_name import (
+    BlockNumberAccess,
+    BlockReceived,
+    InformationReport,
+    ReadBlock,
+    ReadRequest,
+    ReadResponse,
+    ResultBlock,
+    VariableName,
+    WriteRequest,
+    WriteResponse,
+)
 from concentrator.dlms.attributes import AttributeDescriptor, CaptureObject, MethodDescriptor, Selection
 from concentrator.dlms.axdr import CompactArray, Data, DataType, TypeDescription
 from concentrator.dlms.codes import Conformance, DataAccessResult
@@ -74,7 +88,51 @@ results = st.sampled_from(DataAccessResult)
 number = st.integers(0, 2**32 - 1)
 conformance = st.integers(0, 2**24 - 1).map(Conformance)
 optional_octets = st.none() | st.binary(min_size=1, max_size=16)
+block_number = st.integers(0, 65535)
+variables = st.lists(
+    st.one_of(
+        st.builds(VariableName, block_number),
+        st.builds(VariableName, block_number, octet, data),
+        st.builds(BlockNumberAccess, block_number),
+        st.builds(ReadBlock, st.booleans(), block_number, st.none() | st.binary(max_size=50)),
+    ),
+    max_size=4,
+).map(tuple)
+values = st.lists(data, max_size=4).map(tuple)
+accesses = st.lists(
+    st.one_of(
+        st.builds(
+            AccessSpecification, st.sampled_from([AccessKind.GET, AccessKind.SET]), attribute, st.none()
+        ),
+        st.builds(AccessSpecification, st.just(AccessKind.ACTION), method, st.none()),
+        st.builds(
+            AccessSpecification,
+            st.just(AccessKind.GET_WITH_SELECTION),
+            attribute,
+            st.builds(Selection, octet, data),
+        ),
+    ),
+    max_size=4,
+).map(tuple)
+block_received = st.builds(BlockReceived, block_number)
 apdu_values = st.one_of(
+    st.builds(AccessRequest, number, optional_octets, accesses, values),
+    st.builds(
+        AccessResponse, number, optional_octets, st.none() | accesses, values,
+        st.lists(st.tuples(st.integers(1, 3), octet), max_size=4).map(tuple),
+    ),
+    st.builds(ReadRequest, variables),
+    st.builds(
+        ReadResponse,
+        st.lists(
+            data | results | block_received
+            | st.builds(ResultBlock, st.booleans(), block_number, st.binary(max_size=50)),
+            max_size=4,
+        ).map(tuple),
+    ),
+    st.builds(WriteRequest, variables, values, st.booleans()),
+    st.builds(WriteResponse, st.lists(st.none() | results | block_received, max_size=4).map(tuple)),
+    st.builds(InformationReport, optional_octets, variables, values),
     st.builds(GetRequestNormal, octet, attribute, selection),
     st.builds(GetRequestWithList, octet, st.lists(st.tuples(attribute, selection), max_size=5).map(tuple)),
     st.builds(GetResponseWithBlock, octet, st.booleans(), number, st.binary(max_size=300) | results),
@@ -153,8 +211,8 @@ def test_any_octets_decode_or_raise_the_one_error(draw):
     ):
         try:
             decoder(octets)
-        except DecodeError as error:
-            assert str(error)
+        except DecodeError:
+            continue
     explain(octets)
 
 
@@ -213,10 +271,8 @@ def test_protection_round_trip(plain, policy, suite, counter, title):
         for position in (0, len(content) - 1):
             broken = bytearray(content)
             broken[position] ^= 1
-            try:
-                assert unprotect(key, b"a" * 16, title, bytes(broken)) is None
-            except SecurityError:
-                pass
+            with pytest.raises(SecurityError):
+                unprotect(key, b"a" * 16, title, bytes(broken))
 
 
 frames = st.lists(

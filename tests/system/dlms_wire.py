@@ -6,7 +6,8 @@ import threading
 import time
 
 from concentrator.dlms.errors import DecodeError, ReplyTimeoutError
-from concentrator.dlms.hdlc_link import ApduReceived, LinkConnected, LinkDisconnected
+from concentrator.dlms.hdlc import HdlcDecoder
+from concentrator.dlms.hdlc_link import ApduReceived, HdlcServerLink, LinkConnected, LinkDisconnected
 from concentrator.dlms.wrapper import WrapperDecoder, WrapperFrame
 
 
@@ -72,6 +73,11 @@ class WrapperWire:
         self.close()
 
 
+class _ThreadedServer(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+
 class WrapperService:
     """Serves a `Server` on a loopback port, for foreign clients."""
 
@@ -90,11 +96,7 @@ class WrapperService:
                         return
                 server.link_lost()
 
-        class Threaded(socketserver.ThreadingTCPServer):
-            allow_reuse_address = True
-            daemon_threads = True
-
-        self._service = Threaded(("127.0.0.1", 0), Handler)
+        self._service = _ThreadedServer(("127.0.0.1", 0), Handler)
         self.port = self._service.server_address[1]
         self._thread = threading.Thread(target=self._service.serve_forever, args=(0.05,), daemon=True)
 
@@ -143,3 +145,33 @@ class HdlcWire(WrapperWire):
     def disconnect(self):
         self.link.disconnect()
         self._until(LinkDisconnected)
+
+
+class HdlcService(WrapperService):
+    """Serves a `Server` over HDLC on a loopback port: one client on each connection."""
+
+    def __init__(self, server, parameters):
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self):
+                finder, link = HdlcDecoder(), None
+                while data := self.request.recv(65536):
+                    if link is None:
+                        finder.receive_data(data)
+                        first = finder.next_event()
+                        if first is None:
+                            continue
+                        link = HdlcServerLink(first.source, first.destination, parameters)
+                        data = first.to_bytes()
+                    link.receive_data(data)
+                    while event := link.next_event():
+                        if isinstance(event, ApduReceived):
+                            saps = link.peer.upper, link.own.upper
+                            for reply in server.receive_apdu(*saps, event.apdu):
+                                link.send_apdu(reply)
+                        elif isinstance(event, LinkDisconnected):
+                            server.link_lost()
+                    self.request.sendall(link.data_to_send())
+
+        self._service = _ThreadedServer(("127.0.0.1", 0), Handler)
+        self.port = self._service.server_address[1]
+        self._thread = threading.Thread(target=self._service.serve_forever, args=(0.05,), daemon=True)

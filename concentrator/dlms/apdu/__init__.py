@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from concentrator.dlms.acse import AssociationRequest, AssociationResponse, ReleaseRequest, ReleaseResponse
+from concentrator.dlms.apdu.access import AccessRequest, AccessResponse
 from concentrator.dlms.apdu.action import (
     ActionRequest,
     ActionResponse,
@@ -36,11 +37,20 @@ from concentrator.dlms.apdu.protection import (
     read_service_ciphered,
 )
 from concentrator.dlms.apdu.set import SetRequest, SetResponse, read_set_request, read_set_response
+from concentrator.dlms.apdu.short_name import (
+    InformationReport,
+    ReadRequest,
+    ReadResponse,
+    WriteRequest,
+    WriteResponse,
+)
 from concentrator.dlms.errors import DecodeError
 from concentrator.dlms.reader import Reader
 
 Apdu: TypeAlias = (
-    ActionRequest
+    AccessRequest
+    | AccessResponse
+    | ActionRequest
     | ActionResponse
     | AssociationRequest
     | AssociationResponse
@@ -56,21 +66,30 @@ Apdu: TypeAlias = (
     | GeneralSigning
     | GetRequest
     | GetResponse
+    | InformationReport
     | InitiateRequest
     | InitiateResponse
+    | ReadRequest
+    | ReadResponse
     | ReleaseRequest
     | ReleaseResponse
     | ServiceCiphered
     | SetRequest
     | SetResponse
+    | WriteRequest
+    | WriteResponse
 )
 
 _READERS: dict[int, Callable[[Reader], Apdu]] = {
     0x01: InitiateRequest.read,
+    0x05: ReadRequest.read,
     0x08: InitiateResponse.read,
+    0x0C: ReadResponse.read,
+    0x0D: WriteResponse.read,
     0x0E: ConfirmedServiceError.read,
     0x0F: DataNotification.read,
     0x10: DataNotificationConfirm.read,
+    0x18: InformationReport.read,
     0xC0: read_get_request,
     0xC1: read_set_request,
     0xC2: EventNotification.read,
@@ -79,12 +98,16 @@ _READERS: dict[int, Callable[[Reader], Apdu]] = {
     0xC5: read_set_response,
     0xC7: read_action_response,
     0xD8: ExceptionResponse.read,
+    0xD9: AccessRequest.read,
+    0xDA: AccessResponse.read,
     0xDD: GeneralCiphering.read,
     0xDF: GeneralSigning.read,
     0xE0: GeneralBlockTransfer.read,
 }
 _TAGGED_READERS: dict[int, Callable[[int, Reader], Apdu]] = {
     **dict.fromkeys((*SERVICE_OF_GLOBAL, *SERVICE_OF_DEDICATED), read_service_ciphered),
+    0x06: WriteRequest.read,
+    0x16: WriteRequest.read,
     GENERAL_GLO: read_general_ciphered,
     GENERAL_DED: read_general_ciphered,
     GatewayApdu.REQUEST: read_gateway,
