@@ -169,6 +169,43 @@ def simulate(directory: Path, **options: object) -> None:
     sys.exit(run_substation(directory, **options))  # pyright: ignore[reportArgumentType] - checked by click
 
 
+class _Octets(click.ParamType[bytes]):
+    """Octets in hexadecimal."""
+
+    name = "HEX"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """The octets; a mistake never repeats what was given: it may be most of a key."""
+        if isinstance(value, bytes):
+            return value
+        try:
+            return bytes.fromhex(str(value))
+        except ValueError:
+            self.fail("has to be hexadecimal digits, two for each octet", param, ctx)
+
+
+@main.command()
+@click.argument("source", metavar="HEX|FILE|-")
+@click.option("--key", type=_Octets(), default=b"", help="DLMS encryption key, or the key of an M-Bus meter.")
+@click.option("--authentication-key", type=_Octets(), default=b"", help="DLMS authentication key.")
+@click.option(
+    "--system-title", type=_Octets(), default=b"", help="DLMS system title of the sender (8 octets)."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of a tree.")
+def decode(source: str, key: bytes, authentication_key: bytes, system_title: bytes, as_json: bool) -> None:  # noqa: FBT001
+    """Recognise and explain any frame or APDU of metering.
+
+    A file, or - for standard input, has one frame in hexadecimal a line, each optionally followed by key=HEX
+    ak=HEX st=HEX. Exit status 1 when something cannot be decoded.
+    """
+    from concentrator.inspect.command import run_decode
+
+    try:
+        sys.exit(run_decode(source, key, authentication_key, system_title, as_json=as_json))
+    except ConcentratorError as error:
+        _fail(error)
+
+
 @main.group()
 def update() -> None:
     """Update the concentrator itself."""
