@@ -50,7 +50,7 @@ REFRESH_INTERVAL_S = 900.0
 KEEPALIVE_INTERVAL_S = 60.0
 # Route errors in a row, retries included, that tell that a node has gone.
 ROUTE_ERRORS_UNTIL_LEFT = 3
-# Of all nodes that have gone, so many are looked for at each refresh: a route discovery is a broadcast.
+# Of the nodes that may be there, so many are looked for at each refresh: a route discovery is a broadcast.
 SEARCHES_PER_REFRESH = 4
 LARGEST_TABLE_WALK = 2048
 # A smaller change of link quality is not told.
@@ -337,12 +337,12 @@ class Coordinator(ModemHost):
             self._update_link(node, route, qualities.get(node.address), node.address in routers, tell_all)
             if tell_all and node.joined:
                 self._emit(NodeJoined(node.eui64, node.address, ""))
-        yield from self._search_gone()
+        yield from self._search()
 
-    def _search_gone(self) -> "Procedure":
-        gone = [node for node in self._nodes.nodes() if not node.joined and node.route_errors]
-        gone.sort(key=lambda node: node.searches)
-        for node in gone[:SEARCHES_PER_REFRESH]:
+    def _search(self) -> "Procedure":
+        sought = [node for node in self._nodes.nodes() if not node.joined and node.sought]
+        sought.sort(key=lambda node: node.searches)
+        for node in sought[:SEARCHES_PER_REFRESH]:
             node.searches += 1
             payload = COMMANDS.encode(
                 commands.ROUTE_DISCOVERY_REQUEST, destination=node.address, max_hops=MAX_HOPS
@@ -401,6 +401,7 @@ class Coordinator(ModemHost):
     def _join(self, node: Node, tell: bool) -> None:
         joined = node.joined
         node.joined = True
+        node.sought = False
         node.route_errors = 0
         if tell or not joined:
             self._emit(NodeJoined(node.eui64, node.address, ""))
@@ -433,6 +434,8 @@ class Coordinator(ModemHost):
                 self._leave(node, "joins anew")
             if node is not None:
                 address = node.address
+                # Should the indication that it has joined be lost on the line.
+                node.sought = True
         self._send(COMMANDS.encode(commands.SHORT_ADDRESS_ASSIGN, eui64=eui64, short_address=address))
 
     def _decline(self, eui64: bytes, reason: str) -> None:
@@ -472,6 +475,7 @@ class Coordinator(ModemHost):
         elif command == commands.LEAVE_INDICATION:
             node = self._nodes.by_address(message.number("short_address"))
             if node is not None:
+                node.sought = False
                 self._leave(node, "left the network")
         elif command == commands.BUFFER_INDICATION:
             full = message.number("full_buffers") != 0
@@ -577,6 +581,7 @@ class Coordinator(ModemHost):
         self._not_sent(entry.token, reason, transient)
         if node is not None and gone:
             self._leave(node, "no route to it was found")
+            node.sought = True
 
     def _data_timeout(self) -> float | None:
         nearest = self._paused_until if self._queue_out else None
