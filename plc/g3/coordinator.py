@@ -520,15 +520,13 @@ class Coordinator(ModemHost):
     # The data path: several requests in flight, one for each node.
 
     def _send_apdus(self, now: float) -> None:
-        if not self._running or (self._paused_until is not None and now < self._paused_until):
+        if not self._running or self._paused_until is not None:
             return
-        self._paused_until = None
         blocked = [entry.address for entry in self._in_flight.values()]
         index = 0
         while index < len(self._queue_out) and len(self._in_flight) < REQUESTS_IN_FLIGHT:
             entry = self._queue_out[index]
-            ready = entry.not_before is None or now >= entry.not_before
-            if ready and entry.address not in blocked:
+            if entry.not_before is None and entry.address not in blocked:
                 self._queue_out.pop(index)
                 self._transmit(entry, now)
             else:
@@ -595,6 +593,12 @@ class Coordinator(ModemHost):
         return nearest
 
     def _handle_data_timeout(self, now: float) -> None:
+        # What may go but cannot yet waits for a confirm, and no longer for a time.
+        if self._paused_until is not None and now >= self._paused_until:
+            self._paused_until = None
+        for entry in self._queue_out:
+            if entry.not_before is not None and now >= entry.not_before:
+                entry.not_before = None
         late = [entry for entry in self._in_flight.values() if now >= entry.deadline]
         for entry in late:
             self._in_flight.pop(entry.handle)
