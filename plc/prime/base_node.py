@@ -411,11 +411,9 @@ class BaseNode(ModemHost):
             return
         blocked: list[int] = []
         for index, transmission in enumerate(self._transmissions):
-            ready = transmission.not_before is None or now >= transmission.not_before
-            if ready and transmission.address not in blocked:
+            if transmission.not_before is None and transmission.address not in blocked:
                 self._transmissions.pop(index)
                 transmission.attempts += 1
-                transmission.not_before = None
                 self._transmitting = transmission
                 self._transmit_deadline = now + self._data_confirm_timeout_s
                 self._send(transmission.payload)
@@ -487,6 +485,10 @@ class BaseNode(ModemHost):
         return nearest
 
     def _handle_data_timeout(self, now: float) -> None:
+        for waiting in self._transmissions:
+            if waiting.not_before is not None and now >= waiting.not_before:
+                # It may go; what it waits for now is its turn, and no longer a time.
+                waiting.not_before = None
         transmission = self._transmitting
         if transmission is None or self._transmit_deadline is None or now < self._transmit_deadline:
             return

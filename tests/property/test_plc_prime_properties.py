@@ -97,6 +97,7 @@ def test_nothing_that_a_modem_sends_breaks_the_driver(script):
         due = network.next_timeout()
         if due is not None and due <= now:
             network.handle_timeout(now)
+            assert network.next_timeout() is None or network.next_timeout() > now
         if isinstance(part, tuple):
             part = encode_frame(0x30, COMMANDS.encode(part[0], **part[1]))
         network.receive_data(part, now)
