@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, cast
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -38,7 +40,8 @@ class Api:
     async def _overview(self, _request: Request) -> Response:
         sources = self._sources
         snapshot = await sources.watch.snapshot()
-        status = snapshot.status or {}
+        status: dict[str, Any] = snapshot.status or {}
+        store: dict[str, Any] = status.get("store") or {}
         box = sources.config.concentrator
         disk = sources.disk()
         return _json(
@@ -51,7 +54,7 @@ class Api:
                 "modem": status.get("modem"),
                 "radio": status.get("radio"),
                 "store": {
-                    "unavailable": (status.get("store") or {}).get("unavailable", ""),
+                    "unavailable": store.get("unavailable", ""),
                     "file_octets": sources.store_octets(),
                     "disk_free": disk[0] if disk else None,
                     "disk_total": disk[1] if disk else None,
@@ -112,9 +115,10 @@ class Api:
         """200 while the service answers and can store; 503 with the reasons otherwise."""
         snapshot = await self._sources.watch.snapshot()
         reasons = [snapshot.reason] if snapshot.reason else []
-        status = snapshot.status or {}
-        if unavailable := (status.get("store") or {}).get("unavailable"):
-            reasons.append(unavailable)
+        status: dict[str, Any] = snapshot.status or {}
+        store: dict[str, Any] = status.get("store") or {}
+        if unavailable := store.get("unavailable"):
+            reasons.append(str(unavailable))
         return _json({"healthy": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     async def _metrics(self, _request: Request) -> Response:
@@ -134,14 +138,15 @@ class Api:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Dataclasses and moments as JSON values."""
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {one.name: _plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]  # pyright: ignore[reportUnknownVariableType] - any JSON value
+        return [_plain(one) for one in cast("Sequence[Any]", value)]
     if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}  # pyright: ignore[reportUnknownVariableType] - any JSON value
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
+        return {name: _plain(one) for name, one in cast("dict[str, Any]", value).items()}
     return value
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
 from concentrator.web.queries import Point
+from concentrator.web.words import is_doubtful
 
 WIDTH, HEIGHT = 960, 280
 LEFT, RIGHT, TOP, BOTTOM = 58, 8, 12, 26
@@ -21,6 +22,7 @@ _STEPS = (1, 2, 2.5, 5, 10)
 _MOST_TICKS = 5
 _BAR_SHARE = 0.82
 _HOUR_S = 3600
+_MOST_DOTS = 100
 
 Axis = Callable[[float], float]
 
@@ -51,11 +53,13 @@ class Chart:
     kind: str
     path: str
     doubtful_path: str
+    dots: str
     holes: tuple[Hole, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     shown: int
     missing: int
+    doubtful: int
     lowest: float
     highest: float
     total: float
@@ -65,8 +69,8 @@ def scale_for(highest: float, lowest: float) -> tuple[float, float, float]:
     """A round lower end, upper end and step that hold the values in at most five steps."""
     span = highest - lowest
     if span <= 0:
-        span = abs(highest) or 1.0
-        highest = lowest + span
+        span = abs(highest) / 10 or 1.0
+        lowest, highest = lowest - span / 2, highest + span / 2
     rough = span / _MOST_TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in _STEPS if power * factor >= rough * 0.999)
@@ -85,7 +89,7 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
 ) -> Chart | None:
     """Draw the values with capture times from `first` to `last`; None when there is nothing to draw.
 
-    For a counter, `points` should begin one interval before `first`. 
+    For a counter, `points` should begin one interval before `first`.
     `zone` is that of the labels. Without a period the values are joined as they come.
     """
     values = _values(points, period_s, scaler, counter=counter)
@@ -93,23 +97,21 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
     if not shown:
         return None
     numbers = [value for _at, value, _doubtful in shown]
-    low, high, step = scale_for(max(*numbers, 0.0), min(*numbers, 0.0) if counter else min(numbers))
+    low, high, step = scale_for(
+        *((max(*numbers, 0.0), min(*numbers, 0.0)) if counter else (max(numbers), min(numbers)))
+    )
     x_of, y_of = _axes(first - period_s, last, low, high)
     width = (x_of(first) - x_of(first - period_s)) * _BAR_SHARE
     bars = _bars if counter else _line
     holes = _holes({at for at, _value, _doubtful in shown}, first, last, period_s, zone) if period_s else []
+    sound = [(at, value) for at, value, doubtful in shown if not (doubtful and counter)]
+    doubtful_bars = [(at, value) for at, value, doubtful in shown if doubtful and counter]
+    few = not counter and len(shown) <= _MOST_DOTS
     return Chart(
         "bars" if counter else "line",
-        bars(
-            [(at, value) for at, value, doubtful in shown if not (doubtful and counter)],
-            x_of,
-            y_of,
-            width,
-            period_s,
-        ),
-        bars([(at, value) for at, value, doubtful in shown if doubtful], x_of, y_of, width, period_s)
-        if counter
-        else "",
+        bars(sound, x_of, y_of, width, period_s),
+        bars(doubtful_bars, x_of, y_of, width, period_s),
+        "".join(f"M{x_of(at):.1f} {y_of(value):.1f}h.01" for at, value in sound) if few else "",
         tuple(
             Hole(round(x_of(begin - period_s), 1), round(x_of(end) - x_of(begin - period_s), 1), count, title)
             for begin, end, count, title in holes
@@ -121,6 +123,7 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
         ),
         len(shown),
         sum(count for _begin, _end, count, _title in holes),
+        len(doubtful_bars),
         min(numbers),
         max(numbers),
         sum(numbers),
@@ -132,7 +135,7 @@ def _values(
 ) -> list[tuple[int, float, bool]]:
     factor = 10.0**scaler
     numbers = [
-        (point.captured_at, point.value, bool(point.quality))
+        (point.captured_at, point.value, is_doubtful(point.quality))
         for point in points
         if isinstance(point.value, int)
     ]

@@ -101,11 +101,11 @@ class ServiceWatch:
                 status = await request(self._socket, {"op": "status"})
         except ServiceAbsentError as error:
             found = Snapshot("absent", str(error), None, self._clock.now(), last_answer_at)
-        except (ControlError, OSError, ValueError) as error:
-            found = Snapshot("not answering", str(error), None, self._clock.now(), last_answer_at)
         except TimeoutError:
             reason = f"no answer on {self._socket} within {self._answer_timeout_s:g} s"
             found = Snapshot("not answering", reason, None, self._clock.now(), last_answer_at)
+        except (ControlError, OSError, ValueError) as error:
+            found = Snapshot("not answering", str(error), None, self._clock.now(), last_answer_at)
         else:
             now = self._clock.now()
             found = Snapshot("running", "", status, now, now)

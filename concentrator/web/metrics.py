@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from concentrator.web.live import Snapshot
 from concentrator.web.meters import MeterView
@@ -62,15 +63,11 @@ def exposition(  # noqa: PLR0913 - what there is to tell
             ],
         )
         for what in ("modem", "radio"):
-            port: Mapping[str, object] | None = snapshot.status.get(what)
+            port: Mapping[str, Any] | None = snapshot.status.get(what)
             if port:
                 out.add(f"{what}_up", f"Whether the {what} runs.", [({}, float(port["state"] == "running"))])
-                counters = port.get("counters")
-                samples: Samples = [
-                    ({"name": str(name)}, float(value))
-                    for name, value in (counters.items() if isinstance(counters, Mapping) else ())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - JSON
-                    if isinstance(value, int | float)
-                ]
+                counters: Mapping[str, float] = port.get("counters") or {}
+                samples = [({"name": name}, float(value)) for name, value in counters.items()]
                 out.add(f"{what}_counter", f"The {what} driver's own counters.", samples, "untyped")
         out.add(
             "destination_connected",

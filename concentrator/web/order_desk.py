@@ -89,10 +89,10 @@ class OrderDesk:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 answer = await request(self._socket, {"op": "order", "order": payload})
-        except (ControlError, OSError, ValueError) as error:
-            order.state, order.outcome = "failed", str(error)
         except TimeoutError:
             order.state, order.outcome = "failed", "no answer from the service"
+        except (ControlError, OSError, ValueError) as error:
+            order.state, order.outcome = "failed", str(error)
         else:
             order.state, order.outcome = "done", _outcome(order.operation, answer.get("result"))
         order.done_at = self._clock.now()

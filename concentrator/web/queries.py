@@ -73,7 +73,10 @@ def latest_values(connection: sqlite3.Connection, identity: str) -> list[LatestV
         " ORDER BY profile, channel_id",
         (identity,),
     )
-    return [LatestValue(*row[:6], from_epoch(row[6]), *row[7:]) for row in rows]
+    return [
+        LatestValue(channel, profile, obis, unit, scaler, period_s, from_epoch(at), value, status, quality)
+        for channel, profile, obis, unit, scaler, period_s, at, value, status, quality in rows
+    ]
 
 
 def points(connection: sqlite3.Connection, channel_id: int, first: int, last: int) -> list[Point]:

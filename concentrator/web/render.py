@@ -40,22 +40,24 @@ class Renderer:
             octets=words.octets_words,
             obis_words=words.obis_words,
             quality=words.quality_words,
+            doubtful=words.is_doubtful,
             unit=words.unit_words,
             event_words=words.event_words,
         )
-        self._environment.globals.update(
-            part=self.part,
-            percent=words.percent_words,
-            scaled=words.scaled,
-            signal=words.signal_words,
-            meter_states=words.METER_STATES,
-            media=words.MEDIA,
-            port_tones=words.PORT_TONES,
-            destination_tones=words.DESTINATION_TONES,
-            chart_size=chart,
+        helpers: dict[str, Any] = {
+            "part": self.part,
+            "percent": words.percent_words,
+            "scaled": words.scaled,
+            "signal": words.signal_words,
+            "meter_states": words.METER_STATES,
+            "media": words.MEDIA,
+            "port_tones": words.PORT_TONES,
+            "destination_tones": words.DESTINATION_TONES,
+            "chart_size": chart,
             # Changed files get new addresses, so they may be kept for long.
-            files={path.name: f"/static/{path.name}?v={_digest(path)}" for path in STATIC.iterdir()},
-        )
+            "files": {path.name: f"/static/{path.name}?v={_digest(path)}" for path in STATIC.iterdir()},
+        }
+        self._environment.globals |= helpers
 
     def part(self, name: str, part: Part) -> Markup:
         """One part. Its outermost element carries `data-part`, by which the script finds it."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from concentrator.clock import Clock
@@ -122,11 +124,12 @@ class Sources:
         return usage.free, usage.total
 
     def store_octets(self) -> int:
-        """The size of the store's file; 0 when there is none."""
-        try:
-            return self.config.store_file.stat().st_size
-        except OSError:
-            return 0
+        """The size of the store's file with its write-ahead log; 0 when there is none."""
+        octets = 0
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(OSError):
+                octets += Path(f"{self.config.store_file}{suffix}").stat().st_size
+        return octets
 
     @staticmethod
     def totals(meters: list[MeterView]) -> Totals:

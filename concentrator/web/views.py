@@ -67,7 +67,7 @@ class Views:
     async def overview(self, snapshot: Snapshot, _asked: Asked) -> View:
         """Is everything read? What is not, and why?"""
         sources = self._sources
-        status = snapshot.status or {}
+        status: dict[str, Any] = snapshot.status or {}
         meters = await sources.meters(snapshot)
         matrix, store_reason = await sources.matrix()
         box = sources.config.concentrator
@@ -78,7 +78,7 @@ class Views:
             _moment(status.get("started_at")),
             snapshot.state,
         )
-        store = status.get("store") or {}
+        store: dict[str, Any] = status.get("store") or {}
         disk = sources.disk()
         return View(
             "overview.html",
@@ -101,7 +101,7 @@ class Views:
                     (
                         store.get("unavailable", "") or store_reason,
                         # In steps, so that not every written page of the file is news.
-                        sources.store_octets() // 100_000 * 100_000,
+                        sources.store_octets() // 10_000 * 10_000,
                         tuple(octets // 10_000_000 * 10_000_000 for octets in disk) if disk else None,
                         sources.config.store.retention_days,
                     ),
@@ -244,7 +244,8 @@ def _notices(snapshot: Snapshot, status: Mapping[str, Any], store_reason: str = 
         if port and port["state"] in ("port lost", "port missing"):
             verb = "was lost" if port["state"] == "port lost" else "cannot be opened"
             wrong.append(("bad", f"{name} {verb}.", f"{port['reason']} It is tried again by itself."))
-    unavailable = (status.get("store") or {}).get("unavailable") or store_reason
+    store: Mapping[str, Any] = status.get("store") or {}
+    unavailable = store.get("unavailable") or store_reason
     if unavailable:
         wrong.append(("bad", "The store cannot be used.", unavailable))
     wrong.extend(

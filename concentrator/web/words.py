@@ -198,6 +198,11 @@ def quality_words(quality: int) -> str:
     return ", ".join(words for flag, words in _QUALITY_WORDS.items() if flag in flags)
 
 
+def is_doubtful(quality: int) -> bool:
+    """Whether something speaks against a value. That its time follows from the row before does not."""
+    return bool(Quality(quality) & ~(Quality.INFERRED_TIME | Quality.NOT_VALIDATED))
+
+
 def event_words(code: str) -> str:
     """What a code of the event log means; the code itself when it is not in the table."""
     return _EVENT_CODES.get(code, code.replace("_", " "))
