@@ -20,7 +20,7 @@ demo: $(VENV)/.run ## Run the main job on an embedded simulated substation, e.g.
 	@$(BIN)/concentrator demo $(ARGS)
 
 test: setup-test ## Set up everything and run every test
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 2 $(ARGS)
 
 check: $(VENV)/.dev lint type ## Static checks: ruff, pyright strict, import-linter, codespell
 

@@ -21,13 +21,14 @@ from typing import Any
 import structlog
 
 from concentrator.clock import Clock, SystemClock
+from concentrator.collection.address_book import AddressBook
 from concentrator.collection.collector import Collector
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.radio_listener import RadioListener
 from concentrator.config import Config, ConfigError
 from concentrator.control import ControlServer
 from concentrator.links.plc_link import PlcLink
-from concentrator.links.plc_networks import AddressBook, make_network
+from concentrator.links.plc_networks import make_network
 from concentrator.links.radio_link import RadioLink
 from concentrator.links.radio_modules import make_radio_module
 from concentrator.logs import set_up_logging
