@@ -20,7 +20,7 @@ from starlette.responses import (
 )
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from concentrator.clock import Clock, SystemClock
 from concentrator.config import Config
@@ -77,15 +77,14 @@ class Page:
             *api.routes,
             Mount("/static", _KeptFiles(directory=STATIC)),
         ]
-        self.application = Starlette(
+        inner = Starlette(
             routes=routes,
-            middleware=[
-                Middleware(SecurityMiddleware, host=config.web.host),
-                Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
-            ],
+            middleware=[Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)],
             exception_handlers={404: self._not_found, UnknownMeterError: self._not_found},
             lifespan=self._lifespan,
         )
+        # Outermost, so that an error's answer has the headers too.
+        self.application: ASGIApp = SecurityMiddleware(inner, config.web.host)
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:

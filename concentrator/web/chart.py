@@ -103,7 +103,9 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
     x_of, y_of = _axes(first - period_s, last, low, high)
     width = (x_of(first) - x_of(first - period_s)) * _BAR_SHARE
     bars = _bars if counter else _line
-    holes = _holes({at for at, _value, _doubtful in shown}, first, last, period_s, zone) if period_s else []
+    drawn = {at for at, _value, _doubtful in shown}
+    stored = {point.captured_at for point in points}
+    holes = _holes(drawn, stored, first, last, period_s, zone) if period_s else []
     sound = [(at, value) for at, value, doubtful in shown if not (doubtful and counter)]
     doubtful_bars = [(at, value) for at, value, doubtful in shown if doubtful and counter]
     few = not counter and len(shown) <= _MOST_DOTS
@@ -178,26 +180,26 @@ def _line(shown: Sequence[tuple[int, float]], x_of: Axis, y_of: Axis, _width: fl
     return "".join(parts)
 
 
-def _holes(
-    present: set[int], first: int, last: int, period_s: int, zone: tzinfo | None
+def _holes(  # noqa: PLR0913 - what is drawn, what is there, and where
+    drawn: set[int], stored: set[int], first: int, last: int, period_s: int, zone: tzinfo | None
 ) -> list[tuple[int, int, int, str]]:
+    """Spans that nothing is drawn for: first and last end, how many are not stored, and words.
+
+    The interval after a hole of a counter is stored, but has nothing to be compared with.
+    """
     result: list[tuple[int, int, int, str]] = []
-    begin: int | None = None
     start = -(-first // period_s) * period_s
-    times = [*range(start, last + 1, period_s), None]
-    for at in times:
-        if at is not None and at not in present:
-            begin = at if begin is None else begin
-        elif begin is not None:
-            end = (last // period_s * period_s) if at is None else at - period_s
-            count = (end - begin) // period_s + 1
-            title = (
-                f"{count} missing, "
-                f"{datetime.fromtimestamp(begin - period_s, zone):%d %b %H:%M} to "
-                f"{datetime.fromtimestamp(end, zone):%d %b %H:%M}"
-            )
-            result.append((begin, end, count, title))
-            begin = None
+    for lacking, group in itertools.groupby(range(start, last + 1, period_s), key=lambda at: at not in drawn):
+        if not lacking:
+            continue
+        ends = list(group)
+        missing = sum(at not in stored for at in ends)
+        title = (
+            f"{missing or 'none'} missing, "
+            f"{datetime.fromtimestamp(ends[0] - period_s, zone):%d %b %H:%M} to "
+            f"{datetime.fromtimestamp(ends[-1], zone):%d %b %H:%M}"
+        )
+        result.append((ends[0], ends[-1], missing, title))
     return result
 
 

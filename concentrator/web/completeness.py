@@ -131,7 +131,13 @@ class Completeness:
         begin = int(now.timestamp()) - settings.history_days * 86_400 - _EDGE_S
         end = int(now.timestamp()) - settings.answer_delay_s
         edges = day_edges(now, max(1, min(MOST_DAYS, settings.history_days + 1)))
-        days = [self._day(connection, edge[1:], recent=edge in edges[-2:]) for edge in edges]
+        dates = [day for day, _begin, _end in edges]
+        # A day that the history begins in is counted from there; in steps, so that the count can be kept.
+        since = (begin - 1) // _USUAL_PERIOD_S * _USUAL_PERIOD_S
+        days = [
+            self._day(connection, (max(day_begin, since), day_end), recent=day in dates[-2:])
+            for day, day_begin, day_end in edges
+        ]
         periods = {meter: period_s for day in days for meter, (_count, period_s) in day.counts.items()}
         usual = statistics.mode([period for period in periods.values() if period] or [_USUAL_PERIOD_S])
         cells: dict[str, list[Cell]] = {meter: [] for meter in periods}

@@ -33,17 +33,18 @@ class Renderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._environment.filters.update(
-            age=self.age,
-            moment=moment_words,
-            number=words.number_words,
-            octets=words.octets_words,
-            obis_words=words.obis_words,
-            quality=words.quality_words,
-            doubtful=words.is_doubtful,
-            unit=words.unit_words,
-            event_words=words.event_words,
-        )
+        filters: dict[str, Any] = {
+            "age": self.age,
+            "moment": moment_words,
+            "number": words.number_words,
+            "octets": words.octets_words,
+            "obis_words": words.obis_words,
+            "quality": words.quality_words,
+            "doubtful": words.is_doubtful,
+            "unit": words.unit_words,
+            "event_words": words.event_words,
+        }
+        self._environment.filters.update(filters)
         helpers: dict[str, Any] = {
             "part": self.part,
             "percent": words.percent_words,
