@@ -106,9 +106,8 @@ class Views:
                         sources.config.store.retention_days,
                     ),
                 ),
-                "matrix": Part("matrix.html", (matrix, store_reason)),
+                "matrix": Part("matrix.html", (matrix, store_reason, MATRIX_ROWS)),
             },
-            {"matrix_rows": MATRIX_ROWS},
         )
 
     async def meters(self, snapshot: Snapshot, asked: Asked) -> View:

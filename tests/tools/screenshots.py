@@ -83,7 +83,7 @@ def shoot(address: str, folder: Path) -> None:
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="screenshots-") as directory:
+    with tempfile.TemporaryDirectory(prefix="dcu-") as directory:
         demo = subprocess.Popen(
             [
                 *(sys.executable, "-m", "concentrator", "demo", "--json"),
