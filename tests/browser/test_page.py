@@ -9,10 +9,9 @@ import time
 import httpx
 import pytest
 
-from tests import web_bench
-from tests.web_bench import HOSTILE, METERS, WATER
-
-from .conftest import OUTPUT, ROOT, PageProcess
+import web_bench
+from page_process import OUTPUT, ROOT, PageProcess
+from web_bench import HOSTILE, METERS, WATER
 
 pytestmark = pytest.mark.browser
 

@@ -10,9 +10,10 @@ import sqlite3
 import time
 
 import pytest
-from bench import until
 
 from concentrator.control import request
+
+from bench import until
 
 pytestmark = pytest.mark.system
 

@@ -9,9 +9,8 @@ import httpx
 import pytest
 from playwright.async_api import async_playwright, expect
 
-from tests.browser.conftest import CHROMIUM_ARGUMENTS
-
-from .conftest import LOOPBACK, until
+from bench import LOOPBACK, until
+from chromium import CHROMIUM_ARGUMENTS
 
 pytestmark = [pytest.mark.system, pytest.mark.browser]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from plc_rig import EchoDevice, Rig
 
 from concentrator.simulator.feeder import Feeder
 from concentrator.simulator.prime_modem import PrimeModem
@@ -14,6 +13,8 @@ from plc.prime import commands
 from plc.prime.base_node import BaseNode
 from plc.prime.commands import COMMANDS
 from plc.usi.framing import FrameDecoder, encode_frame
+
+from plc_rig import EchoDevice, Rig
 
 
 def make_rig(count, seed=1, loss=0.0, steady=True, line=None, modem_options=None, **network_options):

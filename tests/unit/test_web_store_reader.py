@@ -16,7 +16,8 @@ from concentrator.store import meters
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
 from concentrator.web.store_reader import StoreAbsentError, StoreReader
-from tests import web_bench
+
+import web_bench
 
 NOBODY = 65534
 
