@@ -207,6 +207,55 @@ def decode(source: str, key: bytes, authentication_key: bytes, system_title: byt
 
 
 @main.group()
+def modem() -> None:
+    """A PLC modem on the bench."""
+
+
+_MODEM_PORT_OPTION = click.option("--port", required=True, help="The serial port of the modem.")
+
+
+@modem.command("probe")
+@_MODEM_PORT_OPTION
+@click.option("--baud-rate", type=click.IntRange(1200, 4_000_000), help="Its speed; else the usual ones.")
+def modem_probe(port: str, baud_rate: int | None) -> None:
+    """Find out which modem is at a port: family, generation, identity, versions, counters.
+
+    Asks, and changes nothing. Exit status 1 when no modem answers.
+    """
+    from concentrator.modem_tools.probe import run_probe
+
+    try:
+        sys.exit(run_probe(port, baud_rate))
+    except ConcentratorError as error:
+        _fail(error)
+
+
+@modem.command("sniff")
+@_MODEM_PORT_OPTION
+@click.option("--baud-rate", type=click.IntRange(1200, 4_000_000), default=230400, show_default=True)
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="File for the frames; `concentrator decode` reads it."
+)
+@click.option(
+    "--tee",
+    type=click.Path(path_type=Path),
+    metavar="LINK",
+    help="Stand between product and modem: point the product's modem.port at LINK.",
+)
+def modem_sniff(port: str, baud_rate: int, output: Path | None, tee: Path | None) -> None:
+    """Print the traffic of a modem, decoded, until Ctrl-C. Says nothing itself.
+
+    Without --tee PORT is a second adapter that taps the line.
+    """
+    from concentrator.modem_tools.sniff import run_sniff
+
+    try:
+        sys.exit(run_sniff(port, baud_rate, output, tee))
+    except ConcentratorError as error:
+        _fail(error)
+
+
+@main.group()
 def update() -> None:
     """Update the concentrator itself."""
 

@@ -21,6 +21,25 @@ MAX_HOPS = 14
 ROUTE_TTL_MIN = 360
 CONTEXT_LIFETIME = 0xFFFF
 
+# An attribute that no bootstrap server has: asking to set it changes nothing, and shows whether there is one.
+_NO_LBP_ATTRIBUTE = 0x7FFFFFFF
+BOOTSTRAP_SERVER_QUESTION = COMMANDS.encode(
+    commands.LBP_SET_REQUEST, attribute=_NO_LBP_ATTRIBUTE, index=0, value=b""
+)
+
+
+def has_bootstrap_server(answer: "Message | None") -> bool:
+    """Tell by the answer to BOOTSTRAP_SERVER_QUESTION whether the modem has the bootstrap server: generation B.
+
+    Silence and "unknown command" are what generation A has to say to it.
+    """
+    if answer is None:
+        return False
+    return (
+        answer.command == commands.LBP_SET_CONFIRM
+        or answer.number("status") != enumerations.SERIAL_UNKNOWN_COMMAND
+    )
+
 
 def _set(command: int, confirm: int, attribute: int, index: int, value: bytes) -> "Step":
     payload = COMMANDS.encode(command, attribute=attribute, index=index, value=value)
