@@ -58,7 +58,6 @@ from concentrator.dlms.codes import ActionResult, ApplicationContext, Conformanc
 from concentrator.dlms.errors import AccessError, EncodeError, UnexpectedReplyError
 from concentrator.dlms.exchange import (
     ASSOCIATION_LN,
-    CIPHERING_OVERHEAD,
     DEFAULT_CONFORMANCE,
     ClientSettings,
     Conversation,
@@ -450,7 +449,7 @@ class Client(AssociationClient):
 
     def _batches(self, items: Sequence[_Item], size_of: Callable[[_Item], int]) -> Iterator[Sequence[_Item]]:
         """Lists whose requests the meter can take whole; one element that is too long makes its own."""
-        room = (self.room() or CIPHERING_OVERHEAD) - 8
+        room = self.room() - 8
         start = left = 0
         for index, item in enumerate(items):
             size = size_of(item)

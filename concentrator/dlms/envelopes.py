@@ -29,7 +29,14 @@ from concentrator.dlms.errors import EncodeError, SecurityError
 from concentrator.dlms.reader import encode_octet_string
 from concentrator.dlms.security import KEY_LENGTHS, SecurityContext, unwrap_key, wrap_key
 
+# Tags, lengths, security header, authentication tag, and the system title of a general- envelope.
+_CIPHERING_OVERHEAD = 32
+# Transaction-id, two system titles, empty date-time and other-information, lengths.
+_HEADER_OVERHEAD = 40
+# A key of 32 octets, wrapped, with its lengths.
+_KEY_INFO_OVERHEAD = 48
 _UNICAST, _BROADCAST = 0, 1
+_MASTER = 0
 _ONE_PASS, _STATIC_UNIFIED = 1, 2
 
 
@@ -60,6 +67,17 @@ class Envelope:
     dedicated: bool = False
     establishment: KeyEstablishment = KeyEstablishment.IDENTIFIED
     signed: bool = False
+
+    def overhead(self, suite: int) -> int:
+        """Octets that it adds to an APDU, at most."""
+        octets = 0 if self.kind == EnvelopeKind.PLAIN else _CIPHERING_OVERHEAD
+        if self.kind == EnvelopeKind.GENERAL_CIPHERING:
+            octets += _HEADER_OVERHEAD + _KEY_INFO_OVERHEAD
+            if self.establishment == KeyEstablishment.ONE_PASS:
+                octets += 4 * elliptic.coordinate_length(suite)
+        if self.signed:
+            octets += _HEADER_OVERHEAD + 2 * elliptic.coordinate_length(suite)
+        return octets
 
 
 PLAIN = Envelope(EnvelopeKind.PLAIN)
@@ -141,7 +159,7 @@ def _cipher(security: SecurityContext, plain: bytes, establishment: KeyEstablish
         if not keys.master:
             raise EncodeError("a key is wrapped with the master key, which is not set up")
         key = secrets.token_bytes(KEY_LENGTHS[security.suite])
-        info = KeyInfo(1, 0, data=wrap_key(keys.master, key))
+        info = KeyInfo(1, _MASTER, data=wrap_key(keys.master, key))
     else:
         key, info = _agree(security, transaction, establishment)
     envelope = GeneralCiphering(transaction, security.system_title, peer_title, b"", b"", info, b"")
@@ -193,6 +211,8 @@ def _decipher(security: SecurityContext, envelope: GeneralCiphering) -> tuple[by
         kind = "broadcast" if broadcast else "unicast"
         key = security.keys.broadcast if broadcast else security.keys.encryption
     elif info.kind == 1:
+        if info.identity != _MASTER:
+            raise SecurityError(f"key-info names wrapping key {info.identity}, which is not the master key")
         if not security.keys.master:
             raise SecurityError("a key is wrapped with the master key, which is not set up")
         establishment, kind = KeyEstablishment.WRAPPED, "wrapped"

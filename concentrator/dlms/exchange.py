@@ -70,14 +70,10 @@ DEFAULT_CONFORMANCE = (
 )
 # Answers that do not belong to the question, before a conversation gives up.
 UNRELATED_LIMIT = 16
+# How often in a row the same block may be asked for.
+_STALL_LIMIT = 16
 # Blocks of one general-block-transfer, before a conversation gives up.
 _BLOCK_LIMIT = 2 * 0xFFFF
-# Tag, length, security header and authentication tag of a ciphered APDU, at most.
-CIPHERING_OVERHEAD = 32
-# Two system titles, transaction-id and key-info of general-ciphering; a signature in its own envelope.
-_GENERAL_CIPHERING_OVERHEAD = 48
-_AGREEMENT_OVERHEAD = 200
-_SIGNATURE_OVERHEAD = 140
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,15 +174,7 @@ class Exchange:
         limit = self.max_send_size or 0xFFFF
         if self.security is None:
             return limit
-        settings = self.settings
-        overhead = CIPHERING_OVERHEAD
-        if settings.key_establishment is not None:
-            overhead += _GENERAL_CIPHERING_OVERHEAD
-            if settings.key_establishment == KeyEstablishment.ONE_PASS:
-                overhead += _AGREEMENT_OVERHEAD
-        elif settings.general_ciphering:
-            overhead += len(settings.system_title)
-        return limit - overhead - (_SIGNATURE_OVERHEAD if settings.signed else 0)
+        return limit - self.settings.envelope.overhead(self.settings.security_suite)
 
     def start_service(self) -> None:
         """A new request by the caller: its repetitions are counted from here."""
@@ -273,6 +261,8 @@ class Exchange:
                     answers, whole = transfer.receive_block(block)
                     if whole is not None:
                         return whole
+                    if transfer.stalls > _STALL_LIMIT:
+                        break
                     outgoing = answers[0].to_bytes() if answers else b""
             elif incoming:
                 if not transfer.sending and not transfer.receiving and answered:

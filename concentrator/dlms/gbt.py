@@ -21,11 +21,12 @@ class BlockTransfer:
     """One exchange: blocks go out by `send` and come in by `receive_block`.
 
     `window` is how many blocks we can take in a row, `send_limit` how many we send in a row at most. `lost`
-    counts blocks that came out of order and were asked for again, or were lost for good.
+    counts blocks that came out of order and were asked for again, or were lost for good; `stalls` how often
+    in a row we asked for the same block. On a line that loses blocks, we ask for fewer at a time.
     """
 
     def __init__(self, window: int = 8, limit: int = 0x100000, *, send_limit: int = MAX_WINDOW) -> None:
-        self._window = window
+        self._full_window = self._window = window
         self._limit = limit
         self._send_limit = send_limit
         self._peer_window = 1
@@ -36,7 +37,10 @@ class BlockTransfer:
         self._peer_base = 0
         self._blocks: list[bytes] = []
         self._octets = 0
+        self._asked_for = -1
+        self._gap = False
         self.lost = 0
+        self.stalls = 0
 
     @property
     def sending(self) -> bool:
@@ -64,12 +68,13 @@ class BlockTransfer:
         """Take a block; gives the blocks to send now, and the peer's APDU once it is whole."""
         if block.window:
             self._peer_window = block.window
+        if not block.block and not self._blocks:
+            self._peer_base = max(self._peer_base, block.block_number)
         if self.sending:
             self._acknowledged = min(max(0, block.acknowledged - self._base), len(self._pieces))
             if self.sending:
                 return self._next_window(), None
         if not block.block and not self._blocks:
-            self._peer_base = block.block_number
             return [], None
         if block.block_number == 1 and (self._peer_base or len(self._blocks) > 1):
             # Whoever counts from 1 again has begun anew.
@@ -92,6 +97,7 @@ class BlockTransfer:
         elif block.block_number > expected:
             # A repetition is harmless; a gap is closed by asking again, where the sender listens.
             self.lost += 1
+            self._gap = True
         if block.last or not block.streaming:
             return [self.acknowledgement()], None
         return [], None
@@ -99,6 +105,14 @@ class BlockTransfer:
     def acknowledgement(self) -> GeneralBlockTransfer:
         """Tell the peer what is here in order, and ask for what follows."""
         self._number = min(self._number + 1, _LAST_NUMBER)
+        stalled = self._in_order == self._asked_for
+        self.stalls = self.stalls + 1 if stalled else 0
+        self._asked_for = self._in_order
+        if self._gap or stalled:
+            self._window = max(1, self._window // 2)
+        else:
+            self._window = min(self._full_window, self._window + 1)
+        self._gap = False
         return GeneralBlockTransfer(True, False, self._window, self._number, self._in_order, b"")
 
     def repetition(self) -> list[GeneralBlockTransfer]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from concentrator.dlms import apdu as apdus
 from concentrator.dlms import axdr
@@ -81,8 +81,6 @@ SHORT_NAME_CONFORMANCE = (
     | Conformance.GENERAL_PROTECTION
     | Conformance.GENERAL_BLOCK_TRANSFER
 )
-# Tag, length, security header and authentication tag of a ciphered APDU, with an own title in it.
-_CIPHERING_OVERHEAD = 40
 _MINIMUM_PDU_SIZE = 64
 _GBT_WINDOW = 8
 
@@ -366,12 +364,22 @@ class Association:
         definition, device = self.definition, self.device
         # A device whose own buffer is small does not fill a client's large one either.
         self._limit = min(initiate.max_receive_pdu_size or 0xFFFF, device.max_pdu_size or 0xFFFF)
-        room = self._limit - (_CIPHERING_OVERHEAD if self.security else 0)
+        room = self._limit - self._overhead()
         self.engine = ServiceEngine(self._find, self._access, conformance, room, may_invoke=self._may_invoke)
         if definition.short_names:
             self._short_names = ShortNameEngine(
                 self.engine, device.short_names, self._object_list_sn, self._reply_to_hls, room
             )
+
+    def _overhead(self) -> int:
+        """Octets that the envelope of an answer adds: it is that of the requests."""
+        definition = self.definition
+        if self.security is None or not (definition.ciphered or definition.signed):
+            return 0
+        envelope = self._initiate_envelope
+        if envelope.kind == EnvelopeKind.PLAIN and definition.ciphered:
+            envelope = Envelope(EnvelopeKind.GENERAL)
+        return replace(envelope, signed=definition.signed).overhead(definition.security_suite)
 
     def _associated(self) -> None:
         self.associated = True

@@ -6,10 +6,10 @@ from dlms_vectors import load
 from concentrator.dlms import apdu, axdr, hdlc
 from concentrator.dlms.apdu.notification import DataNotification
 from concentrator.dlms.apdu.protection import GeneralBlockTransfer, GeneralCiphered, ServiceCiphered
+from concentrator.dlms.authentication import gmac
 from concentrator.dlms.cosem_time import CosemDateTime
 from concentrator.dlms.errors import DecodeError
 from concentrator.dlms.gbt import BlockTransfer
-from concentrator.dlms.authentication import gmac
 from concentrator.dlms.security import SecurityControl, unprotect, unwrap_key, wrap_key
 from concentrator.dlms.wrapper import WrapperDecoder, WrapperFrame
 
