@@ -226,7 +226,14 @@ def name_of(text):
 
 
 def certificate(
-    key, subject, *, issuer=None, issuer_key=None, usage=CertificateType.DIGITAL_SIGNATURE, ca=False
+    key,
+    subject,
+    *,
+    issuer=None,
+    issuer_key=None,
+    usage=CertificateType.DIGITAL_SIGNATURE,
+    ca=False,
+    serial=0x8A5C,
 ):
     """A certificate as an authority would issue it."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -239,7 +246,7 @@ def certificate(
         .subject_name(name_of(subject))
         .issuer_name(name_of(issuer or subject))
         .public_key(key)
-        .serial_number(0x8A5C)
+        .serial_number(serial)
         .not_valid_before(now)
         .not_valid_after(now + timedelta(days=3650))
         .add_extension(

@@ -371,7 +371,9 @@ def test_hls_with_ecdsa(suite, ciphered, signed):
     assert (b"\x00\x00\x60\x01\x09" in next(client.get(LONG))) is not ciphered
     stranger, _ = asymmetric(suite, encryption=bytes(length), authentication=bytes(length))
     with pytest.raises((SecurityError, ServiceRefusedError)):
-        associated(meter, keys=stranger, meter_system_title=b"ODCMETER", counter=MemoryCounter(99_999), **shared)
+        associated(
+            meter, keys=stranger, meter_system_title=b"ODCMETER", counter=MemoryCounter(99_999), **shared
+        )
 
 
 @pytest.mark.parametrize("establishment", [e for e in KeyEstablishment if "broadcast" not in e.value])
