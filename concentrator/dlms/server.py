@@ -1,7 +1,8 @@
 """A COSEM server, sans-IO: logical devices, their associations and objects (Green Book 4.4, 9.3, 9.4).
 
 `Server.receive_apdu` takes one APDU and gives back those to send. The same server stands in the
-simulated meters and for the concentrator's own logical devices. Logical-name referencing only.
+simulated meters and for the concentrator's own logical devices. By logical or by short names, as the
+association's definition says.
 """
 
 from __future__ import annotations
@@ -9,20 +10,22 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from concentrator.dlms import apdu as apdus
 from concentrator.dlms import axdr
 from concentrator.dlms.acse import AssociationRequest, AssociationResponse, ReleaseRequest, ReleaseResponse
 from concentrator.dlms.apdu import Apdu
-from concentrator.dlms.apdu.initiate import ConfirmedServiceError, InitiateRequest, InitiateResponse
-from concentrator.dlms.apdu.notification import ExceptionResponse
-from concentrator.dlms.apdu.protection import (
-    DEDICATED_TAGS,
-    GLOBAL_TAGS,
-    GeneralCiphered,
-    ServiceCiphered,
+from concentrator.dlms.apdu.initiate import (
+    VAA_NAME_LN,
+    VAA_NAME_SN,
+    ConfirmedServiceError,
+    InitiateRequest,
+    InitiateResponse,
 )
+from concentrator.dlms.apdu.notification import DataNotificationConfirm, ExceptionResponse
+from concentrator.dlms.apdu.protection import GLOBAL_TAGS, GeneralBlockTransfer, ServiceCiphered
+from concentrator.dlms.authentication import HighLevelSecurity, ManufacturerFunction, challenge_length
 from concentrator.dlms.axdr import Data
 from concentrator.dlms.codes import (
     AcseServiceUserDiagnostic,
@@ -31,24 +34,26 @@ from concentrator.dlms.codes import (
     AssociationResult,
     AuthenticationMechanism,
     Conformance,
-    DataAccessResult,
     ServiceError,
     StateError,
 )
-from concentrator.dlms.cosem.objects import AccessMode, CosemObject, refused
-from concentrator.dlms.errors import DecodeError, DlmsError, EncodeError, ReplayError, SecurityError
-from concentrator.dlms.security import (
-    BOTH,
-    CounterSource,
-    HighLevelSecurity,
-    MemoryCounter,
-    SecurityContext,
-    SecurityKeys,
+from concentrator.dlms.cosem.association import (
+    ASSOCIATION_LN,
+    AssociationView,
+    association_ln,
+    object_list_ln,
+    object_list_sn,
 )
+from concentrator.dlms.cosem.objects import AccessMode, CosemObject, refused
+from concentrator.dlms.cosem.short_names import assign_names
+from concentrator.dlms.envelopes import PLAIN, Envelope, EnvelopeKind, Protected, unwrap, wrap
+from concentrator.dlms.errors import DecodeError, DlmsError, EncodeError, ReplayError, SecurityError
+from concentrator.dlms.gbt import BLOCK_OVERHEAD, BlockTransfer
+from concentrator.dlms.security import BOTH, CounterSource, MemoryCounter, SecurityContext, SecurityKeys
 from concentrator.dlms.services import ServiceEngine
+from concentrator.dlms.short_name_services import ShortNameEngine
 from concentrator.obis import Obis
 
-ASSOCIATION_LN = Obis(0, 0, 40, 0, 0, 255)
 SERVER_CONFORMANCE = (
     Conformance.GET
     | Conformance.SET
@@ -61,10 +66,23 @@ SERVER_CONFORMANCE = (
     | Conformance.PRIORITY_MGMT_SUPPORTED
     | Conformance.DATA_NOTIFICATION
     | Conformance.EVENT_NOTIFICATION
+    | Conformance.ACCESS
+    | Conformance.GENERAL_PROTECTION
+    | Conformance.GENERAL_BLOCK_TRANSFER
 )
-# Tag, length, security header and authentication tag of a ciphered APDU, with an own title in it.
-_CIPHERING_OVERHEAD = 40
+SHORT_NAME_CONFORMANCE = (
+    Conformance.READ
+    | Conformance.WRITE
+    | Conformance.UNCONFIRMED_WRITE
+    | Conformance.MULTIPLE_REFERENCES
+    | Conformance.BLOCK_TRANSFER_WITH_GET_OR_READ
+    | Conformance.BLOCK_TRANSFER_WITH_SET_OR_WRITE
+    | Conformance.PARAMETERIZED_ACCESS
+    | Conformance.GENERAL_PROTECTION
+    | Conformance.GENERAL_BLOCK_TRANSFER
+)
 _MINIMUM_PDU_SIZE = 64
+_GBT_WINDOW = 8
 
 
 def full_access(cosem_object: CosemObject, attribute: int) -> AccessMode:
@@ -84,9 +102,13 @@ def visible_only(names: Iterable[Obis]) -> Callable[[CosemObject, int], AccessMo
 
 @dataclass(frozen=True, slots=True)
 class AssociationDefinition:
-    """What one client SAP may do, and how it must prove itself. With `keys` the association is ciphered.
+    """What one client SAP may do, and how it must prove itself.
 
-    `counters` remembers the received invocation counters for as long as the device lives.
+    With `keys` the association is ciphered, unless `ciphered` is false: then they only prove who the client is
+    (mechanisms 5 and 7). `security_policy` is the least protection of requests, and that of answers; `policy`
+    may raise it later, as Security setup does. `may_invoke` tells whether methods may be invoked; left
+    open, clients may that prove who they are or have full access. `short_names` makes it an association by
+    short names. The other fields are those of the client's settings.
     """
 
     client_sap: int
@@ -97,12 +119,39 @@ class AssociationDefinition:
     security_policy: int = BOTH
     access: Callable[[CosemObject, int], AccessMode] = full_access
     conformance: Conformance = SERVER_CONFORMANCE
+    ciphered: bool = True
+    signed: bool = False
+    header_authenticated: bool = True
+    length_signed: bool = False
+    manufacturer: ManufacturerFunction | None = None
+    policy: Callable[[], int] = lambda: 0
+    may_invoke: bool | None = None
+    short_names: bool = False
+
+    @property
+    def context(self) -> ApplicationContext:
+        """The application context that the client must ask for."""
+        if self.keys is not None and self.ciphered:
+            return (
+                ApplicationContext.SHORT_NAME_CIPHERED
+                if self.short_names
+                else ApplicationContext.LOGICAL_NAME_CIPHERED
+            )
+        return ApplicationContext.SHORT_NAME if self.short_names else ApplicationContext.LOGICAL_NAME
+
+    @property
+    def invokes(self) -> bool:
+        """Whether methods may be invoked."""
+        if self.may_invoke is not None:
+            return self.may_invoke
+        return self.mechanism != AuthenticationMechanism.NONE or self.access is full_access
 
 
 class LogicalDevice:
     """One logical device: its server SAP, objects and associations.
 
-    `received_counters` are the highest counters taken from each client, which outlive an association.
+    `received_counters` are the highest counters taken from each client, which outlive an association; so do
+    `secrets`, the passwords and HLS secrets by client.
     """
 
     def __init__(
@@ -123,8 +172,20 @@ class LogicalDevice:
         self.random_octets = random_octets
         self.objects: dict[tuple[int, Obis], CosemObject] = {(o.class_id, o.obis): o for o in objects}
         self.associations = {definition.client_sap: definition for definition in associations}
+        self.secrets = {sap: definition.secret for sap, definition in self.associations.items()}
         self.received_counters: dict[int, dict[tuple[bytes, str], int]] = {}
         self.replays = 0
+        self._names: dict[int, CosemObject] = {}
+
+    def short_names(self) -> dict[int, CosemObject]:
+        """The objects by their base names, rising."""
+        if len(self._names) != len(self.objects):
+            self._names = assign_names(self.objects.values())
+        return self._names
+
+    def keys_changed(self) -> None:
+        """Keys were exchanged: what was received under the old ones says nothing about the new."""
+        self.received_counters.clear()
 
 
 class Association:
@@ -135,10 +196,13 @@ class Association:
         self.definition = definition
         self.associated = False
         self.security: SecurityContext | None = None
-        self.context = ApplicationContext.LOGICAL_NAME
         self.hls: HighLevelSecurity | None = None
         self.pending_proof = False
         self.engine: ServiceEngine | None = None
+        self.confirmations: list[DataNotificationConfirm] = []
+        self._short_names: ShortNameEngine | None = None
+        self._transfer: BlockTransfer | None = None
+        self._limit = 0
 
     def close(self) -> None:
         """End the association."""
@@ -146,6 +210,8 @@ class Association:
         self.pending_proof = False
         self.security = None
         self.engine = None
+        self._short_names = None
+        self._transfer = None
 
     # Opening
 
@@ -153,16 +219,13 @@ class Association:
         """Answer an AARQ."""
         self.close()
         definition = self.definition
-        context = (
-            ApplicationContext.LOGICAL_NAME_CIPHERED if definition.keys else ApplicationContext.LOGICAL_NAME
-        )
+        context = definition.context
         if request.context != context:
-            return self._reject(context, AcseServiceUserDiagnostic.APPLICATION_CONTEXT_NAME_NOT_SUPPORTED)
+            return self._reject(AcseServiceUserDiagnostic.APPLICATION_CONTEXT_NAME_NOT_SUPPORTED)
         mechanism = request.mechanism or AuthenticationMechanism.NONE
         if mechanism != definition.mechanism:
             required = mechanism == AuthenticationMechanism.NONE
             return self._reject(
-                context,
                 AcseServiceUserDiagnostic.AUTHENTICATION_MECHANISM_NAME_REQUIRED
                 if required
                 else AcseServiceUserDiagnostic.AUTHENTICATION_MECHANISM_NAME_NOT_RECOGNISED,
@@ -170,59 +233,83 @@ class Association:
         client_title = request.calling_ap_title or b""
         if definition.keys is not None:
             if len(client_title) != 8:
-                return self._reject(context, AcseServiceUserDiagnostic.CALLING_AP_TITLE_NOT_RECOGNIZED)
-            self.security = SecurityContext(
-                definition.keys,
-                self.device.system_title,
-                self.device.counter,
-                peer_system_title=client_title,
-                suite=definition.security_suite,
-                policy=definition.security_policy,
-            )
-            self.security.received_counters = self.device.received_counters.setdefault(
-                definition.client_sap, {}
-            )
+                return self._reject(AcseServiceUserDiagnostic.CALLING_AP_TITLE_NOT_RECOGNIZED)
+            self.security = self._security_context(definition.keys, client_title)
         try:
             initiate = self._initiate(request.user_information)
         except DlmsError as error:
             self.device.replays += isinstance(error, ReplayError)
-            return self._reject(context, AcseServiceUserDiagnostic.NO_REASON_GIVEN)
+            return self._reject(AcseServiceUserDiagnostic.NO_REASON_GIVEN)
         value = request.authentication_value or b""
-        if mechanism == AuthenticationMechanism.LLS and not hmac.compare_digest(value, definition.secret):
-            self.close()
-            return self._reject(context, AcseServiceUserDiagnostic.AUTHENTICATION_FAILURE)
+        secret = self.device.secrets.get(definition.client_sap, b"")
+        if mechanism == AuthenticationMechanism.LLS and not hmac.compare_digest(value, secret):
+            return self._reject(AcseServiceUserDiagnostic.AUTHENTICATION_FAILURE)
         conformance = initiate.conformance & definition.conformance
+        if definition.short_names:
+            conformance &= SHORT_NAME_CONFORMANCE
+            wanted = Conformance.READ | Conformance.WRITE
+        else:
+            wanted = Conformance.GET | Conformance.SET | Conformance.ACTION | Conformance.ACCESS
         if initiate.dlms_version < 6:
-            return self._reject(context, AcseServiceUserDiagnostic.NO_REASON_GIVEN, error=(6, 1))
-        if not conformance & (Conformance.GET | Conformance.SET | Conformance.ACTION):
-            return self._reject(context, AcseServiceUserDiagnostic.NO_REASON_GIVEN, error=(6, 2))
+            return self._reject(AcseServiceUserDiagnostic.NO_REASON_GIVEN, error=(6, 1))
+        if not conformance & wanted:
+            return self._reject(AcseServiceUserDiagnostic.NO_REASON_GIVEN, error=(6, 2))
         if 0 < initiate.max_receive_pdu_size < _MINIMUM_PDU_SIZE:
-            return self._reject(context, AcseServiceUserDiagnostic.NO_REASON_GIVEN, error=(6, 3))
+            return self._reject(AcseServiceUserDiagnostic.NO_REASON_GIVEN, error=(6, 3))
         return self._accept(request, initiate, conformance, mechanism, value)
+
+    def _security_context(self, keys: SecurityKeys, client_title: bytes) -> SecurityContext:
+        definition, device = self.definition, self.device
+        # A copy: keys that this association exchanges are used from the next one on.
+        security = SecurityContext(
+            keys.with_dedicated(b""),
+            device.system_title,
+            device.counter,
+            peer_system_title=client_title,
+            suite=definition.security_suite,
+            policy=definition.security_policy | definition.policy() if definition.ciphered else 0,
+            signed=definition.signed,
+            header_authenticated=definition.header_authenticated,
+            length_signed=definition.length_signed,
+        )
+        security.received_counters = device.received_counters.setdefault(definition.client_sap, {})
+        return security
 
     def _initiate(self, information: bytes | None) -> InitiateRequest:
         if information is None:
             raise DecodeError("an AARQ without user-information")
         inner = apdus.decode(information)
-        if self.security is not None:
-            if not isinstance(inner, ServiceCiphered | GeneralCiphered):
+        if self.security is not None and self.definition.ciphered:
+            if not isinstance(inner, Protected):
                 raise SecurityError("a ciphered context needs a ciphered InitiateRequest")
-            inner = apdus.decode(self._unprotect(inner))
+            inner = apdus.decode(self._initiate_plain(self.security, inner))
         if not isinstance(inner, InitiateRequest):
             raise DecodeError("the user-information is no InitiateRequest")
         return inner
 
+    def _initiate_plain(self, security: SecurityContext, inner: Protected) -> bytes:
+        if not isinstance(inner, ServiceCiphered):
+            plain, self._initiate_envelope = unwrap(security, inner)
+            return plain
+        # Never signed: the envelope of the AARQ is the association's, not that of a service.
+        self._initiate_envelope = PLAIN
+        plain = security.unprotect(inner.content)
+        if plain[:1] != bytes((inner.service_tag,)):
+            raise SecurityError(f"{apdus.name_of(inner.tag)} carries another service")
+        return plain
+
+    _initiate_envelope = PLAIN
+
     def _reject(
-        self, context: int, diagnostic: AcseServiceUserDiagnostic, *, error: tuple[int, int] | None = None
+        self, diagnostic: AcseServiceUserDiagnostic, *, error: tuple[int, int] = (6, 0)
     ) -> AssociationResponse:
-        kind, code = error or (6, 0)
         self.close()
         return AssociationResponse(
-            context,
+            self.definition.context,
             AssociationResult.REJECTED_PERMANENT,
             1,
             diagnostic,
-            ConfirmedServiceError(1, kind, code).to_bytes(),
+            ConfirmedServiceError(1, *error).to_bytes(),
         )
 
     def _accept(
@@ -234,37 +321,36 @@ class Association:
         value: bytes,
     ) -> AssociationResponse:
         definition, device = self.definition, self.device
-        # A device whose own buffer is small does not fill a client's large one either.
-        limit = min(initiate.max_receive_pdu_size or 0xFFFF, device.max_pdu_size or 0xFFFF)
-        room = limit - (_CIPHERING_OVERHEAD if self.security else 0)
-        self.engine = ServiceEngine(self._find, self._access, conformance, room)
-        self.context = ApplicationContext(request.context)
+        self._start_services(initiate, conformance)
         if initiate.dedicated_key and self.security is not None:
-            keys = self.security.keys
-            self.security.keys = SecurityKeys(keys.encryption, keys.authentication, keys.broadcast)
             self.security.new_dedicated_key(initiate.dedicated_key)
-        response = InitiateResponse(conformance, device.max_pdu_size).to_bytes()
-        if self.security is not None:
-            content = self.security.protect(response)
-            response = ServiceCiphered(GLOBAL_TAGS[InitiateResponse.TAG], content).to_bytes()
+        names = VAA_NAME_SN if definition.short_names else VAA_NAME_LN
+        response = InitiateResponse(conformance, device.max_pdu_size, names).to_bytes()
+        if self.security is not None and definition.ciphered:
+            if self._initiate_envelope.kind == EnvelopeKind.PLAIN:
+                content = self.security.protect(response)
+                response = ServiceCiphered(GLOBAL_TAGS[InitiateResponse.TAG], content).to_bytes()
+            else:
+                response = wrap(self.security, response, self._initiate_envelope)
         title = device.system_title or None
         if mechanism < AuthenticationMechanism.HLS_MANUFACTURER:
-            self.associated = True
+            self._associated()
             return AssociationResponse(
-                self.context, AssociationResult.ACCEPTED, 1, 0, response, responding_ap_title=title
+                definition.context, AssociationResult.ACCEPTED, 1, 0, response, responding_ap_title=title
             )
         self.hls = HighLevelSecurity(
             mechanism,
-            secret=definition.secret,
+            secret=device.secrets.get(definition.client_sap, b""),
             security=self.security,
             own_system_title=device.system_title,
             peer_system_title=request.calling_ap_title or b"",
+            manufacturer=definition.manufacturer,
         )
         self.hls.peer_challenge = value
-        self.hls.own_challenge = device.random_octets(16)
+        self.hls.own_challenge = device.random_octets(challenge_length(mechanism))
         self.pending_proof = True
         return AssociationResponse(
-            self.context,
+            definition.context,
             AssociationResult.ACCEPTED,
             1,
             AcseServiceUserDiagnostic.AUTHENTICATION_REQUIRED,
@@ -274,30 +360,62 @@ class Association:
             authentication_value=self.hls.own_challenge,
         )
 
+    def _start_services(self, initiate: InitiateRequest, conformance: Conformance) -> None:
+        definition, device = self.definition, self.device
+        # A device whose own buffer is small does not fill a client's large one either.
+        self._limit = min(initiate.max_receive_pdu_size or 0xFFFF, device.max_pdu_size or 0xFFFF)
+        room = self._limit - self._overhead()
+        self.engine = ServiceEngine(self._find, self._access, conformance, room, may_invoke=self._may_invoke)
+        if definition.short_names:
+            self._short_names = ShortNameEngine(
+                self.engine, device.short_names, self._object_list_sn, self._reply_to_hls, room
+            )
+
+    def _overhead(self) -> int:
+        """Octets that the envelope of an answer adds: it is that of the requests."""
+        definition = self.definition
+        if self.security is None or not (definition.ciphered or definition.signed):
+            return 0
+        envelope = self._initiate_envelope
+        if envelope.kind == EnvelopeKind.PLAIN and definition.ciphered:
+            envelope = Envelope(EnvelopeKind.GENERAL)
+        return replace(envelope, signed=definition.signed).overhead(definition.security_suite)
+
+    def _associated(self) -> None:
+        self.associated = True
+        if self.engine is not None:
+            self.engine.open = True
+
     def _reply_to_hls(self, parameters: Data | None) -> Data | None:
-        """Method 1 of the association object: passes 3 and 4."""
+        """reply_to_HLS_authentication of the association object: passes 3 and 4."""
         if self.hls is None or not self.pending_proof or parameters is None:
             raise refused(ActionResult.READ_WRITE_DENIED)
         self.pending_proof = False
         try:
             self.hls.check(parameters.octets())
-        except DlmsError:
+            answer = self.hls.answer()
+        except (DlmsError, EncodeError):
             self.close()
             raise refused(ActionResult.READ_WRITE_DENIED) from None
-        self.associated = True
-        return axdr.octet_string(self.hls.answer())
+        self._associated()
+        return axdr.octet_string(answer)
 
     # Objects
 
     def _find(self, class_id: int, obis: Obis) -> CosemObject | None:
         if class_id == 15 and obis in (ASSOCIATION_LN, self.own_name):
-            return self._association_object(obis)
+            return association_ln(obis, self._view(), self._object_list_ln)
         return self.device.objects.get((class_id, obis)) if self.associated else None
 
     def _access(self, cosem_object: CosemObject, attribute: int) -> AccessMode:
-        if cosem_object.class_id == 15:
-            return AccessMode.READ_ONLY if self.associated and attribute != 7 else AccessMode.NO_ACCESS
-        return self.definition.access(cosem_object, attribute)
+        if cosem_object.class_id != 15:
+            return self.definition.access(cosem_object, attribute)
+        if not self.associated:
+            return AccessMode.NO_ACCESS
+        return AccessMode.WRITE_ONLY if attribute == 7 else AccessMode.READ_ONLY
+
+    def _may_invoke(self, cosem_object: CosemObject) -> bool:
+        return cosem_object.class_id == 15 or self.definition.invokes
 
     @property
     def own_name(self) -> Obis:
@@ -305,61 +423,48 @@ class Association:
         index = sorted(self.device.associations).index(self.definition.client_sap) + 1
         return Obis(0, 0, 40, 0, index, 255)
 
-    def _association_object(self, obis: Obis) -> CosemObject:
+    def _view(self) -> AssociationView:
         definition = self.definition
-        partners = axdr.structure(axdr.integer(definition.client_sap), axdr.long_unsigned(self.device.sap))
-        context = bytes.fromhex("608574050801") + bytes((self.context,))
-        mechanism = bytes.fromhex("608574050802") + bytes((definition.mechanism,))
-        conformance = self.engine.conformance if self.engine else definition.conformance
-        info = axdr.structure(
-            Data(axdr.DataType.BIT_STRING, format(int(conformance), "024b")),
-            axdr.long_unsigned(self.device.max_pdu_size),
-            axdr.long_unsigned(self.device.max_pdu_size),
-            axdr.unsigned(6),
-            axdr.integer(0),
-            axdr.octet_string(b""),
+        methods = {1: self._reply_to_hls}
+        secret = definition.mechanism in (
+            AuthenticationMechanism.HLS_MANUFACTURER,
+            AuthenticationMechanism.HLS_MD5,
+            AuthenticationMechanism.HLS_SHA1,
+            AuthenticationMechanism.HLS_SHA256,
         )
-        status = 2 if self.associated else 1
-        attributes: dict[int, Data | Callable[[], Data]] = {
-            2: self._object_list,
-            3: partners,
-            4: axdr.octet_string(context),
-            5: info,
-            6: axdr.octet_string(mechanism),
-            8: axdr.enumeration(status),
-            9: axdr.octet_string(bytes(Obis(0, 0, 43, 0, 0, 255))),
-        }
-        return CosemObject(15, obis, {**attributes}, methods={1: self._reply_to_hls}, version=1)
-
-    def _object_list(self) -> Data:
-        current = self._association_object(ASSOCIATION_LN)
-        elements = [self._object_list_element(current)]
-        for cosem_object in self.device.objects.values():
-            element = self._object_list_element(cosem_object)
-            if element is not None:
-                elements.append(element)
-        return axdr.array(*(element for element in elements if element is not None))
-
-    def _object_list_element(self, cosem_object: CosemObject) -> Data | None:
-        row = cosem_object.interface_class
-        numbers = sorted({1, *cosem_object.attributes, *cosem_object.setters})
-        modes = {number: self._access(cosem_object, number) for number in numbers}
-        if not any(modes.values()):
-            return None
-        attribute_access = [
-            axdr.structure(axdr.integer(number), axdr.enumeration(mode), axdr.NULL)
-            for number, mode in modes.items()
-        ]
-        method_access = [
-            axdr.structure(axdr.integer(number), axdr.enumeration(1))
-            for number in sorted(cosem_object.methods)
-        ]
-        return axdr.structure(
-            axdr.long_unsigned(cosem_object.class_id),
-            axdr.unsigned(row.version if cosem_object.version is None else cosem_object.version),
-            axdr.octet_string(bytes(cosem_object.obis)),
-            axdr.structure(axdr.array(*attribute_access), axdr.array(*method_access)),
+        if self.associated and secret:
+            methods[2] = self._change_secret
+        setters = {}
+        if self.associated and definition.mechanism == AuthenticationMechanism.LLS:
+            setters = {7: self._set_secret}
+        return AssociationView(
+            definition.client_sap,
+            self.device.sap,
+            definition.context,
+            definition.mechanism,
+            self.engine.conformance if self.engine else definition.conformance,
+            self.device.max_pdu_size,
+            2 if self.associated else 1,
+            methods=methods,
+            setters=setters,
         )
+
+    def _change_secret(self, parameters: Data | None) -> Data | None:
+        """change_HLS_secret: the new secret, which the next association uses."""
+        if parameters is None:
+            raise refused(ActionResult.TYPE_UNMATCHED)
+        self._set_secret(parameters)
+        return None
+
+    def _set_secret(self, value: Data) -> None:
+        self.device.secrets[self.definition.client_sap] = value.octets()
+
+    def _object_list_ln(self) -> Data:
+        current = association_ln(ASSOCIATION_LN, self._view(), self._object_list_ln)
+        return object_list_ln([current, *self.device.objects.values()], self._access)
+
+    def _object_list_sn(self) -> Data:
+        return object_list_sn(self.device.short_names(), self._access)
 
     # One APDU
 
@@ -370,62 +475,86 @@ class Association:
             self.close()
             if was_open:
                 yield ReleaseResponse(0).to_bytes()
+        elif self.engine is None or not (self.associated or self.pending_proof):
+            yield _NOT_ALLOWED
+        elif not isinstance(apdu, GeneralBlockTransfer):
+            for reply in self._serve(apdu):
+                yield from self._send(reply, in_blocks=False)
+        elif self.engine.conformance & Conformance.GENERAL_BLOCK_TRANSFER:
+            yield from self._receive_block(apdu)
+        else:
+            yield ExceptionResponse(StateError.SERVICE_UNKNOWN, ServiceError.SERVICE_NOT_SUPPORTED).to_bytes()
+
+    def _receive_block(self, block: GeneralBlockTransfer) -> Iterator[bytes]:
+        transfer = self._transfer
+        fresh = block.block_number == 1 and bool(block.block) and not (transfer and transfer.receiving)
+        if transfer is None or fresh:
+            transfer = self._transfer = BlockTransfer(_GBT_WINDOW)
+        answers, whole = transfer.receive_block(block)
+        for answer in answers:
+            yield answer.to_bytes()
+        if whole is not None:
+            for reply in self._serve(apdus.decode(whole)):
+                yield from self._send(reply, in_blocks=True)
+
+    def _send(self, reply: bytes, *, in_blocks: bool) -> Iterator[bytes]:
+        """A reply as it is, or in blocks where it is too long or answers blocks."""
+        engine = self.engine
+        allowed = engine is not None and engine.conformance & Conformance.GENERAL_BLOCK_TRANSFER
+        if not allowed or (len(reply) <= self._limit and not in_blocks):
+            yield reply
             return
-        if self.engine is None or not (self.associated or self.pending_proof):
-            yield ExceptionResponse(
-                StateError.SERVICE_NOT_ALLOWED, ServiceError.OPERATION_NOT_POSSIBLE
-            ).to_bytes()
-            return
-        envelope: ServiceCiphered | GeneralCiphered | None = None
-        if isinstance(apdu, ServiceCiphered | GeneralCiphered):
-            envelope = apdu
+        if not in_blocks or self._transfer is None:
+            self._transfer = BlockTransfer(_GBT_WINDOW)
+        for block in self._transfer.send(reply, self._limit - BLOCK_OVERHEAD):
+            yield block.to_bytes()
+
+    def _serve(self, apdu: Apdu) -> Iterator[bytes]:
+        """The replies to one whole request, protected as it was."""
+        engine = self._short_names or self.engine
+        security, envelope = self.security, PLAIN
+        if isinstance(apdu, Protected):
             try:
-                apdu = apdus.decode(self._unprotect(apdu))
+                if security is None:
+                    raise SecurityError("a ciphered APDU in an association without keys")
+                plain, envelope = unwrap(security, apdu)
+                apdu = apdus.decode(plain)
             except ReplayError:
                 self.device.replays += 1
-                counters = self.device.received_counters.get(self.definition.client_sap, {})
-                expected = max(counters.values(), default=0)
-                yield ExceptionResponse(
-                    StateError.SERVICE_NOT_ALLOWED,
-                    ServiceError.INVOCATION_COUNTER_ERROR,
-                    expected & 0xFFFFFFFF,
-                ).to_bytes()
+                yield self._counter_error()
                 return
             except DlmsError:
                 yield ExceptionResponse(
                     StateError.SERVICE_NOT_ALLOWED, ServiceError.DECIPHERING_ERROR
                 ).to_bytes()
                 return
-        elif self.security is not None:
-            yield ExceptionResponse(
-                StateError.SERVICE_NOT_ALLOWED, ServiceError.OPERATION_NOT_POSSIBLE
-            ).to_bytes()
+        elif security is not None and (self.definition.ciphered or self.definition.signed):
+            yield _NOT_ALLOWED
             return
-        engine, security = self.engine, self.security
-        for reply in engine.receive(apdu):
-            yield _protected_in_kind(reply, envelope, security)
+        if isinstance(apdu, DataNotificationConfirm):
+            self.confirmations.append(apdu)
+        elif engine is not None:
+            for reply in engine.receive(apdu):
+                yield _protected_in_kind(reply, envelope, security)
 
-    def _unprotect(self, apdu: ServiceCiphered | GeneralCiphered) -> bytes:
-        if self.security is None:
-            raise SecurityError("a ciphered APDU in an association without keys")
-        title = apdu.system_title if isinstance(apdu, GeneralCiphered) else b""
-        plain = self.security.unprotect(apdu.content, title, dedicated=apdu.dedicated)
-        if isinstance(apdu, ServiceCiphered) and plain[:1] != bytes((apdu.service_tag,)):
-            raise SecurityError(f"{apdus.name_of(apdu.tag)} carries another service")
-        return plain
+    def _counter_error(self) -> bytes:
+        counters = self.device.received_counters.get(self.definition.client_sap, {})
+        expected = max(counters.values(), default=0)
+        return ExceptionResponse(
+            StateError.SERVICE_NOT_ALLOWED, ServiceError.INVOCATION_COUNTER_ERROR, expected & 0xFFFFFFFF
+        ).to_bytes()
 
 
-def _protected_in_kind(
-    reply: bytes, envelope: ServiceCiphered | GeneralCiphered | None, security: SecurityContext | None
-) -> bytes:
+_NOT_ALLOWED = ExceptionResponse(
+    StateError.SERVICE_NOT_ALLOWED, ServiceError.OPERATION_NOT_POSSIBLE
+).to_bytes()
+
+
+def _protected_in_kind(reply: bytes, envelope: Envelope, security: SecurityContext | None) -> bytes:
     """A reply in the same envelope as its request. An exception-response goes in plain."""
-    if envelope is None or security is None or reply[0] == ExceptionResponse.TAG:
+    if security is None or envelope == PLAIN or reply[0] == ExceptionResponse.TAG:
         return reply
-    content = security.protect(reply, dedicated=envelope.dedicated)
-    if isinstance(envelope, GeneralCiphered):
-        return GeneralCiphered(envelope.tag, security.system_title, content).to_bytes()
-    tags = DEDICATED_TAGS if envelope.dedicated else GLOBAL_TAGS
-    return ServiceCiphered(tags[reply[0]], content).to_bytes()
+    return wrap(security, reply, envelope)
 
 
 class Server:
@@ -468,13 +597,3 @@ class Server:
         """The connection below ended: so do all associations."""
         for association in self._associations.values():
             association.close()
-
-
-__all__ = [
-    "AssociationDefinition",
-    "DataAccessResult",
-    "LogicalDevice",
-    "Server",
-    "full_access",
-    "visible_only",
-]

@@ -5,10 +5,11 @@ import pytest
 from concentrator.dlms import apdu, axdr, hdlc
 from concentrator.dlms.apdu.notification import DataNotification
 from concentrator.dlms.apdu.protection import GeneralBlockTransfer, GeneralCiphered, ServiceCiphered
+from concentrator.dlms.authentication import gmac
 from concentrator.dlms.cosem_time import CosemDateTime
 from concentrator.dlms.errors import DecodeError
-from concentrator.dlms.gbt import BlockReceiver
-from concentrator.dlms.security import SecurityControl, gmac, unprotect, unwrap_key, wrap_key
+from concentrator.dlms.gbt import BlockTransfer
+from concentrator.dlms.security import SecurityControl, unprotect, unwrap_key, wrap_key
 from concentrator.dlms.wrapper import WrapperDecoder, WrapperFrame
 
 from dlms_vectors import load
@@ -58,7 +59,7 @@ def check_notification(plain, expected):
 
 def apdus_of_stream(stream):
     """The APDUs that a pushing meter sent as HDLC frames, with segments and blocks put together."""
-    decoder, segments, blocks = hdlc.HdlcDecoder(), hdlc.Reassembler(), BlockReceiver()
+    decoder, segments, blocks = hdlc.HdlcDecoder(), hdlc.Reassembler(), BlockTransfer()
     decoder.receive_data(stream)
     frames, found = 0, []
     while frame := decoder.next_event():
@@ -68,7 +69,7 @@ def apdus_of_stream(stream):
             continue
         decoded = apdu.decode(whole)
         if isinstance(decoded, GeneralBlockTransfer):
-            whole = blocks.receive_block(decoded)
+            _, whole = blocks.receive_block(decoded)
             if whole is None:
                 continue
         found.append(whole)
