@@ -13,7 +13,6 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 
-from plc_rig import EchoDevice
 from test_plc_pty_port import Shell
 
 from concentrator.simulator.feeder import G3_CENELEC_A_PHY, Feeder
@@ -24,6 +23,8 @@ from concentrator.simulator.scheduler import AsyncioScheduler
 from plc.g3.coordinator import Coordinator
 from plc.network import ApduReceived, NodeJoined
 from plc.prime.base_node import BaseNode
+
+from plc_rig import EchoDevice
 
 pytestmark = pytest.mark.system
 
