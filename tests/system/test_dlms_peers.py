@@ -18,7 +18,8 @@ from concentrator.dlms.security import MemoryCounter, SecurityKeys
 from concentrator.obis import Obis
 from concentrator.simulator import meter as simulated
 
-from dlms_wire import HdlcService, HdlcWire, WrapperService, WrapperWire, free_port
+from dlms_wire import HdlcService, HdlcWire, WrapperService, WrapperWire
+from ports import free_port
 
 pytestmark = pytest.mark.system
 
