@@ -189,6 +189,7 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
     """
     set_up_logging(config.concentrator.log_level)
     with_page = with_page and config.web.enabled
+    _check_state_directory(config, config_file)
     if with_page:
         _check_page_port(config, config_file)
     key_file = config.collection.key_file
@@ -216,6 +217,21 @@ async def _until_told_to_stop() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await stop.wait()
+
+
+def _check_state_directory(config: Config, config_file: Path) -> None:
+    folder = config.state_directory
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+        reason = "this user may not write there"
+    except OSError as error:
+        writable, reason = False, error.strerror or str(error)
+    if not writable:
+        raise ConfigError(
+            f"{config_file}: concentrator.state_directory: got '{folder}': {reason}; "
+            "allowed: a folder that this user can make and write"
+        )
 
 
 def _check_page_port(config: Config, config_file: Path) -> None:
