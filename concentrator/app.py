@@ -30,6 +30,7 @@ from concentrator.collection.radio_listener import RadioListener
 from concentrator.config import Config, ConfigError
 from concentrator.control import ControlServer
 from concentrator.journal import Journal, State, Subject
+from concentrator.links.board_control import BoardControl, make_board_control
 from concentrator.links.plc_link import PlcLink
 from concentrator.links.plc_networks import make_network
 from concentrator.links.radio_link import RadioLink
@@ -49,6 +50,7 @@ from plc.network import Event
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _RETENTION_INTERVAL_S = 3600.0
+_LAMP_INTERVAL_S = 1.0
 _PAGE_STOP_TIMEOUT_S = 2.0
 _PAGE_RESTART_DELAY_S = 2.0
 _PAGE_PORT_PATIENCE_S = 1.5
@@ -82,6 +84,7 @@ class Service:
         self._keyring = keyring
         self._clock = clock
         self._addresses = AddressBook(store)
+        self._board = make_board_control(config.board)
 
     async def prepare(self) -> None:
         """What has to be read from the store before anything runs."""
@@ -122,6 +125,8 @@ class Service:
             loops += [self.link.run(), self.collector.run(self.link), self._addresses.run()]
         if self.radio is not None and self.listener is not None:
             loops += [self.radio.run(), self.listener.run()]
+        if self._board is not None:
+            loops += [self._board.run(), self._light_lamps(self._board)]
         self._notifier.ready(f"serving {self._config.concentrator.name}")
         try:
             await until_first_ends(*loops)
@@ -130,6 +135,8 @@ class Service:
 
     def _handle_network_event(self, event: Event) -> None:
         self._addresses.note(event)
+        if self._board is not None:
+            self._board.note(event)
         self.collector.handle_event(event)
 
     def _states(self) -> dict[Subject, State]:
@@ -161,6 +168,17 @@ class Service:
                 await self._store.destination_states()
             self._watchdog.beat("store")
             await asyncio.sleep(_STORE_BEAT_INTERVAL_S)
+
+    async def _light_lamps(self, board: BoardControl) -> None:
+        """`alive` while the service runs, `uplink` while every destination is connected."""
+        board.light("alive", lit=True)
+        try:
+            while True:
+                board.light("uplink", lit=all(uplink.state == "connected" for uplink in self.uplinks))
+                await asyncio.sleep(_LAMP_INTERVAL_S)
+        finally:
+            for lamp in ("alive", "uplink"):
+                board.light(lamp, lit=False)
 
     async def _keep_house(self) -> None:
         """Let old readings go, once every destination has them."""
