@@ -73,6 +73,8 @@ class Association:
         self._short_names: ShortNameEngine | None = None
         self._transfer: BlockTransfer | None = None
         self._limit = 0
+        self._granted = b""
+        self._initiate_envelope = PLAIN
 
     def close(self) -> None:
         """End the association."""
@@ -168,7 +170,12 @@ class Association:
             raise SecurityError(f"{apdus.name_of(inner.tag)} carries another service")
         return plain
 
-    _initiate_envelope = PLAIN
+    def _initiate_response(self, security: SecurityContext) -> bytes:
+        """What was granted, ciphered as the InitiateRequest was."""
+        if self._initiate_envelope.kind != EnvelopeKind.PLAIN:
+            return wrap(security, self._granted, self._initiate_envelope)
+        content = security.protect(self._granted)
+        return ServiceCiphered(GLOBAL_TAGS[InitiateResponse.TAG], content).to_bytes()
 
     def _reject(
         self, diagnostic: AcseServiceUserDiagnostic, *, error: tuple[int, int] = (6, 0)
@@ -195,13 +202,9 @@ class Association:
         if initiate.dedicated_key and self.security is not None:
             self.security.new_dedicated_key(initiate.dedicated_key)
         names = VAA_NAME_SN if definition.short_names else VAA_NAME_LN
-        response = InitiateResponse(conformance, device.max_pdu_size, names).to_bytes()
+        response = self._granted = InitiateResponse(conformance, device.max_pdu_size, names).to_bytes()
         if self.security is not None and definition.ciphered:
-            if self._initiate_envelope.kind == EnvelopeKind.PLAIN:
-                content = self.security.protect(response)
-                response = ServiceCiphered(GLOBAL_TAGS[InitiateResponse.TAG], content).to_bytes()
-            else:
-                response = wrap(self.security, response, self._initiate_envelope)
+            response = self._initiate_response(self.security)
         title = device.system_title or None
         if mechanism < AuthenticationMechanism.HLS_MANUFACTURER:
             self._associated()
@@ -342,9 +345,10 @@ class Association:
         """Answer any APDU but AARQ."""
         if isinstance(apdu, ReleaseRequest):
             was_open = self.associated or self.pending_proof
+            information = self._release_information(apdu) if was_open else None
             self.close()
             if was_open:
-                yield ReleaseResponse(0).to_bytes()
+                yield ReleaseResponse(0, information).to_bytes()
         elif self.engine is None or not (self.associated or self.pending_proof):
             yield _NOT_ALLOWED
         elif not isinstance(apdu, GeneralBlockTransfer):
@@ -354,6 +358,17 @@ class Association:
             yield from self._receive_block(apdu)
         else:
             yield ExceptionResponse(StateError.SERVICE_UNKNOWN, ServiceError.SERVICE_NOT_SUPPORTED).to_bytes()
+
+    def _release_information(self, request: ReleaseRequest) -> bytes | None:
+        """The InitiateResponse once more, ciphered, where the request had its InitiateRequest ciphered."""
+        if self.security is None or not self.definition.ciphered or request.user_information is None:
+            return None
+        try:
+            self._initiate(request.user_information)
+        except DlmsError as error:
+            self.device.replays += isinstance(error, ReplayError)
+            return None
+        return self._initiate_response(self.security)
 
     def _receive_block(self, block: GeneralBlockTransfer) -> Iterator[bytes]:
         transfer = self._transfer
