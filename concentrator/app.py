@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Coroutine
 from datetime import timedelta
 from pathlib import Path
@@ -21,13 +23,15 @@ from typing import Any
 import structlog
 
 from concentrator.clock import Clock, SystemClock
+from concentrator.collection.address_book import AddressBook
 from concentrator.collection.collector import Collector
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.radio_listener import RadioListener
 from concentrator.config import Config, ConfigError
 from concentrator.control import ControlServer
+from concentrator.journal import Journal, State, Subject
 from concentrator.links.plc_link import PlcLink
-from concentrator.links.plc_networks import AddressBook, make_network
+from concentrator.links.plc_networks import make_network
 from concentrator.links.radio_link import RadioLink
 from concentrator.links.radio_modules import make_radio_module
 from concentrator.logs import set_up_logging
@@ -39,6 +43,7 @@ from concentrator.tasks import until_first_ends
 from concentrator.uplink.messages import Topics
 from concentrator.uplink.mqtt import MqttUplink
 from concentrator.uplink.push import PushUplink
+from concentrator.web.parent import DIES_WITH_PARENT
 from plc.network import Event
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -46,6 +51,7 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 _RETENTION_INTERVAL_S = 3600.0
 _PAGE_STOP_TIMEOUT_S = 2.0
 _PAGE_RESTART_DELAY_S = 2.0
+_PAGE_PORT_PATIENCE_S = 1.5
 # A loop that has not moved for this long hangs: systemd restarts the service.
 _COLLECTION_BEAT_LIMIT_S = 300.0
 _STORE_BEAT_LIMIT_S = 120.0
@@ -105,6 +111,7 @@ class Service:
         control = ControlServer(self._config.control_socket, self.reporter.status, self.collector.carry_out)
         loops: list[Coroutine[Any, Any, None]] = [
             control.run(),
+            Journal(self._store, self._states).run(),
             self._keep_house(),
             self._prove_store(),
             self._watchdog.run(),
@@ -124,6 +131,24 @@ class Service:
     def _handle_network_event(self, event: Event) -> None:
         self._addresses.note(event)
         self.collector.handle_event(event)
+
+    def _states(self) -> dict[Subject, State]:
+        """What the journal watches."""
+        states: dict[Subject, State] = {
+            ("meter", meter.identity): (meter.record.state.value, meter.record.reason)
+            for meter in self.collector.registry
+        }
+        if self.listener is not None:
+            for record in self.listener.records.values():
+                states["meter", record.identity] = (record.state.value, record.reason)
+        for kind, link in (("modem", self.link), ("radio", self.radio)):
+            if link is not None:
+                states[kind, ""] = (link.shell.state, link.shell.reason)
+        for uplink in self.uplinks:
+            states["destination", uplink.feed.destination] = (uplink.state, uplink.reason)
+        unavailable = self._store.unavailable
+        states["store", ""] = ("unavailable" if unavailable else "in use", unavailable)
+        return states
 
     def _collection_moved(self) -> None:
         if self.link is not None:
@@ -164,6 +189,7 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
     """
     set_up_logging(config.concentrator.log_level)
     with_page = with_page and config.web.enabled
+    _check_state_directory(config, config_file)
     if with_page:
         _check_page_port(config, config_file)
     key_file = config.collection.key_file
@@ -172,7 +198,9 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
     store = Store(config.store_file, clock)
     try:
         if store.set_aside is not None:
-            await store.add_event("store_set_aside", f"damaged file renamed to {store.set_aside.name}")
+            await store.add_events(
+                [("store_set_aside", f"the file was damaged and is now {store.set_aside.name}", "")]
+            )
         service = Service(config, store, clock, await store.boot_id(), keyring)
         await service.prepare()
         page = (_keep_page(config_file),) if with_page else ()
@@ -191,18 +219,40 @@ async def _until_told_to_stop() -> None:
     await stop.wait()
 
 
+def _check_state_directory(config: Config, config_file: Path) -> None:
+    folder = config.state_directory
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+        reason = "this user may not write there"
+    except OSError as error:
+        writable, reason = False, error.strerror or str(error)
+    if not writable:
+        raise ConfigError(
+            f"{config_file}: concentrator.state_directory: got '{folder}': {reason}; "
+            "allowed: a folder that this user can make and write"
+        )
+
+
 def _check_page_port(config: Config, config_file: Path) -> None:
     web = config.web
     family = socket.AF_INET6 if ":" in web.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((web.host, web.port))
-        except OSError as error:
-            raise ConfigError(
-                f"{config_file}: web.port: got {web.port} on {web.host}: {error.strerror}; "
-                "allowed: a port that is free and that this user may open"
-            ) from None
+    deadline = time.monotonic() + _PAGE_PORT_PATIENCE_S
+    while True:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((web.host, web.port))
+            except OSError as error:
+                # The page of a service that was killed a moment ago may still be on its way out.
+                if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                    raise ConfigError(
+                        f"{config_file}: web.port: got {web.port} on {web.host}: {error.strerror}; "
+                        "allowed: a port that is free and that this user may open"
+                    ) from None
+            else:
+                return
+        time.sleep(0.1)
 
 
 async def _keep_page(config_file: Path) -> None:
@@ -215,7 +265,7 @@ async def _keep_page(config_file: Path) -> None:
             "page",
             "--config",
             str(config_file),
-            env={**os.environ},
+            env={**os.environ, DIES_WITH_PARENT: str(os.getpid())},
         )
         try:
             status = await page.wait()

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from concentrator.errors import ConcentratorError, LocalError
+from concentrator.errors import ConcentratorError, LocalError, TransientError
 
 # Exit status: 1 for what failed, 2 for what was asked or configured wrongly.
 FAILED = 1
@@ -20,7 +20,8 @@ WRONG = 2
 
 def _fail(error: ConcentratorError) -> NoReturn:
     click.echo(f"concentrator: {error}", err=True)
-    sys.exit(WRONG if isinstance(error, LocalError) else FAILED)
+    wrong = isinstance(error, LocalError) and not isinstance(error, TransientError)
+    sys.exit(WRONG if wrong else FAILED)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -167,6 +168,92 @@ def simulate(directory: Path, **options: object) -> None:
     from concentrator.simulator.run import run_substation
 
     sys.exit(run_substation(directory, **options))  # pyright: ignore[reportArgumentType] - checked by click
+
+
+class _Octets(click.ParamType[bytes]):
+    """Octets in hexadecimal."""
+
+    name = "HEX"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """The octets; a mistake never repeats what was given: it may be most of a key."""
+        if isinstance(value, bytes):
+            return value
+        try:
+            return bytes.fromhex(str(value))
+        except ValueError:
+            self.fail("has to be hexadecimal digits, two for each octet", param, ctx)
+
+
+@main.command()
+@click.argument("source", metavar="HEX|FILE|-")
+@click.option("--key", type=_Octets(), default=b"", help="DLMS encryption key, or the key of an M-Bus meter.")
+@click.option("--authentication-key", type=_Octets(), default=b"", help="DLMS authentication key.")
+@click.option(
+    "--system-title", type=_Octets(), default=b"", help="DLMS system title of the sender (8 octets)."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of a tree.")
+def decode(source: str, key: bytes, authentication_key: bytes, system_title: bytes, as_json: bool) -> None:  # noqa: FBT001
+    """Recognise and explain any frame or APDU of metering.
+
+    A file, or - for standard input, has one frame in hexadecimal a line, each optionally followed by key=HEX
+    ak=HEX st=HEX. Exit status 1 when something cannot be decoded.
+    """
+    from concentrator.inspect.command import run_decode
+
+    try:
+        sys.exit(run_decode(source, key, authentication_key, system_title, as_json=as_json))
+    except ConcentratorError as error:
+        _fail(error)
+
+
+@main.group()
+def modem() -> None:
+    """A PLC modem on the bench."""
+
+
+_MODEM_PORT_OPTION = click.option("--port", required=True, help="The serial port of the modem.")
+
+
+@modem.command("probe")
+@_MODEM_PORT_OPTION
+@click.option("--baud-rate", type=click.IntRange(1200, 4_000_000), help="Its speed; else the usual ones.")
+def modem_probe(port: str, baud_rate: int | None) -> None:
+    """Find out which modem is at a port: family, generation, identity, versions, counters.
+
+    Asks, and changes nothing. Exit status 1 when no modem answers.
+    """
+    from concentrator.modem_tools.probe import run_probe
+
+    try:
+        sys.exit(run_probe(port, baud_rate))
+    except ConcentratorError as error:
+        _fail(error)
+
+
+@modem.command("sniff")
+@_MODEM_PORT_OPTION
+@click.option("--baud-rate", type=click.IntRange(1200, 4_000_000), default=230400, show_default=True)
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="File for the frames; `concentrator decode` reads it."
+)
+@click.option(
+    "--tee",
+    type=click.Path(path_type=Path),
+    metavar="LINK",
+    help="Stand between product and modem: point the product's modem.port at LINK.",
+)
+def modem_sniff(port: str, baud_rate: int, output: Path | None, tee: Path | None) -> None:
+    """Print the traffic of a modem, decoded, until Ctrl-C. Says nothing itself.
+
+    Without --tee PORT is a second adapter that taps the line.
+    """
+    from concentrator.modem_tools.sniff import run_sniff
+
+    try:
+        sys.exit(run_sniff(port, baud_rate, output, tee))
+    except ConcentratorError as error:
+        _fail(error)
 
 
 @main.group()

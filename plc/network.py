@@ -197,7 +197,7 @@ class Network:
         raise NotImplementedError
 
     def handle_timeout(self, now: float) -> None:
-        """Act on every timer that has run out at `now`."""
+        """Act on every timer that has run out at `now`; next_timeout() is later than `now` after this."""
         raise NotImplementedError
 
     def send_apdu(self, address: int, source_sap: int, destination_sap: int, apdu: bytes, now: float) -> int:

@@ -110,7 +110,7 @@ class Explainer:
             }
             if frame.type in (hdlc.FrameType.I, hdlc.FrameType.UI):
                 whole = self._segments.receive_frame(frame)
-                tree.update(self.apdu(whole) if whole else {"information": frame.information.hex()})
+                tree.update(self._information(frame.information, whole))
             elif frame.information:
                 tree["information"] = frame.information.hex()
             found.append(tree)
@@ -120,6 +120,15 @@ class Explainer:
         if decoder.bad_frames:
             tree["error"] = f"{decoder.bad_frames} bad frames: {decoder.last_error}"
         return tree
+
+    def _information(self, information: bytes, whole: bytes | None) -> Tree:
+        """What an information field brings: a whole APDU, a part of one, or octets that need not be any."""
+        tree: Tree = {"information": information.hex()}
+        if not whole:
+            return tree
+        decoded = self.apdu(whole)
+        has_llc = information[:3] in (hdlc.LLC_COMMAND, hdlc.LLC_RESPONSE)
+        return decoded if has_llc or "error" not in decoded else tree
 
     def apdu(self, octets: bytes) -> Tree:
         """The tree of one APDU."""

@@ -1,63 +1,20 @@
-"""Which network object goes with which modem, and what a G3 network has to remember across restarts."""
+"""Which network object goes with which modem."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
 import stat
 import tomllib
 from pathlib import Path
 
-import structlog
-
 from concentrator.config import ConfigError, ModemSection
-from concentrator.store.errors import StoreError
-from concentrator.store.store import Store
 from plc.g3 import enumerations
 from plc.g3.coordinator import Coordinator
-from plc.network import Event, Network, ShortAddressAssigned
+from plc.network import Network
 from plc.prime.base_node import BaseNode
 
-log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
-
-_SETTING = "g3_short_addresses"
-_RETRY_S = 5.0
 # The bands that can be configured, by the name that G.9903 gives them.
 _BANDS = {name.lower(): number for number, name in enumerations.BANDS}
-
-
-class AddressBook:
-    """The short addresses that G3 devices were given, by EUI-64. They stay the device's own over restarts."""
-
-    def __init__(self, store: Store) -> None:
-        self.known: dict[bytes, int] = {}
-        self._store = store
-        self._changed = asyncio.Event()
-
-    async def load(self) -> None:
-        """Take them from the store."""
-        kept = await self._store.setting(_SETTING)
-        self.known = {bytes.fromhex(eui): int(address) for eui, address in json.loads(kept or "{}").items()}
-
-    def note(self, event: Event) -> None:
-        """Remember what a network tells of new addresses."""
-        if isinstance(event, ShortAddressAssigned):
-            self.known[event.eui] = event.address
-            self._changed.set()
-
-    async def run(self) -> None:
-        """Write changes to the store, until cancelled."""
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            text = json.dumps({eui.hex(): address for eui, address in self.known.items()})
-            try:
-                await self._store.keep_setting(_SETTING, text)
-            except StoreError as error:
-                log.warning("short addresses not kept", reason=str(error))
-                self._changed.set()
-                await asyncio.sleep(_RETRY_S)
 
 
 def make_network(settings: ModemSection, known_addresses: dict[bytes, int]) -> Network:

@@ -304,6 +304,8 @@ class G3Modem:
             self._mac[(ib.MAC_EXTENDED_ADDRESS, 0)] = self._eui64
             self._mac[(ib.MAC_PAN_ID, 0)] = b"\xff\xff"
             self._mac[(ib.MAC_SHORT_ADDRESS, 0)] = b"\xff\xff"
+            self._adp[(ib.ADP_SOFT_VERSION, 0)] = bytes.fromhex("010203040506")
+            self._adp[(ib.ADP_MANUFACTURER_VERSION, 0)] = bytes.fromhex("010203040506")
             self._send(
                 commands.STATUS,
                 status=enumerations.SERIAL_SUCCESS,

@@ -343,7 +343,7 @@ class PrimeModem:
             self._send(commands.MLME_GET_CONFIRM, result=result, pib=attribute, value=value or b"")
             return
         result = min(result, 2)
-        pch = message.values["pch"]
+        pch = message.values["pch"] if self._harmony else None
         self._send(commands.PLME_GET_CONFIRM, result=result, pib=attribute, value=value or b"", pch=pch)
 
     def _set(self, message: Message) -> None:

@@ -89,6 +89,9 @@ class VirtualLink:
             else:
                 self._scheduler.run_until(following)
                 self._network.handle_timeout(self.now())
+                timeout = self._network.next_timeout()
+                if timeout is not None and timeout <= self.now():
+                    raise RuntimeError(f"the driver does not act on its time-out at {timeout}")
 
     def run_for(self, duration_s: float) -> None:
         """Let everything happen that is due within a duration."""

@@ -109,8 +109,16 @@ class KeyRing:
     Two manufacturers may have used the same number: a key that names its manufacturer goes first.
     """
 
-    def __init__(self, keys: Mapping[str, bytes | MeterKey] | None = None) -> None:
+    def __init__(
+        self, keys: Mapping[str, bytes | MeterKey] | None = None, *, everyone: bytes | MeterKey | None = None
+    ) -> None:
+        """`everyone` holds for each meter that has no key of its own.
+
+        Raises:
+            WmbusUsageError: a key has not 16 octets, or a name is none of a meter.
+        """
         self._keys: dict[str, MeterKey] = {}
+        self._everyone = everyone if isinstance(everyone, MeterKey | None) else MeterKey(everyone)
         for name, key in (keys or {}).items():
             self.add(name, key)
 
@@ -132,7 +140,7 @@ class KeyRing:
     def key_for(self, address: Address) -> MeterKey | None:
         """The key of the meter at `address`, or None."""
         named = self._keys.get(f"{address.manufacturer}-{address.identification}")
-        return named or self._keys.get(address.identification)
+        return named or self._keys.get(address.identification) or self._everyone
 
     def __len__(self) -> int:
         return len(self._keys)

@@ -14,6 +14,18 @@ from plc.errors import LocalPlcError, MessageError
 from plc.g3 import commands, enumerations, ib, ipv6
 from plc.g3.commands import COMMANDS
 from plc.g3.nodes import FIRST_SHORT_ADDRESS, LAST_SHORT_ADDRESS, Node, NodeTable
+from plc.g3.steps import (
+    COORDINATOR_SHORT_ADDRESS,
+    MAX_HOPS,
+    adp_get,
+    form_network,
+    is_refusal,
+    mac_get,
+    number_of,
+    record_of,
+    refusal_in_words,
+    value_of,
+)
 from plc.host import LARGEST_APDU_QUEUE, Answer, ModemHost, Request
 from plc.network import (
     ApduReceived,
@@ -35,10 +47,7 @@ if TYPE_CHECKING:
     from plc.commands import Message
     from plc.host import Procedure, Step
 
-COORDINATOR_SHORT_ADDRESS = 0x0000
 KEY_SIZE = 16
-INITIALIZE_TIMEOUT_S = 10.0
-NETWORK_START_TIMEOUT_S = 30.0
 # A route discovery may precede the transmission.
 DATA_CONFIRM_TIMEOUT_S = 60.0
 ROUTE_DISCOVERY_TIMEOUT_S = 30.0
@@ -50,15 +59,11 @@ REFRESH_INTERVAL_S = 900.0
 KEEPALIVE_INTERVAL_S = 60.0
 # Route errors in a row, retries included, that tell that a node has gone.
 ROUTE_ERRORS_UNTIL_LEFT = 3
-# Of all nodes that have gone, so many are looked for at each refresh: a route discovery is a broadcast.
+# Of the nodes that may be there, so many are looked for at each refresh: a route discovery is a broadcast.
 SEARCHES_PER_REFRESH = 4
 LARGEST_TABLE_WALK = 2048
 # A smaller change of link quality is not told.
 LQI_STEP = 10
-MAX_HOPS = 14
-# Minutes.
-ROUTE_TTL_MIN = 360
-CONTEXT_LIFETIME = 0xFFFF
 
 
 class _Transmission:
@@ -190,39 +195,6 @@ class Coordinator(ModemHost):
 
     # Procedures.
 
-    def _adp_set(self, attribute: int, index: int, value: bytes) -> "Step":
-        payload = COMMANDS.encode(commands.SET_REQUEST, attribute=attribute, index=index, value=value)
-        return (yield Request(payload, commands.SET_CONFIRM, "attribute", attribute))
-
-    def _mac_set(self, attribute: int, value: bytes) -> "Step":
-        payload = COMMANDS.encode(commands.MAC_SET_REQUEST, attribute=attribute, index=0, value=value)
-        return (yield Request(payload, commands.MAC_SET_CONFIRM, "attribute", attribute))
-
-    def _lbp_set(self, attribute: int, value: bytes) -> "Step":
-        payload = COMMANDS.encode(commands.LBP_SET_REQUEST, attribute=attribute, index=0, value=value)
-        return (yield Request(payload, commands.LBP_SET_CONFIRM, "attribute", attribute))
-
-    def _mac_get(self, attribute: int, index: int = 0, optional: bool = False) -> "Step":
-        payload = COMMANDS.encode(commands.MAC_GET_REQUEST, attribute=attribute, index=index)
-        return (
-            yield Request(
-                payload,
-                commands.MAC_GET_CONFIRM,
-                "attribute",
-                attribute,
-                optional,
-                attempts=1 if optional else 3,
-            )
-        )
-
-    def _adp_get(self, attribute: int, index: int = 0, optional: bool = False) -> "Step":
-        payload = COMMANDS.encode(commands.GET_REQUEST, attribute=attribute, index=index)
-        return (
-            yield Request(
-                payload, commands.GET_CONFIRM, "attribute", attribute, optional, attempts=1 if optional else 3
-            )
-        )
-
     def _answers(self, request: Request, message: "Message") -> bool:
         if message.command == commands.STATUS:
             # A refusal, or, for ADP_INITIALIZE, the good news.
@@ -230,9 +202,9 @@ class Coordinator(ModemHost):
         return super()._answers(request, message)
 
     def _network_runs(self) -> "Step":
-        pan = yield from self._mac_get(ib.MAC_PAN_ID, optional=True)
-        address = yield from self._mac_get(ib.MAC_SHORT_ADDRESS, optional=True)
-        runs = _value(pan) == self.pan_id.to_bytes(2, "big") and _value(
+        pan = yield from mac_get(ib.MAC_PAN_ID, optional=True)
+        address = yield from mac_get(ib.MAC_SHORT_ADDRESS, optional=True)
+        runs = value_of(pan) == self.pan_id.to_bytes(2, "big") and value_of(
             address
         ) == COORDINATOR_SHORT_ADDRESS.to_bytes(2, "big")
         return Answer(pan.messages if runs else [], runs)
@@ -242,11 +214,13 @@ class Coordinator(ModemHost):
         if not self._reset:
             running = yield from self._network_runs()
         if not running.complete:
-            failure = yield from self._form_network()
+            failure = yield from form_network(
+                self.pan_id, self._band, self.eui64, self._server_identity, self._psk, self._gmk
+            )
             if failure.messages:
-                self._lose_modem(_failure(failure.messages[0]), self._now)
+                self._lose_modem(refusal_in_words(failure.messages[0]), self._now)
                 return
-        self.eui64 = _value((yield from self._mac_get(ib.MAC_EXTENDED_ADDRESS))) or self.eui64
+        self.eui64 = value_of((yield from mac_get(ib.MAC_EXTENDED_ADDRESS))) or self.eui64
         self._started(self._now)
         description = (
             f"G3-PLC coordinator, PAN 0x{self.pan_id:04X}, band "
@@ -259,51 +233,18 @@ class Coordinator(ModemHost):
             self._join(node, True)
         yield from self._list_nodes(False)
 
-    def _form_network(self) -> "Step":
-        # Gives the message that refused a step, if any.
-        payload = COMMANDS.encode(
-            commands.INITIALIZE_REQUEST, band=self._band, role=enumerations.ROLE_COORDINATOR
-        )
-        answer = yield Request(payload, commands.STATUS, timeout_s=INITIALIZE_TIMEOUT_S)
-        if _refused(answer):
-            return answer
-        extended = _value((yield from self._mac_get(ib.MAC_EXTENDED_ADDRESS)))
-        if self.eui64 and extended in (b"", bytes(8), b"\xff" * 8):
-            answer = yield from self._mac_set(ib.MAC_EXTENDED_ADDRESS, self.eui64)
-            if _refused(answer):
-                return answer
-        keys = [(commands.LBP_PSK, self._psk), (commands.LBP_GMK, self._gmk)]
-        if self._server_identity:
-            keys = [(commands.LBP_IDS, self._server_identity)] + keys
-        for attribute, value in keys:
-            answer = yield from self._lbp_set(attribute, value)
-            if _refused(answer):
-                return answer
-        answer = yield from self._mac_set(ib.MAC_SHORT_ADDRESS, COORDINATOR_SHORT_ADDRESS.to_bytes(2, "big"))
-        if _refused(answer):
-            return answer
-        # What follows tunes the network: firmware that refuses one of them still works.
-        prefix = ipv6.link_local_address(self.pan_id, 0)[:10]
-        context = CONTEXT_LIFETIME.to_bytes(2, "big") + bytes((1, 8 * len(prefix))) + prefix
-        yield from self._adp_set(ib.ADP_CONTEXT_INFORMATION, 0, context)
-        yield from self._adp_set(ib.ADP_MAX_HOPS, 0, bytes((MAX_HOPS,)))
-        yield from self._adp_set(ib.ADP_ROUTING_TABLE_ENTRY_TTL, 0, ROUTE_TTL_MIN.to_bytes(2, "big"))
-        payload = COMMANDS.encode(commands.NETWORK_START_REQUEST, pan_id=self.pan_id)
-        answer = yield Request(payload, commands.NETWORK_START_CONFIRM, timeout_s=NETWORK_START_TIMEOUT_S)
-        return answer if _refused(answer) else Answer([], True)
-
     def _check_alive(self) -> "Procedure":
-        pan = yield from self._mac_get(ib.MAC_PAN_ID)
-        if _value(pan) != self.pan_id.to_bytes(2, "big"):
+        pan = yield from mac_get(ib.MAC_PAN_ID)
+        if value_of(pan) != self.pan_id.to_bytes(2, "big"):
             self._lose_modem("the modem restarted: its network is not ours any more", self._now)
 
     def _read_counters(self) -> "Procedure":
         for attribute in ib.DIAGNOSTIC_MAC_ATTRIBUTES:
-            value = _value((yield from self._mac_get(attribute, optional=True)))
+            value = value_of((yield from mac_get(attribute, optional=True)))
             if value:
                 self.counters[ib.attribute_name("mac", attribute)] = int.from_bytes(value, "big")
         for attribute in ib.DIAGNOSTIC_ADP_ATTRIBUTES:
-            value = _value((yield from self._adp_get(attribute, optional=True)))
+            value = value_of((yield from adp_get(attribute, optional=True)))
             if value:
                 self.counters[ib.attribute_name("adp", attribute)] = int.from_bytes(value, "big")
 
@@ -314,35 +255,35 @@ class Coordinator(ModemHost):
             return
         qualities: dict[int, int] = {}
         for index in range(LARGEST_TABLE_WALK):
-            value = _value((yield from self._mac_get(ib.MAC_POS_TABLE, index, True)))
+            value = value_of((yield from mac_get(ib.MAC_POS_TABLE, index, True)))
             if not value:
                 break
-            entry = _record("mac", ib.MAC_POS_TABLE, value)
-            qualities[_number(entry, "short_address")] = _number(entry, "lqi")
+            entry = record_of("mac", ib.MAC_POS_TABLE, value)
+            qualities[number_of(entry, "short_address")] = number_of(entry, "lqi")
         routes: dict[int, "dict[str, int | bytes]"] = {}
         routers: dict[int, bool] = {}
         for index in range(LARGEST_TABLE_WALK):
-            value = _value((yield from self._adp_get(ib.ADP_ROUTING_TABLE, index, True)))
+            value = value_of((yield from adp_get(ib.ADP_ROUTING_TABLE, index, True)))
             if not value:
                 break
-            entry = _record("adp", ib.ADP_ROUTING_TABLE, value)
-            destination = _number(entry, "destination")
+            entry = record_of("adp", ib.ADP_ROUTING_TABLE, value)
+            destination = number_of(entry, "destination")
             if destination == commands.DECLINE:
                 continue
             routes[destination] = entry
-            if _number(entry, "next_hop") != destination:
-                routers[_number(entry, "next_hop")] = True
+            if number_of(entry, "next_hop") != destination:
+                routers[number_of(entry, "next_hop")] = True
         for node in self._nodes.nodes():
             route = routes.get(node.address)
             self._update_link(node, route, qualities.get(node.address), node.address in routers, tell_all)
             if tell_all and node.joined:
                 self._emit(NodeJoined(node.eui64, node.address, ""))
-        yield from self._search_gone()
+        yield from self._search()
 
-    def _search_gone(self) -> "Procedure":
-        gone = [node for node in self._nodes.nodes() if not node.joined and node.route_errors]
-        gone.sort(key=lambda node: node.searches)
-        for node in gone[:SEARCHES_PER_REFRESH]:
+    def _search(self) -> "Procedure":
+        sought = [node for node in self._nodes.nodes() if not node.joined and node.sought]
+        sought.sort(key=lambda node: node.searches)
+        for node in sought[:SEARCHES_PER_REFRESH]:
             node.searches += 1
             payload = COMMANDS.encode(
                 commands.ROUTE_DISCOVERY_REQUEST, destination=node.address, max_hops=MAX_HOPS
@@ -354,7 +295,7 @@ class Coordinator(ModemHost):
                 timeout_s=ROUTE_DISCOVERY_TIMEOUT_S,
                 attempts=1,
             )
-            if answer.messages and not _refused(answer):
+            if answer.messages and not is_refusal(answer):
                 self._join(node, False)
 
     # Nodes.
@@ -371,7 +312,7 @@ class Coordinator(ModemHost):
         hops = node.hops
         if route is not None:
             hops = ib.hop_count(route)
-            next_hop = self._nodes.by_address(_number(route, "next_hop"))
+            next_hop = self._nodes.by_address(number_of(route, "next_hop"))
             if next_hop is not None and next_hop is not node:
                 parent = next_hop.eui64
         if quality is None:
@@ -401,6 +342,7 @@ class Coordinator(ModemHost):
     def _join(self, node: Node, tell: bool) -> None:
         joined = node.joined
         node.joined = True
+        node.sought = False
         node.route_errors = 0
         if tell or not joined:
             self._emit(NodeJoined(node.eui64, node.address, ""))
@@ -433,6 +375,8 @@ class Coordinator(ModemHost):
                 self._leave(node, "joins anew")
             if node is not None:
                 address = node.address
+                # Should the indication that it has joined be lost on the line.
+                node.sought = True
         self._send(COMMANDS.encode(commands.SHORT_ADDRESS_ASSIGN, eui64=eui64, short_address=address))
 
     def _decline(self, eui64: bytes, reason: str) -> None:
@@ -472,6 +416,7 @@ class Coordinator(ModemHost):
         elif command == commands.LEAVE_INDICATION:
             node = self._nodes.by_address(message.number("short_address"))
             if node is not None:
+                node.sought = False
                 self._leave(node, "left the network")
         elif command == commands.BUFFER_INDICATION:
             full = message.number("full_buffers") != 0
@@ -516,15 +461,13 @@ class Coordinator(ModemHost):
     # The data path: several requests in flight, one for each node.
 
     def _send_apdus(self, now: float) -> None:
-        if not self._running or (self._paused_until is not None and now < self._paused_until):
+        if not self._running or self._paused_until is not None:
             return
-        self._paused_until = None
         blocked = [entry.address for entry in self._in_flight.values()]
         index = 0
         while index < len(self._queue_out) and len(self._in_flight) < REQUESTS_IN_FLIGHT:
             entry = self._queue_out[index]
-            ready = entry.not_before is None or now >= entry.not_before
-            if ready and entry.address not in blocked:
+            if entry.not_before is None and entry.address not in blocked:
                 self._queue_out.pop(index)
                 self._transmit(entry, now)
             else:
@@ -577,6 +520,7 @@ class Coordinator(ModemHost):
         self._not_sent(entry.token, reason, transient)
         if node is not None and gone:
             self._leave(node, "no route to it was found")
+            node.sought = True
 
     def _data_timeout(self) -> float | None:
         nearest = self._paused_until if self._queue_out else None
@@ -590,6 +534,12 @@ class Coordinator(ModemHost):
         return nearest
 
     def _handle_data_timeout(self, now: float) -> None:
+        # What may go but cannot yet waits for a confirm, and no longer for a time.
+        if self._paused_until is not None and now >= self._paused_until:
+            self._paused_until = None
+        for entry in self._queue_out:
+            if entry.not_before is not None and now >= entry.not_before:
+                entry.not_before = None
         late = [entry for entry in self._in_flight.values() if now >= entry.deadline]
         for entry in late:
             self._in_flight.pop(entry.handle)
@@ -605,43 +555,3 @@ class Coordinator(ModemHost):
         self._paused_until = None
         for entry in unsent:
             self._not_sent(entry.token, reason, True)
-
-
-def _status_of(message: "Message") -> int:
-    for field in ("status", "mac_status", "lbp_status"):
-        if field in message.values:
-            return message.number(field)
-    return 0
-
-
-def _refused(answer: Answer) -> bool:
-    return bool(answer.messages) and _status_of(answer.messages[0]) != 0
-
-
-def _failure(message: "Message") -> str:
-    """Say which step the modem refused; values are keys, and are not shown."""
-    text = f"the modem refused a step of its start-up: {message.name} with status 0x{_status_of(message):02X}"
-    if "attribute" in message.values:
-        text += f", attribute 0x{message.number('attribute'):X}"
-    if "refused_command" in message.values:
-        text += f", command {message.number('refused_command')}"
-    return text
-
-
-def _value(answer: Answer) -> bytes:
-    """The value of a get confirm; empty when the modem refused or kept silent."""
-    if not answer.messages or "value" not in answer.messages[0].values or _refused(answer):
-        return b""
-    return answer.messages[0].octets("value")
-
-
-def _record(layer: str, attribute: int, value: bytes) -> "dict[str, int | bytes]":
-    try:
-        return ib.decode_record(layer, attribute, value)
-    except MessageError:
-        return {}  # its numbers then read as no address
-
-
-def _number(record: "dict[str, int | bytes]", field: str) -> int:
-    value = record.get(field)
-    return value if isinstance(value, int) else commands.DECLINE

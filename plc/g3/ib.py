@@ -12,6 +12,9 @@ ADP_CONTEXT_INFORMATION = 0x07
 ADP_ROUTING_TABLE = 0x0C
 ADP_MAX_HOPS = 0x0F
 ADP_ROUTING_TABLE_ENTRY_TTL = 0x12
+ADP_SOFT_VERSION = 0x1C
+ADP_ACTIVE_KEY_INDEX = 0x22
+ADP_MANUFACTURER_VERSION = 0x080000CE
 
 # MAC.
 MAC_PAN_ID = 0x50
@@ -42,6 +45,7 @@ ADP_ATTRIBUTES = (
     (0x17, "adp_kh"),
     (0x1A, "adp_weak_lqi_value"),
     (0x1B, "adp_krt"),
+    (0x1C, "adp_soft_version"),
     (0x1E, "adp_blacklist_table"),
     (0x1F, "adp_blacklist_table_entry_ttl"),
     (0x20, "adp_max_join_wait_time"),
@@ -54,6 +58,7 @@ ADP_ATTRIBUTES = (
     (0x080000C3, "adp_manufacturer_pan_id"),
     (0x080000C8, "adp_manufacturer_routing_table_count"),
     (0x080000CB, "adp_manufacturer_lqi_to_coordinator"),
+    (0x080000CE, "adp_manufacturer_version"),
     (0x080000CF, "adp_manufacturer_circular_routes"),
     (0x080000D1, "adp_manufacturer_destination_short_address"),
     (0x080000D4, "adp_manufacturer_short_address"),

@@ -1,7 +1,7 @@
 """G3 messages in words, for people who read the traffic.
 
 describe() never raises: what cannot be decoded is shown as octets. Keys are never shown, not even within a
-message that cannot be decoded.
+message that cannot be decoded; mask_keys() takes them out of a payload that is to be kept.
 """
 
 from plc.commands import FROM_HOST, FROM_MODEM
@@ -120,3 +120,20 @@ def describe(payload: bytes, from_host: bool) -> "tuple[str, list[tuple[str, str
         secret = message.command in _SECRET_COMMANDS
         fields.append(("trailing", _HIDDEN if secret else message.trailing.hex()))
     return message.name, fields
+
+
+def mask_keys(payload: bytes) -> bytes:
+    """The payload with zeros in place of every key, for a file of traffic; the same length, and it decodes."""
+    if not payload or payload[0] not in _SECRET_COMMANDS:
+        return payload
+    try:
+        message = COMMANDS.decode(payload)
+    except MessageError:
+        # Cut off or too long for its command: what is a key in it cannot be told.
+        return payload[:1] + bytes(len(payload) - 1)
+    attribute = message.number("attribute") if "attribute" in message.values else 0
+    values: "dict[str, int | bytes | None]" = {}
+    for name, value in message.values.items():
+        secret = isinstance(value, bytes) and _is_secret(message.command, attribute, name)
+        values[name] = bytes(len(value)) if secret and isinstance(value, bytes) else value
+    return COMMANDS.encode(message.command, **values) + bytes(len(message.trailing))

@@ -21,6 +21,7 @@ class Node:
         "role",
         "route_errors",
         "searches",
+        "sought",
     )
 
     def __init__(self, eui64: bytes, address: int) -> None:
@@ -32,7 +33,8 @@ class Node:
         self.quality: int | None = None
         self.role = ""
         self.route_errors = 0  # in a row
-        self.searches = 0  # route discoveries since it has gone
+        self.sought = False  # it may well be in the network: worth a route discovery now and then
+        self.searches = 0  # route discoveries so far
 
 
 class NodeTable:

@@ -217,7 +217,7 @@ class BaseNode(ModemHost):
         before = self._changes
         registered = yield from self._get_list(pib.LIST_REGISTERED_DEVICES)
         connected = yield from self._get_list(pib.LIST_432_NODES)
-        known = [node for node in self._nodes.connected() if node.changed <= before]
+        known = [node for node in self._nodes.connected() if node.connection_changed <= before]
         self._take_registered(registered, before, tell_all)
         addresses = self._addresses(connected)
         if connected.complete and known and not [node for node in known if node.eui48 in addresses]:
@@ -228,11 +228,11 @@ class BaseNode(ModemHost):
             return
         for eui48, entry in addresses.items():
             node = self._nodes.get(eui48)
-            if node is None or node.changed <= before:
+            if node is None or node.connection_changed <= before:
                 self._join(eui48, entry[0], entry[1], tell_all)
         if connected.complete:
             for node in known:
-                if node.eui48 not in addresses and node.changed <= before:
+                if node.eui48 not in addresses and node.connection_changed <= before:
                     self._leave(node, "not in the modem's list of 4-32 nodes")
         if registered.complete:
             self._forget_unregistered(registered, before)
@@ -339,6 +339,7 @@ class BaseNode(ModemHost):
             return
         node.changed = self._changes
         if event == enumerations.EVENT_REGISTER:
+            node.connection_changed = self._changes
             self._leave(node, "registered anew")
             node.role = "terminal"
         elif event == enumerations.EVENT_PROMOTE:
@@ -388,12 +389,12 @@ class BaseNode(ModemHost):
             self._join(eui48, message.number("address"), _text(message.octets("device_id")), True)
             node = self._nodes.get(eui48)
             if node is not None:
-                node.changed = self._changes
+                node.changed = node.connection_changed = self._changes
         elif command == commands.CL_432_LEAVE_INDICATION:
             self._changes += 1
             node = self._nodes.by_address(message.number("address"))
             if node is not None:
-                node.changed = self._changes
+                node.changed = node.connection_changed = self._changes
                 self._leave(node, "closed its 4-32 connection")
         elif command == commands.NETWORK_EVENT_INDICATION:
             self._changes += 1
@@ -411,11 +412,9 @@ class BaseNode(ModemHost):
             return
         blocked: list[int] = []
         for index, transmission in enumerate(self._transmissions):
-            ready = transmission.not_before is None or now >= transmission.not_before
-            if ready and transmission.address not in blocked:
+            if transmission.not_before is None and transmission.address not in blocked:
                 self._transmissions.pop(index)
                 transmission.attempts += 1
-                transmission.not_before = None
                 self._transmitting = transmission
                 self._transmit_deadline = now + self._data_confirm_timeout_s
                 self._send(transmission.payload)
@@ -487,6 +486,10 @@ class BaseNode(ModemHost):
         return nearest
 
     def _handle_data_timeout(self, now: float) -> None:
+        for waiting in self._transmissions:
+            if waiting.not_before is not None and now >= waiting.not_before:
+                # It may go; what it waits for now is its turn, and no longer a time.
+                waiting.not_before = None
         transmission = self._transmitting
         if transmission is None or self._transmit_deadline is None or now < self._transmit_deadline:
             return

@@ -1,12 +1,12 @@
 """PRIME_API messages in words, for people who read the traffic.
 
 One row for each field whose numbers have names. describe() never raises: what cannot be decoded is shown as
-octets.
+octets. Device unique keys are never shown; mask_keys() takes them out of a payload that is to be kept.
 """
 
 from plc.commands import FROM_HOST, FROM_MODEM
 from plc.errors import MessageError
-from plc.prime import enumerations, pib
+from plc.prime import commands, enumerations, pib
 from plc.prime.commands import COMMANDS
 
 # Field name -> enumeration.
@@ -27,6 +27,26 @@ _NAMED_RESULTS = (
     ("PPROF_ACK", enumerations.ACKS),
     ("WHITELIST_ACK", enumerations.ACKS),
 )
+
+_HIDDEN = "(not shown)"
+# Set requests: the key follows the EUI-48 in the value of the device unique key.
+_SECRET_COMMANDS = (commands.MLME_SET_REQUEST, commands.PLME_SET_REQUEST)
+# Command, attribute, size, EUI-48: what comes before the key.
+_BEFORE_KEY = 1 + 2 + 1 + 6
+
+
+def _holds_key(payload: bytes) -> bool:
+    return (
+        payload[:1] in (bytes((_SECRET_COMMANDS[0],)), bytes((_SECRET_COMMANDS[1],)))
+        and int.from_bytes(payload[1:3], "big") == pib.DEVICE_UNIQUE_KEY
+    )
+
+
+def mask_keys(payload: bytes) -> bytes:
+    """The payload with zeros in place of a key, for a file of traffic; the same length, and it decodes."""
+    if not _holds_key(payload):
+        return payload
+    return payload[:_BEFORE_KEY] + bytes(max(0, len(payload) - _BEFORE_KEY))
 
 
 def _in_words(message_name: str, field: str, value: int) -> str:
@@ -63,7 +83,7 @@ def describe(payload: bytes, from_host: bool) -> "tuple[str, list[tuple[str, str
     try:
         message = COMMANDS.decode(payload)
     except MessageError as error:
-        return "not decoded", [("reason", str(error)), ("octets", payload.hex())]
+        return "not decoded", [("reason", str(error)), ("octets", mask_keys(payload).hex())]
     fields: "list[tuple[str, str]]" = []
     row = COMMANDS.row(message.command)
     if row is None:
@@ -77,10 +97,12 @@ def describe(payload: bytes, from_host: bool) -> "tuple[str, list[tuple[str, str
         elif isinstance(value, bytes):
             if name == "records" and value:
                 fields += _describe_records(message.number("pib"), value)
+            elif name == "value" and _holds_key(payload):
+                fields.append((name, value[:6].hex() + " " + _HIDDEN))
             else:
                 fields.append((name, _octets_in_words(name, value)))
     if message.trailing:
-        fields.append(("trailing", message.trailing.hex()))
+        fields.append(("trailing", _HIDDEN if _holds_key(payload) else message.trailing.hex()))
     return message.name, fields
 
 

@@ -381,6 +381,21 @@ class DataTest(unittest.TestCase):
         modem.pump()
         self.assertEqual([message.octets("data") for message in modem.received], [b"1", b"2"])
 
+    def test_a_pause_that_ends_during_another_request_asks_for_no_time(self):
+        network, modem = self.start()
+        modem.confirm_data = 2
+        network.send_apdu(1, 16, 1, b"1", 0.0)
+        modem.pump()
+        modem.silent = True
+        network.read_diagnostics(0.0)
+        network.handle_timeout(1.0)
+        self.assertTrue(network.next_timeout() > 1.0)
+        modem.now = 1.0
+        modem.silent = False
+        modem.confirm_data = 0
+        modem.wait(60.0)
+        self.assertEqual(modem.names(), ["ApduSent"])
+
     def test_a_node_that_is_gone(self):
         network, modem = self.start()
         modem.confirm_data = 0xC0

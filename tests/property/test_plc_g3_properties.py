@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 
-from plc_rig import EchoDevice, Rig
-
 from concentrator.simulator.feeder import G3_CENELEC_A_PHY, Feeder
 from concentrator.simulator.g3_modem import G3Modem
 from concentrator.simulator.scheduler import VirtualScheduler
@@ -24,6 +22,8 @@ from plc.g3.commands import COMMANDS, ROWS
 from plc.g3.coordinator import Coordinator
 from plc.g3.messages import describe
 from plc.usi.framing import encode_frame
+
+from plc_rig import EchoDevice, Rig
 
 KEY = b"never-to-be-seen"
 
@@ -111,6 +111,7 @@ def test_nothing_that_a_modem_sends_breaks_the_driver(script):
         due = network.next_timeout()
         if due is not None and due <= now:
             network.handle_timeout(now)
+            assert network.next_timeout() is None or network.next_timeout() > now
         if isinstance(part, tuple):
             part = encode_frame(0x25, COMMANDS.encode(part[0], **part[1]))
         network.receive_data(part, now)

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 
-from plc_rig import EchoDevice, Rig
-
 from concentrator.simulator.feeder import Feeder
 from concentrator.simulator.prime_modem import PrimeModem
 from concentrator.simulator.scheduler import VirtualScheduler
@@ -25,6 +23,8 @@ from plc.prime.base_node import BaseNode
 from plc.prime.commands import COMMANDS, ROWS
 from plc.prime.messages import describe
 from plc.usi.framing import encode_frame
+
+from plc_rig import EchoDevice, Rig
 
 
 def values_of(kind):
@@ -97,6 +97,7 @@ def test_nothing_that_a_modem_sends_breaks_the_driver(script):
         due = network.next_timeout()
         if due is not None and due <= now:
             network.handle_timeout(now)
+            assert network.next_timeout() is None or network.next_timeout() > now
         if isinstance(part, tuple):
             part = encode_frame(0x30, COMMANDS.encode(part[0], **part[1]))
         network.receive_data(part, now)

@@ -1,7 +1,6 @@
 """pydlms and ours: every envelope of suites 0 to 2, security setup, images, lists, ACCESS, blocks, short names."""
 
 import pytest
-from dlms_wire import WrapperService, WrapperWire
 
 from concentrator.dlms import axdr, elliptic
 from concentrator.dlms.apdu.access import AccessKind, AccessSpecification
@@ -22,6 +21,8 @@ from concentrator.dlms.server import (
 )
 from concentrator.dlms.short_name_client import DEFAULT_SHORT_NAME_CONFORMANCE, ShortNameClient
 from concentrator.obis import Obis
+
+from dlms_wire import WrapperService, WrapperWire
 
 pytestmark = pytest.mark.system
 

@@ -1,7 +1,6 @@
 """Real captures and published examples decode as expected, and encode back to the same octets."""
 
 import pytest
-from dlms_vectors import load
 
 from concentrator.dlms import apdu, axdr, hdlc
 from concentrator.dlms.apdu.notification import DataNotification
@@ -12,6 +11,8 @@ from concentrator.dlms.errors import DecodeError
 from concentrator.dlms.gbt import BlockTransfer
 from concentrator.dlms.security import SecurityControl, unprotect, unwrap_key, wrap_key
 from concentrator.dlms.wrapper import WrapperDecoder, WrapperFrame
+
+from dlms_vectors import load
 
 # Two vectors are pieces of test code, not APDUs: a key that happens to start with 0F, and lists with
 # octets behind their end.

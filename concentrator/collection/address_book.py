@@ -1,0 +1,50 @@
+"""What a G3 network has to remember across restarts: whose short address is whose."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import structlog
+
+from concentrator.store.errors import StoreError
+from concentrator.store.store import Store
+from plc.network import Event, ShortAddressAssigned
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+_SETTING = "g3_short_addresses"
+_RETRY_S = 5.0
+
+
+class AddressBook:
+    """The short addresses that G3 devices were given, by EUI-64. They stay the device's own over restarts."""
+
+    def __init__(self, store: Store) -> None:
+        self.known: dict[bytes, int] = {}
+        self._store = store
+        self._changed = asyncio.Event()
+
+    async def load(self) -> None:
+        """Take them from the store."""
+        kept = await self._store.setting(_SETTING)
+        self.known = {bytes.fromhex(eui): int(address) for eui, address in json.loads(kept or "{}").items()}
+
+    def note(self, event: Event) -> None:
+        """Remember what a network tells of new addresses."""
+        if isinstance(event, ShortAddressAssigned):
+            self.known[event.eui] = event.address
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Write changes to the store, until cancelled."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            text = json.dumps({eui.hex(): address for eui, address in self.known.items()})
+            try:
+                await self._store.keep_setting(_SETTING, text)
+            except StoreError as error:
+                log.warning("short addresses not kept", reason=str(error))
+                self._changed.set()
+                await asyncio.sleep(_RETRY_S)

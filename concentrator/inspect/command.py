@@ -1,0 +1,133 @@
+"""`concentrator decode`: frames from the command line, a file or standard input, explained."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+from concentrator.dlms.explain import Tree
+from concentrator.errors import LocalError
+from concentrator.inspect.inspector import Inspector
+
+_HEX = re.compile(r"^[0-9A-Fa-f]*$")
+_OPTION = re.compile(r"^(key|ak|st)=([0-9A-Fa-f]*)$")
+_LONGEST_LINE = 256 * 1024
+
+
+class DecodeUsageError(LocalError):
+    """What was given is neither hexadecimal nor a file."""
+
+
+def run_decode(
+    source: str, key: bytes, authentication_key: bytes, system_title: bytes, *, as_json: bool
+) -> int:
+    """Explain what `source` is: hexadecimal, a file, or - for standard input. Returns the exit status.
+
+    Raises:
+        DecodeUsageError: it is none of these.
+    """
+    inspector = Inspector(key, authentication_key, system_title)
+    failed = False
+    for line in _lines(source):
+        tree = _one(inspector, line, (key, authentication_key, system_title))
+        failed = failed or _has_error(tree)
+        if as_json:
+            print(json.dumps(tree, ensure_ascii=False), flush=True)  # noqa: T201 - the command's output
+        else:
+            print("\n".join(render(tree)))  # noqa: T201
+    return 1 if failed else 0
+
+
+def _lines(source: str) -> Iterator[str]:
+    compact = re.sub(r"[\s:-]", "", source)
+    if source != "-" and compact and _HEX.match(compact) and not Path(source).exists():
+        yield compact
+        return
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise DecodeUsageError(
+            f"{source!r} is neither hexadecimal nor a file that can be read: {error.strerror}"
+        ) from None
+    lines = _text_lines(data)
+    if lines is None:
+        yield data.hex()
+        return
+    yield from lines
+
+
+def _text_lines(data: bytes) -> list[str] | None:
+    """The lines of hexadecimal in a file; None when it holds the octets of a frame themselves."""
+    try:
+        text = data.decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    if text.lstrip().startswith("/"):
+        return None
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _one(inspector: Inspector, line: str, defaults: tuple[bytes, bytes, bytes]) -> Tree:
+    """One line: hexadecimal, then key=, ak=, st= in any order."""
+    if len(line) > _LONGEST_LINE:
+        return {"error": f"a line of {len(line)} characters is longer than any frame"}
+    keys: dict[str, bytes] = dict(zip(("key", "ak", "st"), defaults, strict=True))
+    octets = ""
+    for word in line.split():
+        option = _OPTION.match(word)
+        if option is not None:
+            if len(option[2]) % 2:
+                return {"error": f"{option[1]}= has an odd number of hexadecimal digits"}
+            keys[option[1]] = bytes.fromhex(option[2])
+        elif _HEX.match(word):
+            octets += word
+        else:
+            return {"error": f"not hexadecimal: {word[:40]!r}"}
+    if len(octets) % 2:
+        return {"error": "an odd number of hexadecimal digits: one is missing"}
+    try:
+        inspector.use_keys(keys["key"], keys["ak"], keys["st"])
+    except LocalError as error:
+        return {"error": str(error)}
+    return inspector.inspect(bytes.fromhex(octets))
+
+
+def _has_error(node: object) -> bool:
+    if isinstance(node, dict):
+        tree = cast("dict[str, object]", node)
+        return "error" in tree or any(_has_error(value) for value in tree.values())
+    if isinstance(node, list):
+        return any(_has_error(value) for value in cast("list[object]", node))
+    return False
+
+
+def render(node: object, indent: str = "", name: str = "") -> list[str]:
+    """A tree as indented lines."""
+    label = f"{indent}{name}: " if name else indent
+    if isinstance(node, dict):
+        lines = [f"{indent}{name}:"] if name else []
+        deeper = indent + "  " if name else indent
+        for key, value in cast("dict[str, object]", node).items():
+            lines += render(value, deeper, key)
+        return lines
+    if isinstance(node, list):
+        items = cast("list[object]", node)
+        if not any(isinstance(item, dict | list) for item in items):
+            return [f"{label}{', '.join(map(_shown, items)) or '(none)'}"]
+        lines = [f"{indent}{name}:"] if name else []
+        for number, item in enumerate(items, 1):
+            lines += render(item, indent + "  ", str(number))
+        return lines
+    return [f"{label}{_shown(node)}"]
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

@@ -1,0 +1,219 @@
+"""A load profile as a drawing: pure geometry, from stored values to the shapes of an SVG.
+
+A register that counts up for ever (OBIS D = 8) is drawn as its differences, one bar for each interval;
+anything else as a line. An interval that is not in the store is a hole, never bridged: the bar before and
+after a hole stand, the hole is drawn as such.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+
+from concentrator.web.queries import Point
+from concentrator.web.words import is_doubtful
+
+WIDTH, HEIGHT = 960, 280
+LEFT, RIGHT, TOP, BOTTOM = 58, 8, 12, 26
+_STEPS = (1, 2, 2.5, 5, 10)
+_MOST_TICKS = 5
+_BAR_SHARE = 0.82
+_HOUR_S = 3600
+_MOST_DOTS = 100
+
+Axis = Callable[[float], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A mark on an axis."""
+
+    at: float
+    label: str
+    strong: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A span without values: its place in the drawing, and how many intervals it is."""
+
+    x: float
+    width: float
+    intervals: int
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """What the template draws. `path` is filled for bars and stroked for a line."""
+
+    kind: str
+    path: str
+    doubtful_path: str
+    dots: str
+    holes: tuple[Hole, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    shown: int
+    missing: int
+    doubtful: int
+    lowest: float
+    highest: float
+    total: float
+
+
+def scale_for(highest: float, lowest: float) -> tuple[float, float, float]:
+    """A round lower end, upper end and step that hold the values in at most five steps."""
+    span = highest - lowest
+    if span <= 0:
+        span = abs(highest) / 10 or 1.0
+        lowest, highest = lowest - span / 2, highest + span / 2
+    rough = span / _MOST_TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in _STEPS if power * factor >= rough * 0.999)
+    return math.floor(lowest / step) * step, math.ceil(highest / step - 1e-9) * step, step
+
+
+def draw(  # noqa: PLR0913 - one drawing's inputs
+    points: Sequence[Point],
+    first: int,
+    last: int,
+    *,
+    period_s: int,
+    scaler: int,
+    counter: bool,
+    zone: tzinfo | None,
+) -> Chart | None:
+    """Draw the values with capture times from `first` to `last`; None when there is nothing to draw.
+
+    For a counter, `points` should begin one interval before `first`.
+    `zone` is that of the labels. Without a period the values are joined as they come.
+    """
+    values = _values(points, period_s, scaler, counter=counter)
+    shown = [(at, value, doubtful) for at, value, doubtful in values if first <= at <= last]
+    if not shown:
+        return None
+    numbers = [value for _at, value, _doubtful in shown]
+    low, high, step = scale_for(
+        *((max(*numbers, 0.0), min(*numbers, 0.0)) if counter else (max(numbers), min(numbers)))
+    )
+    x_of, y_of = _axes(first - period_s, last, low, high)
+    width = (x_of(first) - x_of(first - period_s)) * _BAR_SHARE
+    bars = _bars if counter else _line
+    drawn = {at for at, _value, _doubtful in shown}
+    stored = {point.captured_at for point in points}
+    holes = _holes(drawn, stored, first, last, period_s, zone) if period_s else []
+    sound = [(at, value) for at, value, doubtful in shown if not (doubtful and counter)]
+    doubtful_bars = [(at, value) for at, value, doubtful in shown if doubtful and counter]
+    few = not counter and len(shown) <= _MOST_DOTS
+    return Chart(
+        "bars" if counter else "line",
+        bars(sound, x_of, y_of, width, period_s),
+        bars(doubtful_bars, x_of, y_of, width, period_s),
+        "".join(f"M{x_of(at):.1f} {y_of(value):.1f}h.01" for at, value in sound) if few else "",
+        tuple(
+            Hole(round(x_of(begin - period_s), 1), round(x_of(end) - x_of(begin - period_s), 1), count, title)
+            for begin, end, count, title in holes
+        ),
+        _time_ticks(first - period_s, last, x_of, zone),
+        tuple(
+            Tick(round(y_of(low + number * step), 1), f"{low + number * step:g}", number == 0)
+            for number in range(round((high - low) / step) + 1)
+        ),
+        len(shown),
+        sum(count for _begin, _end, count, _title in holes),
+        len(doubtful_bars),
+        min(numbers),
+        max(numbers),
+        sum(numbers),
+    )
+
+
+def _values(
+    points: Sequence[Point], period_s: int, scaler: int, *, counter: bool
+) -> list[tuple[int, float, bool]]:
+    factor = 10.0**scaler
+    numbers = [
+        (point.captured_at, point.value, is_doubtful(point.quality))
+        for point in points
+        if isinstance(point.value, int)
+    ]
+    if not counter:
+        return [(at, value * factor, doubtful) for at, value, doubtful in numbers]
+    return [
+        (at, (value - before) * factor, doubtful)
+        for (at_before, before, _), (at, value, doubtful) in itertools.pairwise(numbers)
+        if at - at_before == period_s
+    ]
+
+
+def _axes(first: int, last: int, low: float, high: float) -> tuple[Axis, Axis]:
+    wide, tall = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+
+    def x_of(at: float) -> float:
+        return LEFT + wide * (at - first) / max(1, last - first)
+
+    def y_of(value: float) -> float:
+        return TOP + tall * (1 - (value - low) / (high - low))
+
+    return x_of, y_of
+
+
+def _bars(shown: Sequence[tuple[int, float]], x_of: Axis, y_of: Axis, width: float, period_s: int) -> str:
+    base = y_of(0.0)
+    return "".join(
+        f"M{x_of(at - period_s):.1f} {base:.1f}V{y_of(value):.1f}h{width:.1f}V{base:.1f}z"
+        for at, value in shown
+    )
+
+
+def _line(shown: Sequence[tuple[int, float]], x_of: Axis, y_of: Axis, _width: float, period_s: int) -> str:
+    parts: list[str] = []
+    before: int | None = None
+    for at, value in shown:
+        joined = before is not None and (not period_s or at - before <= period_s)
+        parts.append(f"{'L' if joined else 'M'}{x_of(at):.1f} {y_of(value):.1f}")
+        before = at
+    return "".join(parts)
+
+
+def _holes(  # noqa: PLR0913 - what is drawn, what is there, and where
+    drawn: set[int], stored: set[int], first: int, last: int, period_s: int, zone: tzinfo | None
+) -> list[tuple[int, int, int, str]]:
+    """Spans that nothing is drawn for: first and last end, how many are not stored, and words.
+
+    The interval after a hole of a counter is stored, but has nothing to be compared with.
+    """
+    result: list[tuple[int, int, int, str]] = []
+    start = -(-first // period_s) * period_s
+    for lacking, group in itertools.groupby(range(start, last + 1, period_s), key=lambda at: at not in drawn):
+        if not lacking:
+            continue
+        ends = list(group)
+        missing = sum(at not in stored for at in ends)
+        title = (
+            f"{missing or 'none'} missing, "
+            f"{datetime.fromtimestamp(ends[0] - period_s, zone):%d %b %H:%M} to "
+            f"{datetime.fromtimestamp(ends[-1], zone):%d %b %H:%M}"
+        )
+        result.append((ends[0], ends[-1], missing, title))
+    return result
+
+
+def _time_ticks(first: int, last: int, x_of: Axis, zone: tzinfo | None) -> tuple[Tick, ...]:
+    hours = (last - first) / _HOUR_S
+    every = 3 if hours <= 30 else 6 if hours <= 54 else 24  # noqa: PLR2004 - hours shown
+    at = datetime.fromtimestamp(first, zone).replace(minute=0, second=0, microsecond=0)
+    ticks: list[Tick] = []
+    while at.timestamp() <= last:
+        if at.hour % every == 0 and at.timestamp() >= first:
+            midnight = at.hour == 0
+            label = f"{at.day} {at:%b}" if midnight else f"{at:%H}:00"
+            ticks.append(Tick(round(x_of(at.timestamp()), 1), label, midnight))
+        at += timedelta(hours=1)
+    if hours > 24 * 16:  # noqa: PLR2004 - hours shown
+        ticks = ticks[::3]
+    return tuple(ticks)

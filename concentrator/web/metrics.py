@@ -1,0 +1,97 @@
+"""The figures as Prometheus reads them (text exposition format 0.0.4)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from concentrator.web.live import Snapshot
+from concentrator.web.meters import MeterView
+from concentrator.web.sources import DestinationView, Totals
+from concentrator.web.words import METER_STATES
+
+Samples = list[tuple[dict[str, str], float]]
+
+
+class _Exposition:
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def add(self, name: str, words: str, samples: Samples, kind: str = "gauge") -> None:
+        self._lines += [f"# HELP concentrator_{name} {words}", f"# TYPE concentrator_{name} {kind}"]
+        for labels, value in samples:
+            inside = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
+            self._lines.append(f"concentrator_{name}{f'{{{inside}}}' if inside else ''} {value:.15g}")
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self._lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def exposition(  # noqa: PLR0913 - what there is to tell
+    snapshot: Snapshot,
+    meters: list[MeterView],
+    totals: Totals,
+    destinations: list[DestinationView],
+    disk: tuple[int, int] | None,
+    store_octets: int,
+    now: datetime,
+) -> str:
+    """The whole answer of /metrics."""
+    out = _Exposition()
+    running = snapshot.status is not None
+    out.add("up", "Whether the collecting service answers.", [({}, float(running))])
+    states = Counter(meter.state for meter in meters)
+    out.add(
+        "meters", "Meters by state.", [({"state": state}, float(states[state])) for state in METER_STATES]
+    )
+    if snapshot.status is not None:
+        out.add("meters_reachable", "Meters on the PLC network now.", [({}, float(totals.reachable or 0))])
+        out.add(
+            "intervals",
+            "Load profile intervals of the configured history.",
+            [
+                ({"kind": "expected"}, float(totals.expected)),
+                ({"kind": "stored"}, float(totals.stored)),
+                ({"kind": "closed"}, float(totals.closed)),
+            ],
+        )
+        for what in ("modem", "radio"):
+            port: Mapping[str, Any] | None = snapshot.status.get(what)
+            if port:
+                out.add(f"{what}_up", f"Whether the {what} runs.", [({}, float(port["state"] == "running"))])
+                counters: Mapping[str, float] = port.get("counters") or {}
+                samples = [({"name": name}, float(value)) for name, value in counters.items()]
+                out.add(f"{what}_counter", f"The {what} driver's own counters.", samples, "untyped")
+        out.add(
+            "destination_connected",
+            "Whether a destination is connected.",
+            [({"destination": one.name}, float(one.state == "connected")) for one in destinations],
+        )
+    out.add(
+        "outbox_readings",
+        "Readings that a destination has yet to acknowledge.",
+        [({"destination": one.name}, float(one.pending_readings)) for one in destinations],
+    )
+    out.add(
+        "outbox_oldest_seconds",
+        "Age of the oldest reading that a destination has yet to acknowledge.",
+        [
+            (
+                {"destination": one.name},
+                max(0.0, (now - one.oldest_unsent_at).total_seconds()) if one.oldest_unsent_at else 0.0,
+            )
+            for one in destinations
+        ],
+    )
+    out.add("store_bytes", "Size of the store's file.", [({}, float(store_octets))])
+    if disk is not None:
+        out.add("disk_free_bytes", "Free space where the store lies.", [({}, float(disk[0]))])
+        out.add("disk_size_bytes", "Size of the file system where the store lies.", [({}, float(disk[1]))])
+    return out.text

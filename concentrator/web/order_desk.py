@@ -1,0 +1,110 @@
+"""Orders that were given on the page: sent over the control socket, and their results kept a while."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from concentrator.clock import Clock
+from concentrator.control import ControlError, request
+from concentrator.errors import LocalError
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+# What the page may ask for, with the words of its button.
+OPERATIONS: dict[str, str] = {"collect": "Read now", "ping": "Ping"}
+_MOST_WAITING = 8
+_KEPT = 50
+_TIMEOUT_S = 330.0
+
+
+class DeskFullError(LocalError):
+    """Too many orders wait already."""
+
+
+@dataclass(slots=True)
+class GivenOrder:
+    """One order and what came of it."""
+
+    order_id: str
+    operation: str
+    target: str
+    given_at: datetime
+    state: str = "waiting"
+    outcome: str = ""
+    done_at: datetime | None = None
+
+    @property
+    def data(self) -> tuple[Any, ...]:
+        """What is shown, for telling whether it has changed."""
+        return (
+            self.order_id,
+            OPERATIONS[self.operation],
+            self.given_at,
+            self.state,
+            self.outcome,
+            self.done_at,
+        )
+
+
+class OrderDesk:
+    """Keeps the orders of this run of the page."""
+
+    def __init__(self, control_socket: Path, clock: Clock) -> None:
+        self._socket = control_socket
+        self._clock = clock
+        self._orders: deque[GivenOrder] = deque(maxlen=_KEPT)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def of(self, target: str) -> list[GivenOrder]:
+        """The orders for one meter, newest first."""
+        return [order for order in reversed(self._orders) if order.target == target][:5]
+
+    def give(self, operation: str, target: str) -> GivenOrder:
+        """Send an order on its way; its state follows.
+
+        Raises:
+            DeskFullError: too many wait already.
+        """
+        if len(self._tasks) >= _MOST_WAITING:
+            raise DeskFullError(f"{_MOST_WAITING} orders wait already; wait until one is done")
+        order = GivenOrder(f"page-{secrets.token_hex(6)}", operation, target, self._clock.now())
+        self._orders.append(order)
+        task = asyncio.create_task(self._carry_out(order))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        log.info("order given on the page", order=order.order_id, op=operation, meter=target)
+        return order
+
+    async def _carry_out(self, order: GivenOrder) -> None:
+        payload = {"id": order.order_id, "op": order.operation, "target": order.target}
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                answer = await request(self._socket, {"op": "order", "order": payload})
+        except TimeoutError:
+            order.state, order.outcome = "failed", "no answer from the service"
+        except (ControlError, OSError, ValueError) as error:
+            order.state, order.outcome = "failed", str(error)
+        else:
+            order.state, order.outcome = "done", _outcome(order.operation, answer.get("result"))
+        order.done_at = self._clock.now()
+
+    async def close(self) -> None:
+        """Forget what waits."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _outcome(operation: str, result: object) -> str:
+    if operation == "collect":
+        return "The meter is next in line; what it owes appears above as it comes."
+    return json.dumps(result, ensure_ascii=False)[:500]

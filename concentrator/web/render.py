@@ -1,0 +1,100 @@
+"""Templates to HTML: one environment, everything escaped, the page's words as filters."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from concentrator.clock import Clock
+from concentrator.web import chart, words
+from concentrator.web.views import Part, View
+
+_ROOM = Path(__file__).parent
+STATIC = _ROOM / "static"
+# A value is greyed from this age on, so that nobody takes it for the present.
+OLD_AFTER_S = 24 * 3600
+
+
+class Renderer:
+    """Renders pages and parts."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._environment = Environment(
+            loader=FileSystemLoader(_ROOM / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        filters: dict[str, Any] = {
+            "age": self.age,
+            "moment": moment_words,
+            "number": words.number_words,
+            "octets": words.octets_words,
+            "obis_words": words.obis_words,
+            "quality": words.quality_words,
+            "doubtful": words.is_doubtful,
+            "unit": words.unit_words,
+            "event_words": words.event_words,
+        }
+        self._environment.filters.update(filters)
+        helpers: dict[str, Any] = {
+            "part": self.part,
+            "percent": words.percent_words,
+            "scaled": words.scaled,
+            "signal": words.signal_words,
+            "meter_states": words.METER_STATES,
+            "media": words.MEDIA,
+            "port_tones": words.PORT_TONES,
+            "destination_tones": words.DESTINATION_TONES,
+            "chart_size": chart,
+            # Changed files get new addresses, so they may be kept for long.
+            "files": {path.name: f"/static/{path.name}?v={_digest(path)}" for path in STATIC.iterdir()},
+        }
+        self._environment.globals |= helpers
+
+    def part(self, name: str, part: Part) -> Markup:
+        """One part. Its outermost element carries `data-part`, by which the script finds it."""
+        text = self._environment.get_template(f"parts/{part.template}").render(name=name, data=part.data)
+        return Markup(text)  # noqa: S704 - rendered by the escaping environment
+
+    def page(self, view: View, **more: Any) -> str:  # noqa: ANN401 - whatever the template takes
+        """A whole page."""
+        template = self._environment.get_template(view.template)
+        return template.render(
+            title=view.title, parts=view.parts, now=self._clock.now(), **view.fixed, **more
+        )
+
+    def message(self, title: str, text: str, **more: Any) -> str:  # noqa: ANN401 - whatever the template takes
+        """A page that only says something."""
+        return self._environment.get_template("message.html").render(
+            title=title, text=text, now=self._clock.now(), **more
+        )
+
+    def age(self, then: datetime | None, none: str = "never") -> Markup:
+        """How long ago, as a time element that the script keeps up to date."""
+        if then is None:
+            return Markup('<span class="muted">{}</span>').format(none)
+        old = (self._clock.now() - then).total_seconds() > OLD_AFTER_S
+        return Markup('<time datetime="{}" title="{}" data-age{}>{}</time>').format(
+            then.isoformat(timespec="seconds"),
+            moment_words(then),
+            Markup(' class="old"') if old else "",
+            words.age_words(then, self._clock.now()),
+        )
+
+
+def moment_words(moment: datetime | None) -> str:
+    """A moment in the box's zone, to the second."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else ""
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

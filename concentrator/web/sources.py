@@ -1,0 +1,148 @@
+"""Where every page, JSON answer and metric takes its facts from: the service if it answers, the store always."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from concentrator.clock import Clock
+from concentrator.config import Config
+from concentrator.store import meters as meter_table
+from concentrator.store import outbox
+from concentrator.store.errors import StoreError
+from concentrator.web.completeness import Completeness, Matrix
+from concentrator.web.live import ServiceWatch, Snapshot
+from concentrator.web.meters import MeterView, moment
+from concentrator.web.store_reader import StoreReader
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationView:
+    """One destination of the uplink."""
+
+    name: str
+    kind: str
+    state: str
+    reason: str
+    pending_readings: int
+    oldest_unsent_at: datetime | None
+    acknowledged_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over all meters. Intervals are known only while the service runs."""
+
+    meters: int
+    active: int
+    attention: int
+    reachable: int | None
+    plc: int
+    wireless: int
+    expected: int
+    stored: int
+    closed: int
+
+
+class Sources:
+    """The service and the store, behind questions that both can answer."""
+
+    def __init__(self, config: Config, clock: Clock, watch: ServiceWatch) -> None:
+        self.config = config
+        self.clock = clock
+        self.watch = watch
+        self.store = StoreReader(config.store_file)
+        self._completeness = Completeness(config.collection)
+        self._parsed: tuple[Snapshot, list[MeterView]] | None = None
+
+    async def ask(self, work: Callable[[Any], Result], default: Result) -> tuple[Result, str]:
+        """Ask the store; the default and the reason when it cannot be read."""
+        try:
+            return await self.store.read(work), ""
+        except StoreError as error:
+            return default, str(error)
+
+    async def meters(self, snapshot: Snapshot) -> list[MeterView]:
+        """Every meter: as the service says now, or as the store remembers."""
+        if snapshot.status is None:
+            records, _reason = await self.ask(meter_table.load_meters, [])
+            return [MeterView.from_record(record) for record in records]
+        if self._parsed is None or self._parsed[0] is not snapshot:
+            self._parsed = (snapshot, [MeterView.from_status(meter) for meter in snapshot.status["meters"]])
+        return self._parsed[1]
+
+    async def destinations(self, snapshot: Snapshot) -> list[DestinationView]:
+        """Where readings go, and what waits."""
+        if snapshot.status is not None:
+            return [
+                DestinationView(
+                    one["name"],
+                    one["kind"],
+                    one["state"],
+                    one["reason"],
+                    one["pending_readings"],
+                    moment(one["oldest_unsent_at"]),
+                    moment(one["acknowledged_at"]),
+                )
+                for one in snapshot.status["destinations"]
+            ]
+        states, _reason = await self.ask(outbox.states, [])
+        kinds = {one.name: "mqtt" for one in self.config.mqtt} | {
+            one.name: "push" for one in self.config.push
+        }
+        return [
+            DestinationView(
+                state.name,
+                kinds.get(state.name, "not configured"),
+                "unknown",
+                "the service does not run",
+                state.pending_readings,
+                state.oldest_unsent_at,
+                state.acknowledged_at,
+            )
+            for state in states
+        ]
+
+    async def matrix(self) -> tuple[Matrix | None, str]:
+        """The completeness of the last days."""
+        now = self.clock.now().astimezone()
+        return await self.ask(lambda connection: self._completeness.matrix(connection, now), None)
+
+    def disk(self) -> tuple[int, int] | None:
+        """Free and total octets where the store lies."""
+        try:
+            usage = shutil.disk_usage(self.config.state_directory)
+        except OSError:
+            return None
+        return usage.free, usage.total
+
+    def store_octets(self) -> int:
+        """The size of the store's file with its write-ahead log; 0 when there is none."""
+        octets = 0
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(OSError):
+                octets += Path(f"{self.config.store_file}{suffix}").stat().st_size
+        return octets
+
+    @staticmethod
+    def totals(meters: list[MeterView]) -> Totals:
+        """Sums over all meters."""
+        told = [meter for meter in meters if meter.reachable is not None]
+        return Totals(
+            meters=len(meters),
+            active=sum(meter.state == "active" for meter in meters),
+            attention=sum(meter.state_words.tone in ("bad", "warn") for meter in meters),
+            reachable=sum(bool(meter.reachable) for meter in told) if told else None,
+            plc=sum(meter.link == "plc" for meter in meters),
+            wireless=sum(meter.link == "wmbus" for meter in meters),
+            expected=sum(meter.expected for meter in meters),
+            stored=sum(meter.stored for meter in meters),
+            closed=sum(meter.closed for meter in meters),
+        )

@@ -1,0 +1,280 @@
+"""The pages as data: each is a set of named parts, made the same way for a first load and for the live stream.
+
+A part is a template and the data that it shows. The page places all its parts; the stream renders again
+only those whose data has changed. So a page without script shows the same as one with it, at its age.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from concentrator.errors import LocalError
+from concentrator.model import IDENTITY_PATTERN
+from concentrator.web import chart, queries
+from concentrator.web.live import Snapshot
+from concentrator.web.meters import MeterQuery, MeterView, select
+from concentrator.web.order_desk import OPERATIONS, OrderDesk
+from concentrator.web.sources import Sources
+from concentrator.web.words import is_counter, obis_words
+
+MATRIX_ROWS = 40
+EVENT_ROWS = 100
+_METER_EVENT_ROWS = 20
+_GAP_ROWS = 50
+_MOST_CHART_DAYS = 14
+_DAY_S = 86_400
+
+
+class UnknownMeterError(LocalError):
+    """Neither the service nor the store knows this meter."""
+
+    def __init__(self, identity: str) -> None:
+        super().__init__(f"no meter {identity!r} is known here; the meter list has those that are")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One piece of a page that is replaced as a whole. Parts with equal data look the same."""
+
+    template: str
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A page: its template, its parts, and what else the template needs that does not change live."""
+
+    template: str
+    title: str
+    parts: dict[str, Part]
+    fixed: dict[str, Any] = field(default_factory=lambda: dict[str, Any]())
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked for: the meter in the path, and the parameters of the address."""
+
+    parameters: Mapping[str, str]
+    identity: str = ""
+
+
+class Views:
+    """Makes the pages."""
+
+    def __init__(self, sources: Sources, desk: OrderDesk) -> None:
+        self._sources = sources
+        self._desk = desk
+
+    async def overview(self, snapshot: Snapshot, _asked: Asked) -> View:
+        """Is everything read? What is not, and why?"""
+        sources = self._sources
+        status: dict[str, Any] = snapshot.status or {}
+        meters = await sources.meters(snapshot)
+        matrix, store_reason = await sources.matrix()
+        box = sources.config.concentrator
+        who = (
+            box.name,
+            box.site,
+            status.get("software", ""),
+            _moment(status.get("started_at")),
+            snapshot.state,
+        )
+        store: dict[str, Any] = status.get("store") or {}
+        disk = sources.disk()
+        return View(
+            "overview.html",
+            "Overview",
+            {
+                **_notices(snapshot, status, store_reason),
+                "totals": Part("totals.html", (snapshot.state, sources.totals(meters))),
+                "box": Part("box.html", who),
+                "modem": Part(
+                    "port.html", ("Modem", sources.config.modem, status.get("modem"), snapshot.state)
+                ),
+                "radio": Part(
+                    "port.html", ("Radio", sources.config.radio, status.get("radio"), snapshot.state)
+                ),
+                "destinations": Part(
+                    "destinations.html", (snapshot.state, await sources.destinations(snapshot))
+                ),
+                "store": Part(
+                    "store.html",
+                    (
+                        store.get("unavailable", "") or store_reason,
+                        # In steps, so that not every written page of the file is news.
+                        sources.store_octets() // 10_000 * 10_000,
+                        tuple(octets // 10_000_000 * 10_000_000 for octets in disk) if disk else None,
+                        sources.config.store.retention_days,
+                    ),
+                ),
+                "matrix": Part("matrix.html", (matrix, store_reason, MATRIX_ROWS)),
+            },
+        )
+
+    async def meters(self, snapshot: Snapshot, asked: Asked) -> View:
+        """The list."""
+        query = MeterQuery.from_parameters(asked.parameters)
+        found = select(await self._sources.meters(snapshot), query)
+        rows = {f"meter-{meter.identity}": Part("meter_row.html", meter) for meter in found.rows}
+        summary = (found.found, found.known, found.page, found.pages, query)
+        filters = (found.states, found.media, found.incomplete, query)
+        return View(
+            "meters.html",
+            "Meters",
+            {
+                **_notices(snapshot, snapshot.status or {}),
+                "filters": Part("filters.html", filters),
+                "found": Part("found.html", summary),
+                **rows,
+            },
+            {"rows": list(rows), "query": query},
+        )
+
+    async def meter(self, snapshot: Snapshot, asked: Asked) -> View:
+        """One meter.
+
+        Raises:
+            UnknownMeterError: nobody knows it.
+        """
+        sources, identity = self._sources, asked.identity
+        if not IDENTITY_PATTERN.match(identity):
+            raise UnknownMeterError(identity)
+        meter = next((one for one in await sources.meters(snapshot) if one.identity == identity), None)
+        if meter is None:
+            raise UnknownMeterError(identity)
+        latest, reason = await sources.ask(lambda c: queries.latest_values(c, identity), [])
+        gaps, _reason = await sources.ask(lambda c: queries.gaps(c, identity, _GAP_ROWS), [])
+        events, _reason = await sources.ask(
+            lambda c: queries.events(c, _METER_EVENT_ROWS, meter=identity), []
+        )
+        parent = await self._parent(snapshot, meter)
+        channel, days = _chosen(latest, asked.parameters, sources.config.collection.profile)
+        return View(
+            "meter.html",
+            identity,
+            {
+                **_notices(snapshot, snapshot.status or {}, reason),
+                "meter": Part("meter_facts.html", (meter, parent)),
+                "orders": Part("orders.html", [order.data for order in self._desk.of(identity)]),
+                "latest": Part("latest.html", latest),
+                "chart": Part("chart.html", await self._chart(channel, days)),
+                "gaps": Part("gaps.html", gaps),
+                "events": Part("events.html", (events, None)),
+            },
+            {
+                "identity": identity,
+                "meter": meter,
+                "channels": latest,
+                "channel": channel.channel_id if channel else None,
+                "days": days,
+                "operations": OPERATIONS if meter.link == "plc" else {},
+            },
+        )
+
+    async def log(self, snapshot: Snapshot, asked: Asked) -> View:
+        """The concentrator's own event log."""
+        before = asked.parameters.get("before", "")
+        number = int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None  # noqa: PLR2004 - 64 bits
+        events, reason = await self._sources.ask(lambda c: queries.events(c, EVENT_ROWS + 1, number), [])
+        more = events[EVENT_ROWS - 1].event_id if len(events) > EVENT_ROWS else None
+        return View(
+            "log.html",
+            "Events",
+            {
+                **_notices(snapshot, snapshot.status or {}, reason),
+                "events": Part("events.html", (events[:EVENT_ROWS], more)),
+            },
+        )
+
+    async def _parent(self, snapshot: Snapshot, meter: MeterView) -> str:
+        """The identity of the node that a meter hangs from, where it is a known meter."""
+        if not meter.parent:
+            return ""
+        meters = await self._sources.meters(snapshot)
+        return next((one.identity for one in meters if one.link_address == meter.parent), "")
+
+    async def _chart(
+        self, channel: queries.LatestValue | None, days: int
+    ) -> tuple[queries.LatestValue, chart.Chart | None, str, int] | None:
+        if channel is None:
+            return None
+        now = self._sources.clock.now().astimezone()
+        midnight = datetime(now.year, now.month, now.day).astimezone()  # noqa: DTZ001 - the box's zone is meant
+        begin = (midnight - timedelta(days=days - 1)).timestamp()
+        period_s = channel.period_s
+        first = int(begin) + period_s
+        # Up to the last interval that any meter can have captured by now.
+        due = int(now.timestamp()) - self._sources.config.collection.answer_delay_s
+        last = max(first, due // period_s * period_s if period_s else int(now.timestamp()))
+        points, _reason = await self._sources.ask(
+            lambda c: queries.points(c, channel.channel_id, first - period_s, last), []
+        )
+        counter = period_s > 0 and is_counter(channel.obis)
+        drawn = chart.draw(
+            points, first, last, period_s=period_s, scaler=channel.scaler, counter=counter, zone=now.tzinfo
+        )
+        return channel, drawn, obis_words(channel.obis), days
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _notices(snapshot: Snapshot, status: Mapping[str, Any], store_reason: str = "") -> dict[str, Part]:
+    """The head's word on the service, and what is wrong, worst first: on top of every page."""
+    wrong: list[tuple[str, str, str]] = []
+    if snapshot.state == "absent":
+        wrong.append(
+            (
+                "bad",
+                "The collecting service is not running.",
+                "What you see is what the store kept. " + snapshot.reason,
+            )
+        )
+    elif snapshot.state == "not answering":
+        wrong.append(
+            (
+                "bad",
+                "The collecting service does not answer.",
+                "What you see is what the store kept. " + snapshot.reason,
+            )
+        )
+    for what, name in (("modem", "The modem's port"), ("radio", "The radio module's port")):
+        port = status.get(what)
+        if port and port["state"] in ("port lost", "port missing"):
+            verb = "was lost" if port["state"] == "port lost" else "cannot be opened"
+            wrong.append(("bad", f"{name} {verb}.", f"{port['reason']} It is tried again by itself."))
+    store: Mapping[str, Any] = status.get("store") or {}
+    unavailable = store.get("unavailable") or store_reason
+    if unavailable:
+        wrong.append(("bad", "The store cannot be used.", unavailable))
+    wrong.extend(
+        ("warn", f"Destination {one['name']} is not connected.", one["reason"])
+        for one in status.get("destinations", ())
+        if one["state"] == "not connected"
+    )
+    return {
+        "service": Part("service.html", (snapshot.state, snapshot.last_answer_at if wrong else None)),
+        "notices": Part("notices.html", wrong),
+    }
+
+
+def _chosen(
+    latest: list[queries.LatestValue], parameters: Mapping[str, str], profile: str
+) -> tuple[queries.LatestValue | None, int]:
+    """The channel and the days that are charted: those asked for, or the first of the load profile."""
+    days = parameters.get("days", "2")
+    number = (
+        min(_MOST_CHART_DAYS, max(1, int(days))) if days.isascii() and days.isdigit() and len(days) < 3 else 2
+    )  # noqa: PLR2004 - digits
+    asked = parameters.get("channel", "")
+    for one in latest:
+        if str(one.channel_id) == asked:
+            return one, number
+    for one in latest:
+        if one.profile == profile and obis_words(one.obis):
+            return one, number
+    return (latest[0] if latest else None), number

@@ -1,0 +1,212 @@
+"""A box for the page to look at: a store filled by hand, and a service that says what a test wants it to say."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from concentrator.clock import SystemClock
+from concentrator.config import Config, parse_config
+from concentrator.control import ControlServer
+from concentrator.model import Answer, Channel, Medium, MeterRecord, MeterState, Quality, Reading
+from concentrator.obis import Obis
+from concentrator.store.store import Store
+
+PROFILE = Obis(1, 0, 99, 1, 0)
+IMPORT = Channel(Obis(1, 0, 1, 8, 0), unit=30, period_s=900)
+EXPORT = Channel(Obis(1, 0, 2, 8, 0), unit=30, period_s=900)
+VOLUME = Channel(Obis(8, 0, 1, 0, 0), unit=13, scaler=-3)
+PERIOD = timedelta(minutes=15)
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\"'&"
+METERS = ("ODC0000000001", "ODC0000000002", "ODC0000000003")
+WATER = "ODC-12345678-01-07"
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def latest_end() -> datetime:
+    """The end of the newest interval that every meter can have captured."""
+    return datetime.fromtimestamp((now().timestamp() - 60) // 900 * 900, UTC)
+
+
+def config_text(directory: Path, *, port: int = 8080, host: str = "127.0.0.1", history_days: int = 2) -> str:
+    return (
+        f'[concentrator]\nname = "box-7"\nsite = "mill-lane"\nstate_directory = "{directory}"\n'
+        f"[collection]\nhistory_days = {history_days}\n"
+        f'[web]\nhost = "{host}"\nport = {port}\n'
+        '[[mqtt]]\nname = "mqtt"\nhost = "127.0.0.1"\n'
+    )
+
+
+def config(directory: Path, **options: Any) -> Config:
+    return parse_config(config_text(directory, **options))
+
+
+async def _fill(directory: Path, days: int, hostile: str) -> None:
+    store = Store(directory / "store.db", SystemClock())
+    await store.boot_id()
+    await store.register_destination("mqtt")
+    last = latest_end()
+    count = days * 96 + 8
+    for number, identity in enumerate(METERS):
+        await store.save_meter(
+            MeterRecord(
+                identity,
+                state=MeterState.ACTIVE if number < 2 else MeterState.UNREACHABLE,
+                reason="" if number < 2 else f"no answer within 30 s {hostile}",
+                link_address=f"0200000000{number + 1:02x}",
+                manufacturer="ODC" if number else hostile or "ODC",
+                firmware="1.0",
+                first_seen=now() - timedelta(days=9),
+                last_contact=now() - timedelta(minutes=2 if number < 2 else 60 * 30),
+                clock_offset_s=1.5,
+            )
+        )
+        for channel in (IMPORT, EXPORT) if number < 2 else ():
+            readings = tuple(
+                Reading(channel, last - back * PERIOD, 1_000_000 + 150 * (count - back), 0, Quality.VALID)
+                for back in range(count, -1, -1)
+                # The second meter lacks an hour, 5 hours ago.
+                if number == 0 or not 20 <= back < 24
+            )
+            await store.store_answer(Answer(identity, PROFILE, readings, now()))
+    gap_end = last - timedelta(days=1)
+    await store.close_gap(METERS[1], PROFILE, gap_end, gap_end, f"the meter has no data for it {hostile}")
+    await store.save_meter(
+        MeterRecord(
+            WATER,
+            medium=Medium.WATER,
+            state=MeterState.ACTIVE,
+            link="wmbus",
+            link_address=WATER,
+            manufacturer="ODC",
+            signal=-72.0,
+            last_contact=now(),
+        )
+    )
+    volume = Reading(VOLUME, now() - timedelta(minutes=5), 180_949, 0, Quality.SUSPECT)
+    await store.store_answer(Answer(WATER, Obis(8, 0, 99, 1, 0), (volume,), now()))
+    await store.add_events([("store_set_aside", f"damaged file renamed {hostile}", "")])
+    store.close()
+
+
+def fill_store(directory: Path, *, days: int = 2, hostile: str = "") -> None:
+    """Three electricity meters (one complete, one with an hour missing, one never read) and a water meter."""
+    directory.mkdir(parents=True, exist_ok=True)
+    # On a thread of its own: playwright keeps a loop going on the test's.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(_fill(directory, days, hostile))).result()
+
+
+def plc_meter(identity: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "identity": identity,
+        "medium": "electricity",
+        "state": "active",
+        "reason": "",
+        "link": "plc",
+        "link_address": "020000000001",
+        "manufacturer": "ODC",
+        "firmware": "1.0",
+        "last_contact": (now() - timedelta(seconds=30)).isoformat(),
+        "clock_offset_s": 1.5,
+        "signal": None,
+        "reachable": True,
+        "address": 5,
+        "parent": "",
+        "level": 1,
+        "hops": None,
+        "role": "",
+        "expected": 200,
+        "stored": 150,
+        "closed": 0,
+        "activity": "",
+        **changes,
+    }
+
+
+def status(meters: list[dict[str, Any]] | None = None, **changes: Any) -> dict[str, Any]:
+    meters = meters if meters is not None else [plc_meter(identity) for identity in METERS]
+    return {
+        "name": "box-7",
+        "site": "mill-lane",
+        "software": "0.1.0",
+        "boot_id": "00",
+        "started_at": (now() - timedelta(hours=3)).isoformat(),
+        "modem": {
+            "family": "prime",
+            "port": "/dev/ttyAMA0",
+            "state": "running",
+            "reason": "",
+            "description": "PRIME base node",
+            "counters": {"nodes_joined": 3},
+        },
+        "radio": None,
+        "store": {"unavailable": "", "disk_free": 1, "disk_total": 2, "file_octets": 3},
+        "destinations": [
+            {
+                "name": "mqtt",
+                "kind": "mqtt",
+                "state": "connected",
+                "reason": "",
+                "cursor": 5,
+                "pending_batches": 0,
+                "pending_readings": 0,
+                "oldest_unsent_at": None,
+                "acknowledged_at": now().isoformat(),
+            }
+        ],
+        "totals": {},
+        "meters": meters,
+        **changes,
+    }
+
+
+class FakeService:
+    """The service's end of the control socket: the real ControlServer over a status that tests change."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self.status = status()
+        self.hangs = False
+        self.orders: list[Any] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def _tell(self) -> dict[str, Any]:
+        if self.hangs:
+            await asyncio.sleep(3600)
+        return copy.deepcopy(self.status)
+
+    async def _carry_out(self, order: Any) -> dict[str, Any]:
+        self.orders.append(order)
+        return {"meter": order.target, "seconds": 0.4, "said": HOSTILE}
+
+    def start(self) -> None:
+        async def run() -> None:
+            self._loop = asyncio.get_running_loop()
+            self._task = asyncio.create_task(ControlServer(self.socket, self._tell, self._carry_out).run())
+            await asyncio.gather(self._task, return_exceptions=True)
+
+        self._thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + 5
+        while not self.socket.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        if self._thread is not None:
+            self.hangs = False
+            self._loop.call_soon_threadsafe(self._task.cancel)
+            self._thread.join(5)
+            self._thread = None
