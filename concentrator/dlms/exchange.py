@@ -149,6 +149,8 @@ class Exchange:
         self.unrelated_replies = 0
         self.repetitions = 0
         self._random = random_octets
+        self._envelope = settings.envelope
+        self._overhead = self._envelope.overhead(settings.security_suite)
         self._budget = 0
         self._confirmations: deque[bytes] = deque(maxlen=16)
         self._authentication: SecurityContext | None = None
@@ -174,7 +176,7 @@ class Exchange:
         limit = self.max_send_size or 0xFFFF
         if self.security is None:
             return limit
-        return limit - self.settings.envelope.overhead(self.settings.security_suite)
+        return limit - self._overhead
 
     def start_service(self) -> None:
         """A new request by the caller: its repetitions are counted from here."""
@@ -282,7 +284,7 @@ class Exchange:
     def _protect(self, request: bytes) -> bytes:
         if self.security is None:
             return request
-        return wrap(self.security, request, self.settings.envelope)
+        return wrap(self.security, request, self._envelope)
 
     def unprotect(self, protected: Protected) -> bytes:
         """The plain APDU within. Raises SecurityError."""
