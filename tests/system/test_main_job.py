@@ -15,7 +15,7 @@ from concentrator.control import request
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.parametrize("protocol", ["prime", "g3"])
+@pytest.mark.parametrize("protocol", ["prime", "g3", "g3-a"])
 async def test_every_interval_reaches_both_head_ends_once(bench, protocol):
     await bench.start_outside()
     bench.start_substation(protocol=protocol)
