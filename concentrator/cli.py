@@ -121,7 +121,12 @@ def _simulation_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--seed", type=int, default=1, help="Seed of everything random."),
         click.option("--meters", type=click.IntRange(1, 2000), default=12, help="Electricity meters."),
-        click.option("--protocol", type=click.Choice(["prime", "g3"]), default="prime", help="PLC family."),
+        click.option(
+            "--protocol",
+            type=click.Choice(["prime", "g3", "g3-a"]),
+            default="prime",
+            help="PLC family; g3-a: bootstrap server on the host.",
+        ),
     ):
         command = option(command)
     return command

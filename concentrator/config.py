@@ -123,7 +123,7 @@ class ModemSection:
     family: str = _key(
         "prime",
         _one_of("prime", "g3"),
-        "prime: base node; g3: coordinator (bootstrap in the modem).",
+        "prime: base node; g3: coordinator.",
     )
     port: str = _key("/dev/ttyAMA0", _SERIAL_PORT, "Serial port of the modem.")
     baud_rate: int = _key(230400, _BAUD_RATE, "As the modem's firmware was built.")
@@ -133,6 +133,11 @@ class ModemSection:
     confirm_timeout_s: int = _key(40, _SECONDS, "Give up on a data confirm of the modem after this time.")
     pan_id: int = _key(0x781D, _whole(0, 0xFFFE), "G3: the PAN identifier.")
     band: str = _key("cenelec-a", _one_of("cenelec-a", "cenelec-b", "fcc", "arib"), "G3: the frequency band.")
+    generation: str = _key(
+        "auto",
+        _one_of("auto", "a", "b"),
+        "G3: bootstrap server on the host (a) or in the modem (b); auto asks.",
+    )
     key_file: str = _key("", _FILE, "G3: file with the keys psk = and gmk = in hex (TOML), mode 0600.")
 
 

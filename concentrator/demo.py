@@ -52,7 +52,7 @@ class DemoError(ConcentratorError):
 class DemoOptions:
     """What the command line asked for."""
 
-    protocol: Literal["prime", "g3"]
+    protocol: Literal["prime", "g3", "g3-a"]
     meters: int
     days: int
     seed: int
@@ -204,9 +204,9 @@ site = "simulated-substation"
 state_directory = "{directory}/state"
 
 [modem]
-family = "{options.protocol}"
+family = "{options.protocol.removesuffix("-a")}"
 port = "{directory}/modem"
-key_file = "{directory / "g3.toml" if options.protocol == "g3" else ""}"
+key_file = "{directory / "g3.toml" if options.protocol != "prime" else ""}"
 
 [radio]
 port = "{directory}/radio"

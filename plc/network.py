@@ -95,6 +95,30 @@ class NodeDeclined(Event):
         self.reason = reason
 
 
+class FrameCounterAdvanced(Event):
+    """G3 with the bootstrap server on the host: keep this count over restarts.
+
+    It is handed to the coordinator's constructor as `frame_counter`; members refuse a modem that counts from less.
+    """
+
+    __slots__ = ("counter",)
+
+    def __init__(self, counter: int) -> None:
+        self.counter = counter
+
+
+class GroupKeyChanged(Event):
+    """G3 with the bootstrap server on the host: a rotation of the GMK has ended.
+
+    The new key and this index are what the coordinator's constructor takes from now on.
+    """
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+
 class ApduReceived(Event):
     """An APDU came from a node: an answer or a notification."""
 

@@ -1,4 +1,4 @@
-"""What a G3 network has to remember across restarts: whose short address is whose."""
+"""What a G3 network has to remember across restarts: whose short address is whose, and its frame counter."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import structlog
 
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
-from plc.network import Event, ShortAddressAssigned
+from plc.network import Event, FrameCounterAdvanced, ShortAddressAssigned
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _SETTING = "g3_short_addresses"
+_COUNTER_SETTING = "g3_frame_counter"
 _RETRY_S = 5.0
 
 
@@ -22,6 +23,7 @@ class AddressBook:
 
     def __init__(self, store: Store) -> None:
         self.known: dict[bytes, int] = {}
+        self.frame_counter = 0
         self._store = store
         self._changed = asyncio.Event()
 
@@ -29,11 +31,15 @@ class AddressBook:
         """Take them from the store."""
         kept = await self._store.setting(_SETTING)
         self.known = {bytes.fromhex(eui): int(address) for eui, address in json.loads(kept or "{}").items()}
+        self.frame_counter = int(await self._store.setting(_COUNTER_SETTING) or 0)
 
     def note(self, event: Event) -> None:
-        """Remember what a network tells of new addresses."""
+        """Remember what a network tells of new addresses and of its counter."""
         if isinstance(event, ShortAddressAssigned):
             self.known[event.eui] = event.address
+            self._changed.set()
+        elif isinstance(event, FrameCounterAdvanced):
+            self.frame_counter = event.counter
             self._changed.set()
 
     async def run(self) -> None:
@@ -44,6 +50,8 @@ class AddressBook:
             text = json.dumps({eui.hex(): address for eui, address in self.known.items()})
             try:
                 await self._store.keep_setting(_SETTING, text)
+                if self.frame_counter:
+                    await self._store.keep_setting(_COUNTER_SETTING, str(self.frame_counter))
             except StoreError as error:
                 log.warning("short addresses not kept", reason=str(error))
                 self._changed.set()

@@ -11,7 +11,12 @@ from concentrator.simulator.substation import Substation, SubstationOptions
 
 
 def run_substation(  # noqa: PLR0913 - the command's options
-    directory: Path, protocol: Literal["prime", "g3"], meters: int, seed: int, loss: float, speed: float
+    directory: Path,
+    protocol: Literal["prime", "g3", "g3-a"],
+    meters: int,
+    seed: int,
+    loss: float,
+    speed: float,
 ) -> int:
     """Run until told to stop; returns the exit status."""
     directory.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ truth can be known without asking: build the same substation anywhere, and compa
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from typing import Any, Literal
 from concentrator.simulator.device import Device
 from concentrator.simulator.feeder import G3_CENELEC_A_PHY, PRIME_PHY, Feeder
 from concentrator.simulator.g3_modem import G3Modem
+from concentrator.simulator.g3_modem_a import G3ModemA
 from concentrator.simulator.meter import LOAD_PROFILE, SimulatedMeter, TruthRow
 from concentrator.simulator.prime_modem import PrimeModem
 from concentrator.simulator.pty_port import PtyPort
@@ -37,10 +39,11 @@ _G3_GMK = bytes(range(16, 32))
 class SubstationOptions:
     """What is simulated. `speed` divides airtime and pauses: 1 is as slow as a real power line.
 
-    `steady` leaves out the drops of the day, for tests that are about something else.
+    "g3" has its bootstrap server in the modem, "g3-a" on the host, with a key for each meter. `steady` leaves out
+    the drops of the day, for tests that are about something else.
     """
 
-    protocol: Literal["prime", "g3"] = "prime"
+    protocol: Literal["prime", "g3", "g3-a"] = "prime"
     meters: int = 12
     seed: int = 1
     loss: float = 0.0
@@ -54,7 +57,7 @@ class Substation:
     `others` are devices that stand behind the same modem without being simulated here.
     """
 
-    modem: PrimeModem | G3Modem
+    modem: PrimeModem | G3Modem | G3ModemA
     water: SimulatedWaterMeter
     modem_port: PtyPort
     radio_port: PtyPort
@@ -102,9 +105,17 @@ class Substation:
         prime = options.protocol == "prime"
         phy = PRIME_PHY if prime else G3_CENELEC_A_PHY
         feeder = Feeder(len(devices), options.seed, phy, options.loss, options.speed, steady=options.steady)
-        modem: PrimeModem | G3Modem
+        modem: PrimeModem | G3Modem | G3ModemA
+        g3_keys = f'psk = "{_G3_PSK.hex()}"\ngmk = "{_G3_GMK.hex()}"\n'
         if prime:
             modem = PrimeModem(devices, scheduler, feeder, options.seed, join_spread_s=_JOIN_SPREAD_S)
+        elif options.protocol == "g3-a":
+            psks = {device.eui64: hashlib.sha256(device.eui64).digest()[:16] for device in devices}
+            modem = G3ModemA(
+                devices, scheduler, feeder, options.seed, device_psks=psks, join_spread_s=_JOIN_SPREAD_S
+            )
+            lines = [f'{eui64.hex()} = "{psk.hex()}"' for eui64, psk in psks.items()]
+            g3_keys = "\n".join([f'gmk = "{_G3_GMK.hex()}"', "[device_psks]", *lines, ""])
         else:
             modem = G3Modem(
                 devices, scheduler, feeder, options.seed, device_psk=_G3_PSK, join_spread_s=_JOIN_SPREAD_S
@@ -119,7 +130,7 @@ class Substation:
             interval_s=_WATER_INTERVAL_S,
         )
         _write_private(directory / "keys.json", json.dumps(self.keys(water), indent=1))
-        _write_private(directory / "g3.toml", f'psk = "{_G3_PSK.hex()}"\ngmk = "{_G3_GMK.hex()}"\n')
+        _write_private(directory / "g3.toml", g3_keys)
         self.modem, self.water = modem, water
         self.modem_port, self.radio_port = (
             PtyPort(directory / "modem", modem),

@@ -1,24 +1,30 @@
-"""Coordinator: drives a G3-PLC coordinator modem whose bootstrap server is its own ("generation B").
+"""Coordinator: drives a G3-PLC coordinator modem, whichever side has the bootstrap server.
 
-The modem runs LBP and EAP-PSK by itself; the host gives it the keys, and answers each join request with a
-short address or a refusal. Data travels as IPv6 and UDP, which the host builds. A G3 device tells no serial
-text, so nodes join with an empty identity.
+In generation B the modem runs LBP and EAP-PSK by itself: the host gives it the keys, and answers each join
+request with a short address or a refusal. In generation A the host does both. Data travels as IPv6 and UDP, which
+the host builds. A G3 device tells no serial text, so nodes join with an empty identity.
 
 G3 nodes do not say that they go. A node to which no route is found several times in a row is told as left; it
 is back when a packet of it comes, when it joins anew, or when a route to it is found at the next refresh.
 
-Not here: generation A (bootstrap server on the host), rekeying, groups and multicast.
+Not here: rotation of the group key in generation B, groups and multicast.
 """
 
-from plc.errors import LocalPlcError, MessageError
-from plc.g3 import commands, enumerations, ib, ipv6
+from plc.errors import LocalPlcError
+from plc.g3 import commands, enumerations, ib
+from plc.g3.admission import KEY_SIZE, Admission
+from plc.g3.bootstrap import BootstrapServer
 from plc.g3.commands import COMMANDS
-from plc.g3.nodes import FIRST_SHORT_ADDRESS, LAST_SHORT_ADDRESS, Node, NodeTable
+from plc.g3.data_path import DATA_CONFIRM_TIMEOUT_S
+from plc.g3.nodes import Node
 from plc.g3.steps import (
+    BOOTSTRAP_SERVER_QUESTION,
     COORDINATOR_SHORT_ADDRESS,
     MAX_HOPS,
+    NetworkParameters,
     adp_get,
     form_network,
+    has_bootstrap_server,
     is_refusal,
     mac_get,
     number_of,
@@ -26,68 +32,43 @@ from plc.g3.steps import (
     refusal_in_words,
     value_of,
 )
-from plc.host import LARGEST_APDU_QUEUE, Answer, ModemHost, Request
-from plc.network import (
-    ApduReceived,
-    ApduSent,
-    Capabilities,
-    LinkQualityReported,
-    NetworkStarted,
-    NodeDeclined,
-    NodeJoined,
-    NodeLeft,
-    ShortAddressAssigned,
-    TopologyChanged,
-)
+from plc.host import Answer, Request
+from plc.network import NetworkStarted, NodeJoined
 from plc.prime.enumerations import name_of
-from plc.usi.framing import EXTENDED_LENGTH_HARMONY, PROTOCOL_ADP_G3
+from plc.usi.framing import EXTENDED_LENGTH_HARMONY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from plc.commands import Message
+    from plc.g3.ciphers import Aes
     from plc.host import Procedure, Step
 
-KEY_SIZE = 16
-# A route discovery may precede the transmission.
-DATA_CONFIRM_TIMEOUT_S = 60.0
 ROUTE_DISCOVERY_TIMEOUT_S = 30.0
-TRANSMIT_ATTEMPTS = 3
-FIRST_RETRY_PAUSE_S = 1.0
-FULL_BUFFER_PAUSE_S = 5.0
-REQUESTS_IN_FLIGHT = 8
 REFRESH_INTERVAL_S = 900.0
 KEEPALIVE_INTERVAL_S = 60.0
-# Route errors in a row, retries included, that tell that a node has gone.
-ROUTE_ERRORS_UNTIL_LEFT = 3
 # Of the nodes that may be there, so many are looked for at each refresh: a route discovery is a broadcast.
 SEARCHES_PER_REFRESH = 4
 LARGEST_TABLE_WALK = 2048
-# A smaller change of link quality is not told.
-LQI_STEP = 10
+
+GENERATION_A = "a"
+GENERATION_B = "b"
+GENERATION_AUTO = "auto"
 
 
-class _Transmission:
-    """One APDU on its way out."""
-
-    __slots__ = ("address", "attempts", "deadline", "handle", "not_before", "packet", "token")
-
-    def __init__(self, token: int, address: int, packet: bytes) -> None:
-        self.token = token
-        self.address = address
-        self.packet = packet
-        self.attempts = 0
-        self.handle = 0
-        self.not_before: float | None = None
-        self.deadline = 0.0
-
-
-class Coordinator(ModemHost):
+class Coordinator(Admission):
     """A G3 network behind a coordinator modem.
 
     `known_addresses` maps the EUI-64 of each device that ever joined to its short address;
     ShortAddressAssigned tells each new one. `allowed` are the EUI-64 that may join, None for all. `eui64` is
     written to a modem that has none. With `reset` the modem is initialised even when its network runs
-    already. `psk` and `gmk` of 16 octets are never shown.
+    already. `psk` and `gmk` of 16 octets are never shown; `gmk_index` is 0 or 1.
+
+    `generation` is "b", "a", or "auto" to ask the modem. Generation A needs `aes` (see plc/g3/ciphers.py) and
+    `random`, which gives so many unpredictable octets; only there `device_psks` holds PSKs of single devices by
+    EUI-64, beside which `psk` may be empty: devices that have none are then declined. `frame_counter` is what
+    FrameCounterAdvanced told last.
     """
 
     def __init__(
@@ -105,93 +86,46 @@ class Coordinator(ModemHost):
         refresh_interval_s: float = REFRESH_INTERVAL_S,
         keepalive_interval_s: float = KEEPALIVE_INTERVAL_S,
         extended_length: tuple[int, ...] = EXTENDED_LENGTH_HARMONY,
+        generation: str = GENERATION_B,
+        aes: "Aes | None" = None,
+        random: "Callable[[int], bytes] | None" = None,
+        device_psks: "dict[bytes, bytes] | None" = None,
+        gmk_index: int = 0,
+        frame_counter: int = 0,
     ) -> None:
-        if len(psk) != KEY_SIZE or len(gmk) != KEY_SIZE:
+        if (len(psk) != KEY_SIZE and (psk or not device_psks)) or len(gmk) != KEY_SIZE:
             raise LocalPlcError(f"PSK and GMK take {KEY_SIZE} octets, got {len(psk)} and {len(gmk)}")
+        if gmk_index not in (0, 1):
+            raise LocalPlcError(f"the index of a GMK is 0 or 1, got {gmk_index}")
         if not 0 <= pan_id < 0xFFFF:
             raise LocalPlcError(f"a PAN id is 0x0000 to 0xFFFE, got 0x{pan_id:X}")
+        if generation not in (GENERATION_A, GENERATION_B, GENERATION_AUTO):
+            raise LocalPlcError(f"a generation is a, b or auto, got {generation}")
+        if generation == GENERATION_A and (aes is None or random is None):
+            raise LocalPlcError("generation A needs an AES function and a source of random octets")
         super().__init__(
-            PROTOCOL_ADP_G3,
-            COMMANDS,
-            Capabilities("g3", commands.LARGEST_PACKET - ipv6.OVERHEAD, REQUESTS_IN_FLIGHT, False),
+            pan_id,
+            known_addresses or {},
+            allowed,
+            data_confirm_timeout_s,
             refresh_interval_s,
             keepalive_interval_s,
             extended_length,
         )
-        self.pan_id = pan_id
         self.eui64 = eui64
+        self.generation = "" if generation == GENERATION_AUTO else generation  # "" until the modem was asked
+        self._generation_asked = generation
         self._psk = psk
         self._gmk = gmk
+        self._gmk_index = gmk_index
+        self._frame_counter = frame_counter
+        self._device_psks = device_psks
+        self._aes = aes
+        self._random = random
         self._server_identity = server_identity
         self._band = band
         self._reset = reset
-        self._data_confirm_timeout_s = data_confirm_timeout_s
-        self._allowed = allowed
-        self._declined: dict[bytes, bool] = {}
-        self._nodes = NodeTable(known_addresses or {})
-        self._queue_out: list[_Transmission] = []
-        self._in_flight: dict[int, _Transmission] = {}
-        self._next_handle = 0
-        self._paused_until: float | None = None
-        self._told_nodes = False
-        for name in (
-            "retransmissions",
-            "apdus_sent",
-            "apdus_received",
-            "foreign_packets",
-            "declined_joins",
-            "route_errors",
-            "network_status_indications",
-        ):
-            self.counters[name] = 0
-
-    # Commands.
-
-    def send_apdu(self, address: int, source_sap: int, destination_sap: int, apdu: bytes, now: float) -> int:
-        """Queue an APDU for a node: wrapper, UDP and IPv6 are put around it.
-
-        `source_sap` is our client SAP and `destination_sap` the logical device. Raises LocalPlcError for an
-        APDU or SAP that does not fit and for an address that no joined node has.
-        """
-        if len(apdu) > self.capabilities.largest_apdu:
-            raise LocalPlcError(
-                f"G3 carries APDUs of at most {self.capabilities.largest_apdu} octets, got {len(apdu)}"
-            )
-        node = self._nodes.by_address(address)
-        if node is None or not node.joined:
-            raise LocalPlcError(f"no node has short address 0x{address:04X}")
-        if not (0 <= source_sap <= 0xFFFF and 0 <= destination_sap <= 0xFFFF):
-            raise LocalPlcError(f"a wrapper port has 16 bits, got {source_sap} and {destination_sap}")
-        packet = ipv6.encode_udp(
-            ipv6.link_local_address(self.pan_id, COORDINATOR_SHORT_ADDRESS),
-            ipv6.link_local_address(self.pan_id, address),
-            ipv6.DLMS_PORT,
-            ipv6.DLMS_PORT,
-            ipv6.encode_wrapper(source_sap, destination_sap, apdu),
-        )
-        token = self._token()
-        if len(self._queue_out) >= LARGEST_APDU_QUEUE:
-            self._not_sent(token, "too many APDUs wait", True)
-        elif not self._running:
-            self._not_sent(token, "the modem is not ready", True)
-        else:
-            self._queue_out.append(_Transmission(token, address, packet))
-            self._advance(now)
-        return token
-
-    def expel(self, eui: bytes, now: float) -> None:
-        """Kick a node out; it may ask to join again. Raises LocalPlcError when it is not known."""
-        node = self._nodes.get(eui)
-        if node is None:
-            raise LocalPlcError(f"no node has EUI-64 {eui.hex()}")
-        self._send(COMMANDS.encode(commands.KICK_REQUEST, short_address=node.address, eui64=eui))
-        self._leave(node, "expelled")
-        self._advance(now)
-
-    def set_allowed(self, allowed: "set[bytes] | None") -> None:
-        """Replace the EUI-64 that may join; None lets all join. Nodes that have joined stay."""
-        self._allowed = allowed
-        self._declined = {}
+        self.counters["network_status_indications"] = 0
 
     # Procedures.
 
@@ -210,20 +144,31 @@ class Coordinator(ModemHost):
         return Answer(pan.messages if runs else [], runs)
 
     def _start_up(self) -> "Procedure":
+        if self._generation_asked == GENERATION_AUTO:
+            yield from self._find_generation()
+        host_serves = self.generation == GENERATION_A
+        failure = self._missing(host_serves)
+        if failure:
+            self._lose_modem(failure, self._now)
+            return
         running = Answer([], False)
         if not self._reset:
             running = yield from self._network_runs()
         if not running.complete:
-            failure = yield from form_network(
-                self.pan_id, self._band, self.eui64, self._server_identity, self._psk, self._gmk
-            )
-            if failure.messages:
-                self._lose_modem(refusal_in_words(failure.messages[0]), self._now)
+            parameters = NetworkParameters(self.pan_id, self._band, self.eui64, self._gmk, self._gmk_index)
+            parameters.server_identity = self._server_identity
+            parameters.psk = self._psk
+            parameters.host_serves = host_serves
+            parameters.frame_counter = self._frame_counter
+            refusal = yield from form_network(parameters)
+            if refusal.messages:
+                self._lose_modem(refusal_in_words(refusal.messages[0]), self._now)
                 return
         self.eui64 = value_of((yield from mac_get(ib.MAC_EXTENDED_ADDRESS))) or self.eui64
+        self._serve_joins(host_serves)
         self._started(self._now)
         description = (
-            f"G3-PLC coordinator, PAN 0x{self.pan_id:04X}, band "
+            f"G3-PLC coordinator, generation {self.generation.upper()}, PAN 0x{self.pan_id:04X}, band "
             + name_of(enumerations.BANDS, self._band)
             + (", was running" if running.complete else "")
         )
@@ -232,6 +177,39 @@ class Coordinator(ModemHost):
             # Devices keep short address and keys over a restart of the coordinator: they need not join anew.
             self._join(node, True)
         yield from self._list_nodes(False)
+        if host_serves:
+            yield from self._keep_frame_counter()
+        if self._next_gmk:
+            # The rotation that the loss of the modem ended begins anew.
+            yield from self._begin_rotation()
+
+    def _find_generation(self) -> "Procedure":
+        answer = yield Request(
+            BOOTSTRAP_SERVER_QUESTION, commands.LBP_SET_CONFIRM, optional=True, timeout_s=1.0, attempts=2
+        )
+        in_modem = has_bootstrap_server(answer.messages[0] if answer.messages else None)
+        self.generation = GENERATION_B if in_modem else GENERATION_A
+
+    def _missing(self, host_serves: bool) -> str:
+        if host_serves and (self._aes is None or self._random is None):
+            return "the modem has no bootstrap server (generation A), and the host has no AES function for its own"
+        if not host_serves and not self._psk:
+            return "the modem's bootstrap server (generation B) needs one PSK for all devices"
+        return ""
+
+    def _serve_joins(self, host_serves: bool) -> None:
+        self._server = None
+        if host_serves and self._aes is not None and self._random is not None:
+            self._server = BootstrapServer(
+                self._aes,
+                self._random,
+                self._admit,
+                self._server_identity or self.eui64,
+                self._gmk,
+                self._gmk_index,
+                self._psk,
+                self._device_psks,
+            )
 
     def _check_alive(self) -> "Procedure":
         pan = yield from mac_get(ib.MAC_PAN_ID)
@@ -278,6 +256,8 @@ class Coordinator(ModemHost):
             self._update_link(node, route, qualities.get(node.address), node.address in routers, tell_all)
             if tell_all and node.joined:
                 self._emit(NodeJoined(node.eui64, node.address, ""))
+        if self._server is not None:
+            yield from self._keep_frame_counter()
         yield from self._search()
 
     def _search(self) -> "Procedure":
@@ -322,85 +302,6 @@ class Coordinator(ModemHost):
         node.parent, node.hops, node.role = parent, hops, role
         self._update_quality(node, quality, moved or tell)
 
-    def _update_quality(self, node: Node, quality: int | None, tell: bool) -> None:
-        old = node.quality
-        if not tell and (quality is None or (old is not None and abs(quality - old) < LQI_STEP)):
-            return
-        node.quality = quality
-        if not tell or node.joined:
-            self._emit(
-                LinkQualityReported(
-                    node.eui64,
-                    node.address,
-                    parent=node.parent,
-                    hops=node.hops,
-                    quality=quality,
-                    role=node.role,
-                )
-            )
-
-    def _join(self, node: Node, tell: bool) -> None:
-        joined = node.joined
-        node.joined = True
-        node.sought = False
-        node.route_errors = 0
-        if tell or not joined:
-            self._emit(NodeJoined(node.eui64, node.address, ""))
-
-    def _leave(self, node: Node, reason: str) -> None:
-        if not node.joined:
-            return
-        node.joined = False
-        waiting = self._queue_out
-        self._queue_out = [entry for entry in waiting if entry.address != node.address]
-        for entry in waiting:
-            if entry.address == node.address:
-                self._not_sent(entry.token, reason, True)
-        self._emit(NodeLeft(node.eui64, node.address, reason))
-
-    def _answer_join_request(self, eui64: bytes) -> None:
-        address = commands.DECLINE
-        if self._allowed is not None and eui64 not in self._allowed:
-            self._decline(eui64, "not on the whitelist")
-        else:
-            node = self._nodes.get(eui64)
-            if node is None:
-                node = self._nodes.add(eui64)
-                if node is None:
-                    self._decline(eui64, "all short addresses are given")
-                else:
-                    self._emit(ShortAddressAssigned(eui64, node.address))
-            elif node.joined:
-                # It has lost its keys, or its power for long: until it has joined again it cannot be reached.
-                self._leave(node, "joins anew")
-            if node is not None:
-                address = node.address
-                # Should the indication that it has joined be lost on the line.
-                node.sought = True
-        self._send(COMMANDS.encode(commands.SHORT_ADDRESS_ASSIGN, eui64=eui64, short_address=address))
-
-    def _decline(self, eui64: bytes, reason: str) -> None:
-        self.counters["declined_joins"] += 1
-        if eui64 not in self._declined and len(self._declined) < LAST_SHORT_ADDRESS:
-            self._declined[eui64] = True
-            self._emit(NodeDeclined(eui64, reason))
-
-    def _complete_join(self, eui64: bytes, address: int) -> None:
-        if not FIRST_SHORT_ADDRESS <= address <= LAST_SHORT_ADDRESS:
-            return
-        node = self._nodes.get(eui64)
-        if node is None or node.address != address:
-            # The modem knows better: it told the device.
-            holder = self._nodes.by_address(address)
-            for old in (node, holder):
-                if old is not None:
-                    self._leave(old, "its short address was given to another node")
-                    self._nodes.remove(old)
-            node = self._nodes.put(eui64, address)
-            self._emit(ShortAddressAssigned(eui64, address))
-        self._join(node, True)
-        self._emit(TopologyChanged(eui64, f"joined with short address 0x{address:04X}"))
-
     # Messages.
 
     def _handle_message(self, message: "Message", now: float) -> None:
@@ -409,6 +310,10 @@ class Coordinator(ModemHost):
             self._receive_packet(message.octets("packet"), message.number("link_quality"))
         elif command == commands.DATA_CONFIRM:
             self._confirm_data(message.number("handle"), message.number("status"), now)
+        elif command in (commands.LBP_INDICATION, commands.LBP_CONFIRM):
+            self._take_lbp(message, now)
+        elif command == commands.NON_VOLATILE_DATA_INDICATION:
+            self._queue(self._keep_frame_counter())
         elif command == commands.JOIN_REQUEST_INDICATION:
             self._answer_join_request(message.octets("eui64"))
         elif command == commands.JOIN_COMPLETE_INDICATION:
@@ -419,8 +324,7 @@ class Coordinator(ModemHost):
                 node.sought = False
                 self._leave(node, "left the network")
         elif command == commands.BUFFER_INDICATION:
-            full = message.number("full_buffers") != 0
-            self._paused_until = now + FULL_BUFFER_PAUSE_S if full else None
+            self._pause(message.number("full_buffers") != 0, now)
         elif command == commands.NETWORK_STATUS_INDICATION:
             self.counters["network_status_indications"] += 1
         elif command == commands.STATUS:
@@ -433,125 +337,3 @@ class Coordinator(ModemHost):
             self.counters["unexpected_confirms"] += 1
         elif command == commands.DATA_REQUEST and status == enumerations.SERIAL_NOT_ALLOWED:
             self._lose_modem("the modem restarted: it is not initialised", now)
-
-    def _receive_packet(self, packet: bytes, link_quality: int) -> None:
-        try:
-            source, _, _, destination_port, data = ipv6.decode_udp(packet)
-            if destination_port != ipv6.DLMS_PORT:
-                raise MessageError(f"UDP port {destination_port} is not ours")
-            wrapped = ipv6.decode_wrapper(data)
-        except MessageError:
-            self.counters["foreign_packets"] += 1
-            return
-        address = ipv6.short_address_of(source, self.pan_id)
-        node = (
-            self._nodes.by_address(address) if address is not None else self._nodes.get(ipv6.eui64_of(source))
-        )
-        if node is None:
-            self.counters["foreign_packets"] += 1
-            return
-        if not node.joined:
-            self._join(node, False)
-        node.route_errors = 0
-        self._update_quality(node, link_quality, False)
-        for server_sap, client_sap, apdu in wrapped:
-            self.counters["apdus_received"] += 1
-            self._emit(ApduReceived(node.address, server_sap, client_sap, apdu))
-
-    # The data path: several requests in flight, one for each node.
-
-    def _send_apdus(self, now: float) -> None:
-        if not self._running or self._paused_until is not None:
-            return
-        blocked = [entry.address for entry in self._in_flight.values()]
-        index = 0
-        while index < len(self._queue_out) and len(self._in_flight) < REQUESTS_IN_FLIGHT:
-            entry = self._queue_out[index]
-            if entry.not_before is None and entry.address not in blocked:
-                self._queue_out.pop(index)
-                self._transmit(entry, now)
-            else:
-                index += 1
-            blocked.append(entry.address)
-
-    def _transmit(self, entry: _Transmission, now: float) -> None:
-        while self._next_handle in self._in_flight:
-            self._next_handle = (self._next_handle + 1) & 0xFF
-        entry.handle = self._next_handle
-        self._next_handle = (self._next_handle + 1) & 0xFF
-        entry.attempts += 1
-        entry.not_before = None
-        entry.deadline = now + self._data_confirm_timeout_s
-        self._in_flight[entry.handle] = entry
-        self._send(
-            COMMANDS.encode(
-                commands.DATA_REQUEST,
-                handle=entry.handle,
-                discover_route=1,
-                quality_of_service=0,
-                packet=entry.packet,
-            )
-        )
-
-    def _confirm_data(self, handle: int, status: int, now: float) -> None:
-        entry = self._in_flight.pop(handle, None)
-        if entry is None:
-            self.counters["unexpected_confirms"] += 1
-            return
-        node = self._nodes.by_address(entry.address)
-        if status == enumerations.ADP_SUCCESS:
-            self.counters["apdus_sent"] += 1
-            if node is not None:
-                node.route_errors = 0
-            self._emit(ApduSent(entry.token))
-            return
-        reason = "ADP status " + name_of(enumerations.ADP_STATUSES, status)
-        transient = status in enumerations.TRANSIENT_ADP_STATUSES
-        if status == enumerations.ADP_ROUTE_ERROR:
-            self.counters["route_errors"] += 1
-            if node is not None:
-                node.route_errors += 1
-        gone = node is not None and node.route_errors >= ROUTE_ERRORS_UNTIL_LEFT
-        if transient and not gone and entry.attempts < TRANSMIT_ATTEMPTS:
-            self.counters["retransmissions"] += 1
-            entry.not_before = now + FIRST_RETRY_PAUSE_S * (1 << (entry.attempts - 1))
-            self._queue_out.insert(0, entry)
-            return
-        self._not_sent(entry.token, reason, transient)
-        if node is not None and gone:
-            self._leave(node, "no route to it was found")
-            node.sought = True
-
-    def _data_timeout(self) -> float | None:
-        nearest = self._paused_until if self._queue_out else None
-        for entry in self._in_flight.values():
-            if nearest is None or entry.deadline < nearest:
-                nearest = entry.deadline
-        for entry in self._queue_out:
-            due = entry.not_before
-            if due is not None and (nearest is None or due < nearest):
-                nearest = due
-        return nearest
-
-    def _handle_data_timeout(self, now: float) -> None:
-        # What may go but cannot yet waits for a confirm, and no longer for a time.
-        if self._paused_until is not None and now >= self._paused_until:
-            self._paused_until = None
-        for entry in self._queue_out:
-            if entry.not_before is not None and now >= entry.not_before:
-                entry.not_before = None
-        late = [entry for entry in self._in_flight.values() if now >= entry.deadline]
-        for entry in late:
-            self._in_flight.pop(entry.handle)
-            self.counters["missing_confirms"] += 1
-            self._not_sent(entry.token, "the modem did not confirm it", True)
-        if late and self._procedure is None and not self._procedures:
-            self._queue(self._check_alive())
-
-    def _abandon_data(self, reason: str, now: float) -> None:  # noqa: ARG002 a hook
-        unsent = list(self._in_flight.values()) + self._queue_out
-        self._in_flight = {}
-        self._queue_out = []
-        self._paused_until = None
-        for entry in unsent:
-            self._not_sent(entry.token, reason, True)

@@ -6,9 +6,13 @@ message that cannot be decoded; mask_keys() takes them out of a payload that is 
 
 from plc.commands import FROM_HOST, FROM_MODEM
 from plc.errors import MessageError
-from plc.g3 import commands, enumerations, ib
+from plc.g3 import commands, enumerations, ib, lbp
 from plc.g3.commands import COMMANDS
 from plc.prime.enumerations import name_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from plc.commands import Message
 
 _HIDDEN = "(not shown)"
 
@@ -93,6 +97,22 @@ def _octets_in_words(command: int, attribute: int, field: str, value: bytes) -> 
     return [(field, value.hex())]
 
 
+def _lbp_in_words(message: "Message") -> "list[tuple[str, str]]":
+    frame = message.values.get("frame")
+    if not isinstance(frame, bytes):
+        frame = message.octets("address_and_frame")[message.number("address_size") :]
+    try:
+        found = lbp.decode_frame(frame)
+    except MessageError:
+        return []
+    words = name_of(lbp.TYPES, found.kind) + ", EUI-64 " + found.eui64.hex()
+    if found.holds_parameters:
+        words += ", configuration parameters"
+    elif found.data:
+        words += ", EAP"
+    return [("lbp", words)]
+
+
 def describe(payload: bytes, from_host: bool) -> "tuple[str, list[tuple[str, str]]]":
     """Name a payload of USI protocol 0x25 and its fields, in the order of the wire.
 
@@ -116,6 +136,8 @@ def describe(payload: bytes, from_host: bool) -> "tuple[str, list[tuple[str, str
             fields.append((name, _number_in_words(message.command, name, value)))
         elif isinstance(value, bytes):
             fields += _octets_in_words(message.command, attribute, name, value)
+    if message.command in (commands.LBP_REQUEST, commands.LBP_INDICATION):
+        fields += _lbp_in_words(message)
     if message.trailing:
         secret = message.command in _SECRET_COMMANDS
         fields.append(("trailing", _HIDDEN if secret else message.trailing.hex()))

@@ -57,14 +57,14 @@ def adp_set(attribute: int, index: int, value: bytes) -> "Step":
     return _set(commands.SET_REQUEST, commands.SET_CONFIRM, attribute, index, value)
 
 
-def mac_set(attribute: int, value: bytes) -> "Step":
+def mac_set(attribute: int, value: bytes, index: int = 0) -> "Step":
     """Set an attribute of the MAC information base."""
-    return _set(commands.MAC_SET_REQUEST, commands.MAC_SET_CONFIRM, attribute, 0, value)
+    return _set(commands.MAC_SET_REQUEST, commands.MAC_SET_CONFIRM, attribute, index, value)
 
 
-def lbp_set(attribute: int, value: bytes) -> "Step":
-    """Set an attribute of the bootstrap server: its keys and its identity."""
-    return _set(commands.LBP_SET_REQUEST, commands.LBP_SET_CONFIRM, attribute, 0, value)
+def lbp_set(attribute: int, value: bytes, index: int = 0) -> "Step":
+    """Set an attribute of the modem's bootstrap server: its keys and its identity."""
+    return _set(commands.LBP_SET_REQUEST, commands.LBP_SET_CONFIRM, attribute, index, value)
 
 
 def adp_get(attribute: int, index: int = 0, optional: bool = False) -> "Step":
@@ -77,12 +77,66 @@ def mac_get(attribute: int, index: int = 0, optional: bool = False) -> "Step":
     return _get(commands.MAC_GET_REQUEST, commands.MAC_GET_CONFIRM, attribute, index, optional)
 
 
-def form_network(
-    pan_id: int, band: int, eui64: bytes, server_identity: bytes, psk: bytes, gmk: bytes
-) -> "Step":
+class NetworkParameters:
+    """What a PAN is formed with. Keys are never shown."""
+
+    __slots__ = (
+        "band", "eui64", "frame_counter", "gmk", "gmk_index", "host_serves", "pan_id", "psk", "server_identity",
+    )  # fmt: skip
+
+    def __init__(self, pan_id: int, band: int, eui64: bytes, gmk: bytes, gmk_index: int) -> None:
+        self.pan_id = pan_id
+        self.band = band
+        self.eui64 = eui64  # for a modem that has none
+        self.gmk = gmk
+        self.gmk_index = gmk_index
+        self.psk = b""
+        self.server_identity = b""
+        self.host_serves = False  # the bootstrap server is the host: generation A
+        self.frame_counter = 0  # the least that the modem's may be
+
+
+def _initialize(parameters: NetworkParameters) -> "Step":
+    if parameters.host_serves:
+        # No answer is documented for generation A: what is asked next shows that it is there.
+        payload = COMMANDS.encode(commands.INITIALIZE_REQUEST, band=parameters.band)
+        return (yield Request(payload, commands.STATUS, optional=True, attempts=1))
+    payload = COMMANDS.encode(
+        commands.INITIALIZE_REQUEST, band=parameters.band, role=enumerations.ROLE_COORDINATOR
+    )
+    return (yield Request(payload, commands.STATUS, timeout_s=INITIALIZE_TIMEOUT_S))
+
+
+def _set_keys(parameters: NetworkParameters) -> "Step":
+    index = parameters.gmk_index
+    if parameters.host_serves:
+        answer = yield from mac_set(ib.MAC_KEY_TABLE, parameters.gmk, index)
+        if is_refusal(answer):
+            return answer
+        if parameters.psk:
+            # Its id depends on the release, and our own server works without it.
+            yield from adp_set(ib.ADP_PSK_GENERATION_A, 0, parameters.psk)
+        if parameters.frame_counter:
+            counter = parameters.frame_counter.to_bytes(4, "big")
+            yield from mac_set(ib.MAC_FRAME_COUNTER, counter)
+        answer = yield from adp_set(ib.ADP_ACTIVE_KEY_INDEX, 0, bytes((index,)))
+        # Index 0 is what a modem begins with.
+        return answer if index else Answer([], True)
+    keys = [(commands.LBP_PSK, 0, parameters.psk), (commands.LBP_GMK, index, parameters.gmk)]
+    if parameters.server_identity:
+        keys = [(commands.LBP_IDS, 0, parameters.server_identity)] + keys
+    answer = Answer([], True)
+    for attribute, key_index, value in keys:
+        answer = yield from lbp_set(attribute, value, key_index)
+        if is_refusal(answer):
+            break
+    return answer
+
+
+def form_network(parameters: NetworkParameters) -> "Step":
     """Make a modem the coordinator of a PAN. The answer holds the message that refused a step, if any."""
-    payload = COMMANDS.encode(commands.INITIALIZE_REQUEST, band=band, role=enumerations.ROLE_COORDINATOR)
-    answer = yield Request(payload, commands.STATUS, timeout_s=INITIALIZE_TIMEOUT_S)
+    pan_id, eui64 = parameters.pan_id, parameters.eui64
+    answer = yield from _initialize(parameters)
     if is_refusal(answer):
         return answer
     extended = value_of((yield from mac_get(ib.MAC_EXTENDED_ADDRESS)))
@@ -90,13 +144,9 @@ def form_network(
         answer = yield from mac_set(ib.MAC_EXTENDED_ADDRESS, eui64)
         if is_refusal(answer):
             return answer
-    keys = [(commands.LBP_PSK, psk), (commands.LBP_GMK, gmk)]
-    if server_identity:
-        keys = [(commands.LBP_IDS, server_identity)] + keys
-    for attribute, value in keys:
-        answer = yield from lbp_set(attribute, value)
-        if is_refusal(answer):
-            return answer
+    answer = yield from _set_keys(parameters)
+    if is_refusal(answer):
+        return answer
     answer = yield from mac_set(ib.MAC_SHORT_ADDRESS, COORDINATOR_SHORT_ADDRESS.to_bytes(2, "big"))
     if is_refusal(answer):
         return answer

@@ -18,7 +18,7 @@ from bench import until
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.parametrize("protocol", ["prime", "g3"])
+@pytest.mark.parametrize("protocol", ["prime", "g3", "g3-a"])
 async def test_every_interval_reaches_both_head_ends_once(bench, protocol):
     await bench.start_outside()
     bench.start_substation(protocol=protocol)

@@ -15,8 +15,10 @@ sys.path.append(str(Path(__file__).parents[1] / "unit"))
 
 from test_plc_pty_port import Shell
 
+from concentrator.links.aes import aes
 from concentrator.simulator.feeder import G3_CENELEC_A_PHY, Feeder
 from concentrator.simulator.g3_modem import G3Modem
+from concentrator.simulator.g3_modem_a import G3ModemA
 from concentrator.simulator.prime_modem import PrimeModem
 from concentrator.simulator.pty_port import PtyPort
 from concentrator.simulator.scheduler import AsyncioScheduler
@@ -48,8 +50,8 @@ def prime_modem(generation="harmony"):
     )
 
 
-def g3_modem(**options):
-    return G3Modem(
+def g3_modem(kind=G3Modem, **options):
+    return kind(
         [AnsweringDevice(number) for number in range(4)],
         AsyncioScheduler(),
         Feeder(4, phy=G3_CENELEC_A_PHY, steady=True, speed=500.0),
@@ -120,6 +122,20 @@ async def test_probe_names_a_running_g3_modem(tmp_path):
     assert "note:" not in output
 
 
+async def test_probe_names_a_g3_modem_of_generation_a(tmp_path):
+    modem = g3_modem(G3ModemA, device_psks=PSK)
+    modem.start()
+    with at_port(tmp_path / "modem", modem) as port:
+        options = {"generation": "auto", "aes": aes, "random": os.urandom}
+        async with Shell(Coordinator(0x781D, PSK, GMK, **options), Path(port)) as shell:
+            await shell.wait_for(lambda shell: len(shell.of(NodeJoined)) == 4)
+        status, output, _ = await command("modem", "probe", "--port", port)
+    assert status == 0
+    assert "G3-PLC coordinator, generation A" in output
+    assert f"identity: {EUI64.hex()}" in output
+    assert "mac_pan_id: 0x781d" in output
+
+
 async def test_probe_of_a_g3_modem_that_nobody_has_started(tmp_path):
     modem = g3_modem()
     with at_port(tmp_path / "modem", modem) as port:
@@ -169,10 +185,13 @@ async def sniffing(*arguments):
             result += [process.returncode, output.decode(), errors.decode()]
 
 
-@pytest.mark.parametrize("family", ["prime", "g3"])
+@pytest.mark.parametrize("family", ["prime", "g3", "g3-a"])
 async def test_tee(tmp_path, family):
     modem = prime_modem() if family == "prime" else g3_modem(device_psk=PSK)
     network = BaseNode() if family == "prime" else Coordinator(0x781D, PSK, GMK)
+    if family == "g3-a":
+        modem = g3_modem(G3ModemA, device_psks=PSK)
+        network = Coordinator(0x781D, PSK, GMK, generation="a", aes=aes, random=os.urandom)
     modem.start()
     file, link = tmp_path / "traffic.txt", tmp_path / "tee"
     with at_port(tmp_path / "modem", modem) as port:
@@ -191,7 +210,8 @@ async def test_tee(tmp_path, family):
     assert "modem to host" in output
     assert "frames" in errors
     assert "dropped" not in errors
-    assert ("MLME_LIST_GET.confirm" if family == "prime" else "LBP_JOIN_COMPLETE.indication") in output
+    seen = {"prime": "MLME_LIST_GET.confirm", "g3": "LBP_JOIN_COMPLETE.indication", "g3-a": "lbp: challenge"}
+    assert seen[family] in output
     assert "get-request" in output.lower()
     assert not link.is_symlink()
     assert file.stat().st_mode & 0o077 == 0
