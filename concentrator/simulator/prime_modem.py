@@ -15,12 +15,13 @@ the time that octets take on the serial line.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 from concentrator.simulator.device import Device
 from concentrator.simulator.feeder import PRIME_PHY, Feeder
-from concentrator.simulator.prime_nodes import PrimeNode, RemoteNodes
+from concentrator.simulator.prime_data_path import DataPath
+from concentrator.simulator.prime_nodes import PrimeModemCounters, PrimeNode, RemoteNodes
+from concentrator.simulator.prime_tables import information_base, list_records
 from concentrator.simulator.prime_upgrade import UpgradeEngine
 from concentrator.simulator.scheduler import Scheduler
 from plc.commands import Message
@@ -31,7 +32,6 @@ from plc.usi.framing import PROTOCOL_PRIME_API, FrameDecoder, encode_frame
 
 # The application's receive slot is free again after its main loop has come round: assumption.
 _PROCESSING_S = 0.002
-_CONFIRM_S = 0.001
 _RECORDS_PER_CONFIRM = 20
 _ALIVE_INTERVAL_S = 1024.0
 # How long the base node believes in a node that has gone silent: PRIME's alive time, at its shortest;
@@ -44,20 +44,6 @@ _KEY_VALUE_SIZE = 22
 _FIRST_ADDRESS = 0x0001
 _LARGEST_MESSAGE = 1020
 _RESERVED_LNIDS = 0x3FFE
-
-
-@dataclass(slots=True)
-class PrimeModemCounters:
-    """What the simulation did, for tests and the demo."""
-
-    slot_overruns: int = 0
-    unknown_commands: int = 0
-    apdus_down: int = 0
-    apdus_up: int = 0
-    apdus_lost_down: int = 0
-    apdus_lost_up: int = 0
-    drops: int = 0
-    joins: int = 0
 
 
 class PrimeModem:
@@ -92,13 +78,11 @@ class PrimeModem:
         self._alive_interval_s = alive_interval_s
         self._decoder = FrameDecoder()
         self._pending = False  # the receive slot is taken
-        self._sending = False  # a CL_432_DL_DATA.request is not yet confirmed
         self._epoch = 0  # counts restarts, so that callbacks of an earlier life do nothing
         self._nodes = [
             PrimeNode(device, place) for device, place in zip(devices, self.feeder.nodes, strict=True)
         ]
         self._by_place = {node.place.index: node for node in self._nodes}
-        self._by_address: dict[int, PrimeNode] = {}
         self._next_address = _FIRST_ADDRESS
         self._next_lnid = 1
         self._whitelist: set[bytes] = set()
@@ -106,7 +90,8 @@ class PrimeModem:
         self._device_keys = device_keys or {}  # what the nodes hold
         self._known_keys: dict[bytes, bytes] = {}  # what the host has told
         self._expelled: set[bytes] = set()
-        self._values = self._information_base()
+        self._values = information_base(self.eui48, self._security_profile)
+        self._data_path = DataPath(self)
         self._far = RemoteNodes(self)
         self._upgrade = UpgradeEngine(self)
         self._handlers = {**self._own_handlers(), **self._far.handlers(), **self._upgrade.handlers()}
@@ -117,7 +102,7 @@ class PrimeModem:
         """Let the nodes find the network, one after the other, within `join_spread_s`."""
         for node in self._nodes:
             delay_s = self._draws.uniform(0.0, self._join_spread_s)
-            self._later(delay_s, lambda node=node: self._come(node))
+            self.later(delay_s, lambda node=node: self._come(node))
 
     def restart(self) -> None:
         """Lose power for a moment: everything is forgotten, and no message tells."""
@@ -126,7 +111,7 @@ class PrimeModem:
 
     def connected_euis(self) -> set[bytes]:
         """EUI-48 of every node with an open 4-32 connection."""
-        return {node.device.eui48 for node in self._by_address.values()}
+        return {node.device.eui48 for node in self._data_path.by_address.values()}
 
     def drop(self, eui48: bytes, duration_s: float | None = None) -> None:
         """Make a node unreachable; it comes back after the duration, or not at all when None."""
@@ -135,6 +120,10 @@ class PrimeModem:
     def expelled_euis(self) -> set[bytes]:
         """EUI-48 of every node that the host has expelled."""
         return set(self._expelled)
+
+    def push_apdu(self, eui48: bytes, client_sap: int, server_sap: int, apdu: bytes) -> None:
+        """Let a meter send on its own: a data notification."""
+        self._data_path.send_up(self._find(eui48), client_sap, server_sap, apdu)
 
     def receive_data(self, data: bytes) -> None:
         """Take octets from the host."""
@@ -169,13 +158,18 @@ class PrimeModem:
         epoch = self._epoch
         self._scheduler.call_later(delay_s, lambda: callback() if epoch == self._epoch else None)
 
-    def _later(self, delay_s: float, callback: Callable[[], None]) -> None:
+    def later(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """Call back after a pause of the protocol, which the feeder's speed divides."""
         self.after(delay_s / self.feeder.speed, callback)
 
     def send(self, command: int, **values: int | bytes | None) -> None:
         """Send a message to the host."""
         if self.output is not None:
             self.output(encode_frame(PROTOCOL_PRIME_API, COMMANDS.encode(command, **values)))
+
+    def reachable(self, node: PrimeNode) -> bool:
+        """Whether a node and all before it hear."""
+        return all(self._by_place[place.index].heard for place in node.place.path())
 
     # The life of a node.
 
@@ -204,12 +198,12 @@ class PrimeModem:
         parent = self._by_place[node.place.parent.index] if node.place.parent is not None else None
         if parent is not None and not parent.registered:
             delay_s = _RETRY_REGISTRATION_S * self._draws.uniform(0.7, 1.3)
-            self._later(delay_s, lambda: self._register(node, visit))
+            self.later(delay_s, lambda: self._register(node, visit))
             return
         if parent is not None and not parent.switch:
             self._promote(parent)
         if not self._may_register(node):
-            self._later(_RETRY_REFUSED_S, lambda: self._register(node, visit))
+            self.later(_RETRY_REFUSED_S, lambda: self._register(node, visit))
             return
         # Back before it was missed: the old registration ends here.
         self._unregister(node)
@@ -221,7 +215,7 @@ class PrimeModem:
         self._next_lnid = self._next_lnid % (_RESERVED_LNIDS - 1) + 1
         self._network_event(enumerations.EVENT_REGISTER, node)
         self._plan_alive(node, visit)
-        self._later(_CONNECT_S * self._draws.uniform(0.5, 1.5), lambda: self._connect(node, visit))
+        self.later(_CONNECT_S * self._draws.uniform(0.5, 1.5), lambda: self._connect(node, visit))
 
     def _may_register(self, node: PrimeNode) -> bool:
         eui48 = node.device.eui48
@@ -246,7 +240,7 @@ class PrimeModem:
         if node.visit != visit or not node.registered or node.connected:
             return
         node.address = self._free_address()
-        self._by_address[node.address] = node
+        self._data_path.by_address[node.address] = node
         self.counters.joins += 1
         self.send(
             commands.CL_432_JOIN_INDICATION,
@@ -257,7 +251,7 @@ class PrimeModem:
         )
 
     def _free_address(self) -> int:
-        while self._next_address in self._by_address:
+        while self._next_address in self._data_path.by_address:
             self._next_address += 1
         address = self._next_address
         self._next_address += 1
@@ -282,7 +276,7 @@ class PrimeModem:
         node.visit += 1
         visit = node.visit
         node.device.link_lost()
-        self._later(_SILENCE_UNTIL_UNREGISTERED_S, lambda: self._give_up(node, visit))
+        self.later(_SILENCE_UNTIL_UNREGISTERED_S, lambda: self._give_up(node, visit))
         if duration_s is not None:
             self.after(duration_s, lambda: self._come(node) if node.visit == visit else None)
 
@@ -306,7 +300,7 @@ class PrimeModem:
                     child.visit += 1
                     self._plan_drop(child)
                     visit = child.visit
-                    self._later(
+                    self.later(
                         _RETRY_REGISTRATION_S, lambda child=child, visit=visit: self._register(child, visit)
                     )
 
@@ -314,7 +308,7 @@ class PrimeModem:
         if node.address is None:
             return
         address, node.address = node.address, None
-        self._by_address.pop(address, None)
+        self._data_path.by_address.pop(address, None)
         self.send(commands.CL_432_LEAVE_INDICATION, address=address)
 
     def _network_event(self, event: int, node: PrimeNode) -> None:
@@ -336,14 +330,13 @@ class PrimeModem:
         self._epoch += 1
         self._decoder.reset()
         self._pending = False
-        self._sending = False
-        self._by_address = {}
+        self._data_path.forget()
         self._next_address = _FIRST_ADDRESS
         self._next_lnid = 1
         self._expelled = set()
         self._whitelist = set()
         self._known_keys = {}
-        self._values = self._information_base()
+        self._values = information_base(self.eui48, self._security_profile)
         self._upgrade.forget()
         for node in self._nodes:
             if node.registered:
@@ -388,7 +381,7 @@ class PrimeModem:
             for node in nodes:
                 self._expelled.add(value)
                 node.device.link_lost()
-                self._later(_CONNECT_S, lambda node=node: self._unregister(node))
+                self.later(_CONNECT_S, lambda node=node: self._unregister(node))
         elif attribute == pib.DEVICE_UNIQUE_KEY:
             result = enumerations.MLME_SUCCESS if len(value) == _KEY_VALUE_SIZE else 12
             self._known_keys[value[:6]] = value[6:]
@@ -401,7 +394,7 @@ class PrimeModem:
 
     def _list(self, message: Message) -> None:
         attribute = message.number("pib")
-        records = list(self._records(attribute))
+        records = list(list_records(self, attribute, self._data_path.by_address))
         if not records and attribute not in (pib.LIST_REGISTERED_DEVICES, pib.LIST_432_NODES):
             result = enumerations.MLME_BAD_ATTRIBUTE
             self.send(commands.MLME_LIST_GET_CONFIRM, result=result, pib=attribute, records=b"")
@@ -413,56 +406,18 @@ class PrimeModem:
         for part in [*parts, b""]:
             self.send(commands.MLME_LIST_GET_CONFIRM, result=0, pib=attribute, records=part)
 
-    def _records(self, attribute: int) -> Iterator[bytes]:
-        if attribute == pib.LIST_432_NODES:
-            for address, node in sorted(self._by_address.items()):
-                serial = node.device.identity.encode("ascii")[:16]
-                yield pib.encode_record(
-                    attribute,
-                    address=address,
-                    serial=serial.ljust(16, b"\x00"),
-                    serial_length=len(serial),
-                    eui48=node.device.eui48,
-                )
-        for node in self._nodes:
-            if node.registered and attribute == pib.LIST_REGISTERED_DEVICES:
-                yield pib.encode_record(
-                    attribute,
-                    eui48=node.device.eui48,
-                    lnid=node.lnid,
-                    state=enumerations.STATE_SWITCH if node.switch else enumerations.STATE_TERMINAL,
-                    lsid=node.lsid,
-                    sid=node.sid,
-                    level=node.place.level,
-                    terminal_capabilities=0x1F,
-                    switch_capabilities=0x1F,
-                )
-            elif node.registered and attribute in (0x0057, 0x0059):
-                now = self._scheduler.now()
-                yield pib.encode_record(
-                    attribute,
-                    lnid=node.lnid,
-                    sid=node.sid,
-                    tx_power=0,
-                    rx_level=max(0, min(15, round(self.feeder.snr_db(node.place, now) / 3.0))),
-                    snr=max(0, min(7, round(self.feeder.snr_db(node.place, now) / 3.0))),
-                    tx_modulation=self.feeder.phy.modulations.index(self.feeder.modulation(node.place, now)),
-                    phy_capability=0x0F,
-                    rx_age=0,
-                )
-
     def _reset(self, message: Message) -> None:  # noqa: ARG002 one signature for all handlers
         self._forget_all()
         self.send(commands.MLME_RESET_CONFIRM, result=enumerations.MLME_SUCCESS)
         self.start()
 
     def _release(self, message: Message) -> None:
-        node = self._by_address.get(message.number("address"))
+        node = self._data_path.by_address.get(message.number("address"))
         if node is not None:
             node.device.link_lost()
             self._disconnect(node)
             visit = node.visit
-            self._later(_RETRY_REGISTRATION_S, lambda: self._connect(node, visit))
+            self.later(_RETRY_REGISTRATION_S, lambda: self._connect(node, visit))
 
     def _whitelist_change(self, message: Message) -> None:
         if message.command == commands.WHITELIST_ADD_REQUEST:
@@ -478,140 +433,6 @@ class PrimeModem:
         if ready:
             self._promote(nodes[0])
 
-    # The data path.
-
-    def _data(self, message: Message) -> None:
-        address = message.number("destination_address")
-        server_sap = message.number("destination_lsap")
-        client_sap = message.number("source_lsap")
-        apdu = message.octets("data")
-
-        def confirm(status: int) -> None:
-            self.send(
-                commands.CL_432_DL_DATA_CONFIRM,
-                destination_lsap=server_sap,
-                source_lsap=client_sap,
-                destination_address=address,
-                transmit_status=status,
-            )
-
-        def done(status: int) -> None:
-            self._sending = False
-            confirm(status)
-
-        if self._sending:
-            self.after(_CONFIRM_S, lambda: confirm(0x81))
-            return
-        if address == commands.BROADCAST_ADDRESS:
-            self._sending = True
-            self._broadcast(client_sap, server_sap, apdu, done)
-            return
-        node = self._by_address.get(address)
-        if node is None:
-            self.after(_CONFIRM_S, lambda: confirm(enumerations.TRANSMIT_BAD_ADDRESS))
-            return
-        self._sending = True
-        now = self._scheduler.now()
-        self.counters.apdus_down += 1
-        if self.reachable(node):
-            transfer = self.feeder.transfer(node.place, len(apdu), now)
-        else:
-            transfer = self.feeder.attempt_in_vain(node.place, len(apdu), now)
-        if not transfer.delivered:
-            self.counters.apdus_lost_down += 1
-            self.after(transfer.duration_s, lambda: done(enumerations.TRANSMIT_TIMEOUT))
-            return
-
-        def arrive() -> None:
-            done(enumerations.TRANSMIT_SUCCESS)
-            self._deliver(node, client_sap, server_sap, apdu)
-
-        self.after(transfer.duration_s, arrive)
-
-    def reachable(self, node: PrimeNode) -> bool:
-        """Whether a node and all before it hear."""
-        return all(self._by_place[place.index].heard for place in node.place.path())
-
-    def _deliver(self, node: PrimeNode, client_sap: int, server_sap: int, apdu: bytes) -> None:
-        visit, epoch = node.visit, self._epoch
-
-        def reply(answer: bytes) -> None:
-            if node.visit == visit and epoch == self._epoch:
-                self._send_up(node, client_sap, server_sap, answer)
-
-        node.device.receive_apdu(client_sap, server_sap, apdu, reply)
-
-    def _broadcast(self, client_sap: int, server_sap: int, apdu: bytes, done: Callable[[int], None]) -> None:
-        # Unacknowledged: each switch repeats the frames once, and each node has one chance to hear them.
-        now = self._scheduler.now()
-        phy = self.feeder.phy
-        segments = -(-max(1, len(apdu)) // phy.segment_octets)
-        switches = sum(1 for node in self._nodes if node.switch)
-        airtime_s = (
-            phy.airtime_s(min(len(apdu), phy.segment_octets), phy.modulations[-1]) - phy.acknowledgement_s
-        )
-        heard = [
-            node
-            for node in self._by_address.values()
-            if self.reachable(node)
-            and node.place.draws.random() >= self.feeder.frame_loss(node.place, now) * segments
-        ]
-
-        def arrive() -> None:
-            done(enumerations.TRANSMIT_SUCCESS)
-            for node in heard:
-                self._deliver(node, client_sap, server_sap, apdu)
-
-        self._later((1 + switches) * segments * airtime_s, arrive)
-
-    def _send_up(self, node: PrimeNode, client_sap: int, server_sap: int, apdu: bytes) -> None:
-        address = node.address
-        if address is None or not self.reachable(node):
-            self.counters.apdus_lost_up += 1
-            return
-        transfer = self.feeder.transfer(node.place, len(apdu), self._scheduler.now())
-        if not transfer.delivered or len(apdu) > commands.LARGEST_APDU:
-            self.counters.apdus_lost_up += 1
-            return
-
-        def arrive() -> None:
-            self.counters.apdus_up += 1
-            self.send(
-                commands.CL_432_DL_DATA_INDICATION,
-                destination_lsap=client_sap,
-                source_lsap=server_sap,
-                destination_address=0,
-                source_address=address,
-                data=apdu,
-                link_class=0,
-            )
-
-        self.after(transfer.duration_s, arrive)
-
-    def push_apdu(self, eui48: bytes, client_sap: int, server_sap: int, apdu: bytes) -> None:
-        """Let a meter send on its own: a data notification."""
-        self._send_up(self._find(eui48), client_sap, server_sap, apdu)
-
-    def _information_base(self) -> dict[int, bytes]:
-        values = {
-            row[0]: bytes(row[2]) for row in pib.ATTRIBUTES if row[2] and not row[1].startswith("action")
-        }
-        values.update(
-            {
-                pib.EUI48_PRODUCTION: self.eui48,
-                pib.MAC_EUI48: self.eui48,
-                0x0023: self.eui48,
-                pib.MAC_STATE: b"\x00",
-                pib.MAC_SECURITY_PROFILE: bytes([self._security_profile]),
-                pib.PLC_STATE: bytes([pib.PLC_STATE_BASE]),
-                0x0075: b"simulated base\x00\x00",
-                0x8080: bytes.fromhex("36200304"),
-                0x8126: bytes.fromhex("01040000"),
-                0x8201: bytes.fromhex("01040000"),
-            }
-        )
-        return values
-
     def _own_handlers(self) -> dict[int, Callable[[Message], None]]:
         return {
             commands.MLME_GET_REQUEST: self._get,
@@ -620,7 +441,7 @@ class PrimeModem:
             commands.MLME_LIST_GET_REQUEST: self._list,
             commands.MLME_RESET_REQUEST: self._reset,
             commands.CL_432_RELEASE_REQUEST: self._release,
-            commands.CL_432_DL_DATA_REQUEST: self._data,
+            commands.CL_432_DL_DATA_REQUEST: self._data_path.take_request,
             commands.WHITELIST_ADD_REQUEST: self._whitelist_change,
             commands.WHITELIST_REMOVE_REQUEST: self._whitelist_change,
             commands.MLME_PROMOTE_REQUEST: self._promote_requested,

@@ -42,11 +42,26 @@ class PrimeNode:
         return self.address is not None
 
 
+@dataclass(slots=True)
+class PrimeModemCounters:
+    """What the simulation did, for tests and the demo."""
+
+    slot_overruns: int = 0
+    unknown_commands: int = 0
+    apdus_down: int = 0
+    apdus_up: int = 0
+    apdus_lost_down: int = 0
+    apdus_lost_up: int = 0
+    drops: int = 0
+    joins: int = 0
+
+
 class Base(Protocol):
     """What is needed of the modem."""
 
     feeder: Feeder
     eui48: bytes
+    counters: PrimeModemCounters
 
     @property
     def nodes(self) -> Sequence[PrimeNode]:
@@ -59,6 +74,10 @@ class Base(Protocol):
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> None:
         """Call back, unless the modem restarts before."""
+        ...
+
+    def later(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """Call back after a pause of the protocol, which the feeder's speed divides."""
         ...
 
     def send(self, command: int, **values: int | bytes | None) -> None:
