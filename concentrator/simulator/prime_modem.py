@@ -7,18 +7,22 @@ that tells of a restart, the command octet read without masking the length bit. 
 field widths of the older firmware.
 
 PRIME's MAC repeats lost frames by itself, so loss shows as latency; a transfer that fails for good ends in
-transmit status 2 downwards, and in silence upwards. Not modelled: connections other than 4-32, node firmware
-upgrade, security (all keys are right), the time that octets take on the serial line.
+transmit status 2 downwards, and in silence upwards. With a security profile a node registers only when the host
+has given the modem the node's own device unique key. Not modelled: connections other than 4-32, the ciphering itself,
+the time that octets take on the serial line.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 from concentrator.simulator.device import Device
-from concentrator.simulator.feeder import PRIME_PHY, Feeder, FeederNode
+from concentrator.simulator.feeder import PRIME_PHY, Feeder
+from concentrator.simulator.prime_data_path import DataPath
+from concentrator.simulator.prime_nodes import PrimeModemCounters, PrimeNode, RemoteNodes
+from concentrator.simulator.prime_tables import information_base, list_records
+from concentrator.simulator.prime_upgrade import UpgradeEngine
 from concentrator.simulator.scheduler import Scheduler
 from plc.commands import Message
 from plc.errors import MessageError
@@ -28,7 +32,6 @@ from plc.usi.framing import PROTOCOL_PRIME_API, FrameDecoder, encode_frame
 
 # The application's receive slot is free again after its main loop has come round: assumption.
 _PROCESSING_S = 0.002
-_CONFIRM_S = 0.001
 _RECORDS_PER_CONFIRM = 20
 _ALIVE_INTERVAL_S = 1024.0
 # How long the base node believes in a node that has gone silent: PRIME's alive time, at its shortest;
@@ -36,41 +39,11 @@ _ALIVE_INTERVAL_S = 1024.0
 _SILENCE_UNTIL_UNREGISTERED_S = 64.0
 _CONNECT_S = 2.0
 _RETRY_REGISTRATION_S = 8.0
+_RETRY_REFUSED_S = 60.0
+_KEY_VALUE_SIZE = 22
 _FIRST_ADDRESS = 0x0001
 _LARGEST_MESSAGE = 1020
 _RESERVED_LNIDS = 0x3FFE
-
-
-@dataclass(slots=True)
-class _Node:
-    device: Device
-    place: FeederNode
-    heard: bool = False  # it has power and can hear its parent
-    lnid: int = 0
-    sid: int = 0
-    lsid: int = 0xFF
-    registered: bool = False
-    switch: bool = False
-    address: int | None = None  # of its open 4-32 connection
-    visit: int = 0  # counts changes of state, so that callbacks of an earlier state do nothing
-
-    @property
-    def connected(self) -> bool:
-        return self.address is not None
-
-
-@dataclass(slots=True)
-class PrimeModemCounters:
-    """What the simulation did, for tests and the demo."""
-
-    slot_overruns: int = 0
-    unknown_commands: int = 0
-    apdus_down: int = 0
-    apdus_up: int = 0
-    apdus_lost_down: int = 0
-    apdus_lost_up: int = 0
-    drops: int = 0
-    joins: int = 0
 
 
 class PrimeModem:
@@ -91,6 +64,8 @@ class PrimeModem:
         join_spread_s: float = 60.0,
         generation: str = "harmony",
         alive_interval_s: float = _ALIVE_INTERVAL_S,
+        security_profile: int = 0,
+        device_keys: Mapping[bytes, bytes] | None = None,
     ) -> None:
         self.output = output
         self.eui48 = eui48
@@ -103,16 +78,23 @@ class PrimeModem:
         self._alive_interval_s = alive_interval_s
         self._decoder = FrameDecoder()
         self._pending = False  # the receive slot is taken
-        self._sending = False  # a CL_432_DL_DATA.request is not yet confirmed
         self._epoch = 0  # counts restarts, so that callbacks of an earlier life do nothing
-        self._nodes = [_Node(device, place) for device, place in zip(devices, self.feeder.nodes, strict=True)]
+        self._nodes = [
+            PrimeNode(device, place) for device, place in zip(devices, self.feeder.nodes, strict=True)
+        ]
         self._by_place = {node.place.index: node for node in self._nodes}
-        self._by_address: dict[int, _Node] = {}
         self._next_address = _FIRST_ADDRESS
         self._next_lnid = 1
         self._whitelist: set[bytes] = set()
+        self._security_profile = security_profile
+        self._device_keys = device_keys or {}  # what the nodes hold
+        self._known_keys: dict[bytes, bytes] = {}  # what the host has told
         self._expelled: set[bytes] = set()
-        self._values = self._information_base()
+        self._values = information_base(self.eui48, self._security_profile)
+        self._data_path = DataPath(self)
+        self._far = RemoteNodes(self)
+        self._upgrade = UpgradeEngine(self)
+        self._handlers = {**self._own_handlers(), **self._far.handlers(), **self._upgrade.handlers()}
 
     # What tests and the demo use.
 
@@ -120,7 +102,7 @@ class PrimeModem:
         """Let the nodes find the network, one after the other, within `join_spread_s`."""
         for node in self._nodes:
             delay_s = self._draws.uniform(0.0, self._join_spread_s)
-            self._later(delay_s, lambda node=node: self._come(node))
+            self.later(delay_s, lambda node=node: self._come(node))
 
     def restart(self) -> None:
         """Lose power for a moment: everything is forgotten, and no message tells."""
@@ -129,7 +111,7 @@ class PrimeModem:
 
     def connected_euis(self) -> set[bytes]:
         """EUI-48 of every node with an open 4-32 connection."""
-        return {node.device.eui48 for node in self._by_address.values()}
+        return {node.device.eui48 for node in self._data_path.by_address.values()}
 
     def drop(self, eui48: bytes, duration_s: float | None = None) -> None:
         """Make a node unreachable; it comes back after the duration, or not at all when None."""
@@ -138,6 +120,10 @@ class PrimeModem:
     def expelled_euis(self) -> set[bytes]:
         """EUI-48 of every node that the host has expelled."""
         return set(self._expelled)
+
+    def push_apdu(self, eui48: bytes, client_sap: int, server_sap: int, apdu: bytes) -> None:
+        """Let a meter send on its own: a data notification."""
+        self._data_path.send_up(self._find(eui48), client_sap, server_sap, apdu)
 
     def receive_data(self, data: bytes) -> None:
         """Take octets from the host."""
@@ -150,52 +136,75 @@ class PrimeModem:
                 self.counters.slot_overruns += 1
             else:
                 self._pending = True
-                self._after(_PROCESSING_S, lambda payload=payload: self._process(payload))
+                self.after(_PROCESSING_S, lambda payload=payload: self._process(payload))
 
-    # Time.
+    # What the parts of the modem use.
 
-    def _after(self, delay_s: float, callback: Callable[[], None]) -> None:
+    @property
+    def nodes(self) -> Sequence[PrimeNode]:
+        """All nodes."""
+        return self._nodes
+
+    def now(self) -> float:
+        """Seconds of the scheduler."""
+        return self._scheduler.now()
+
+    def disappear(self, node: PrimeNode, duration_s: float) -> None:
+        """Make a node restart: it is away for a while."""
+        self._go(node, duration_s)
+
+    def after(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """Call back, unless the modem restarts before."""
         epoch = self._epoch
         self._scheduler.call_later(delay_s, lambda: callback() if epoch == self._epoch else None)
 
-    def _later(self, delay_s: float, callback: Callable[[], None]) -> None:
-        self._after(delay_s / self.feeder.speed, callback)
+    def later(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """Call back after a pause of the protocol, which the feeder's speed divides."""
+        self.after(delay_s / self.feeder.speed, callback)
 
-    def _send(self, command: int, **values: int | bytes | None) -> None:
+    def send(self, command: int, **values: int | bytes | None) -> None:
+        """Send a message to the host."""
         if self.output is not None:
             self.output(encode_frame(PROTOCOL_PRIME_API, COMMANDS.encode(command, **values)))
 
+    def reachable(self, node: PrimeNode) -> bool:
+        """Whether a node and all before it hear."""
+        return all(self._by_place[place.index].heard for place in node.place.path())
+
     # The life of a node.
 
-    def _find(self, eui48: bytes) -> _Node:
+    def _find(self, eui48: bytes) -> PrimeNode:
         return next(node for node in self._nodes if node.device.eui48 == eui48)
 
-    def _come(self, node: _Node) -> None:
+    def _come(self, node: PrimeNode) -> None:
         node.heard = True
         node.visit += 1
         self._plan_drop(node)
         self._register(node, node.visit)
 
-    def _plan_drop(self, node: _Node) -> None:
+    def _plan_drop(self, node: PrimeNode) -> None:
         delay_s = self.feeder.time_until_drop_s(node.place, self._scheduler.now())
         if delay_s is not None:
             visit = node.visit
-            self._after(delay_s, lambda: self._drop_planned(node, visit))
+            self.after(delay_s, lambda: self._drop_planned(node, visit))
 
-    def _drop_planned(self, node: _Node, visit: int) -> None:
+    def _drop_planned(self, node: PrimeNode, visit: int) -> None:
         if node.visit == visit:
             self._go(node, self.feeder.outage_s(node.place, self._scheduler.now()))
 
-    def _register(self, node: _Node, visit: int) -> None:
+    def _register(self, node: PrimeNode, visit: int) -> None:
         if node.visit != visit or not node.heard or node.device.eui48 in self._expelled:
             return
         parent = self._by_place[node.place.parent.index] if node.place.parent is not None else None
         if parent is not None and not parent.registered:
             delay_s = _RETRY_REGISTRATION_S * self._draws.uniform(0.7, 1.3)
-            self._later(delay_s, lambda: self._register(node, visit))
+            self.later(delay_s, lambda: self._register(node, visit))
             return
         if parent is not None and not parent.switch:
             self._promote(parent)
+        if not self._may_register(node):
+            self.later(_RETRY_REFUSED_S, lambda: self._register(node, visit))
+            return
         # Back before it was missed: the old registration ends here.
         self._unregister(node)
         node.registered = True
@@ -206,21 +215,34 @@ class PrimeModem:
         self._next_lnid = self._next_lnid % (_RESERVED_LNIDS - 1) + 1
         self._network_event(enumerations.EVENT_REGISTER, node)
         self._plan_alive(node, visit)
-        self._later(_CONNECT_S * self._draws.uniform(0.5, 1.5), lambda: self._connect(node, visit))
+        self.later(_CONNECT_S * self._draws.uniform(0.5, 1.5), lambda: self._connect(node, visit))
 
-    def _promote(self, node: _Node) -> None:
+    def _may_register(self, node: PrimeNode) -> bool:
+        eui48 = node.device.eui48
+        event = None
+        if self._values[pib.WHITELIST_ENABLED] != b"\x00" and eui48 not in self._whitelist:
+            event = enumerations.EVENT_UNKNOWN_NODE
+        elif self._security_profile and eui48 not in self._known_keys:
+            event = enumerations.EVENT_NO_DUK
+        if event is not None:
+            self._network_event(event, node)
+            return False
+        # With another key the node's registration does not authenticate, and nothing is told.
+        return not self._security_profile or self._known_keys[eui48] == self._device_keys.get(eui48)
+
+    def _promote(self, node: PrimeNode) -> None:
         used = {other.lsid for other in self._nodes if other.switch}
         node.lsid = next(lsid for lsid in range(1, 0xFF) if lsid not in used)
         node.switch = True
         self._network_event(enumerations.EVENT_PROMOTE, node)
 
-    def _connect(self, node: _Node, visit: int) -> None:
+    def _connect(self, node: PrimeNode, visit: int) -> None:
         if node.visit != visit or not node.registered or node.connected:
             return
         node.address = self._free_address()
-        self._by_address[node.address] = node
+        self._data_path.by_address[node.address] = node
         self.counters.joins += 1
-        self._send(
+        self.send(
             commands.CL_432_JOIN_INDICATION,
             device_id=node.device.identity.encode("ascii")[:16],
             address=node.address,
@@ -229,7 +251,7 @@ class PrimeModem:
         )
 
     def _free_address(self) -> int:
-        while self._next_address in self._by_address:
+        while self._next_address in self._data_path.by_address:
             self._next_address += 1
         address = self._next_address
         self._next_address += 1
@@ -237,16 +259,16 @@ class PrimeModem:
             self._next_address = _FIRST_ADDRESS
         return address
 
-    def _plan_alive(self, node: _Node, visit: int) -> None:
+    def _plan_alive(self, node: PrimeNode, visit: int) -> None:
         delay_s = self._alive_interval_s * self._draws.uniform(0.8, 1.2)
-        self._after(delay_s, lambda: self._alive(node, visit))
+        self.after(delay_s, lambda: self._alive(node, visit))
 
-    def _alive(self, node: _Node, visit: int) -> None:
+    def _alive(self, node: PrimeNode, visit: int) -> None:
         if node.visit == visit and node.registered and node.heard:
             self._network_event(enumerations.EVENT_ALIVE, node)
             self._plan_alive(node, visit)
 
-    def _go(self, node: _Node, duration_s: float | None) -> None:
+    def _go(self, node: PrimeNode, duration_s: float | None) -> None:
         if not node.heard:
             return
         self.counters.drops += 1
@@ -254,15 +276,15 @@ class PrimeModem:
         node.visit += 1
         visit = node.visit
         node.device.link_lost()
-        self._later(_SILENCE_UNTIL_UNREGISTERED_S, lambda: self._give_up(node, visit))
+        self.later(_SILENCE_UNTIL_UNREGISTERED_S, lambda: self._give_up(node, visit))
         if duration_s is not None:
-            self._after(duration_s, lambda: self._come(node) if node.visit == visit else None)
+            self.after(duration_s, lambda: self._come(node) if node.visit == visit else None)
 
-    def _give_up(self, node: _Node, visit: int) -> None:
+    def _give_up(self, node: PrimeNode, visit: int) -> None:
         if node.visit == visit:
             self._unregister(node)
 
-    def _unregister(self, node: _Node) -> None:
+    def _unregister(self, node: PrimeNode) -> None:
         if not node.registered:
             return
         self._disconnect(node)
@@ -278,20 +300,20 @@ class PrimeModem:
                     child.visit += 1
                     self._plan_drop(child)
                     visit = child.visit
-                    self._later(
+                    self.later(
                         _RETRY_REGISTRATION_S, lambda child=child, visit=visit: self._register(child, visit)
                     )
 
-    def _disconnect(self, node: _Node) -> None:
+    def _disconnect(self, node: PrimeNode) -> None:
         if node.address is None:
             return
         address, node.address = node.address, None
-        self._by_address.pop(address, None)
-        self._send(commands.CL_432_LEAVE_INDICATION, address=address)
+        self._data_path.by_address.pop(address, None)
+        self.send(commands.CL_432_LEAVE_INDICATION, address=address)
 
-    def _network_event(self, event: int, node: _Node) -> None:
+    def _network_event(self, event: int, node: PrimeNode) -> None:
         channel: dict[str, int] = {"pch": 1, "pch_lsid": 0} if self._harmony else {}
-        self._send(
+        self.send(
             commands.NETWORK_EVENT_INDICATION,
             event=event,
             eui48=node.device.eui48,
@@ -308,11 +330,14 @@ class PrimeModem:
         self._epoch += 1
         self._decoder.reset()
         self._pending = False
-        self._sending = False
-        self._by_address = {}
+        self._data_path.forget()
         self._next_address = _FIRST_ADDRESS
         self._next_lnid = 1
         self._expelled = set()
+        self._whitelist = set()
+        self._known_keys = {}
+        self._values = information_base(self.eui48, self._security_profile)
+        self._upgrade.forget()
         for node in self._nodes:
             if node.registered:
                 node.device.link_lost()
@@ -329,22 +354,22 @@ class PrimeModem:
         except MessageError:
             self.counters.unknown_commands += 1
             return
-        handler = self._HANDLERS.get(message.command)
+        handler = self._handlers.get(message.command)
         if handler is None:
             self.counters.unknown_commands += 1
         else:
-            handler(self, message)
+            handler(message)
 
     def _get(self, message: Message) -> None:
         attribute = message.number("pib")
         value = self._values.get(attribute)
         result = enumerations.MLME_BAD_ATTRIBUTE if value is None else enumerations.MLME_SUCCESS
         if message.command == commands.MLME_GET_REQUEST:
-            self._send(commands.MLME_GET_CONFIRM, result=result, pib=attribute, value=value or b"")
+            self.send(commands.MLME_GET_CONFIRM, result=result, pib=attribute, value=value or b"")
             return
         result = min(result, 2)
         pch = message.values["pch"] if self._harmony else None
-        self._send(commands.PLME_GET_CONFIRM, result=result, pib=attribute, value=value or b"", pch=pch)
+        self.send(commands.PLME_GET_CONFIRM, result=result, pib=attribute, value=value or b"", pch=pch)
 
     def _set(self, message: Message) -> None:
         attribute = message.number("pib")
@@ -356,240 +381,68 @@ class PrimeModem:
             for node in nodes:
                 self._expelled.add(value)
                 node.device.link_lost()
-                self._later(_CONNECT_S, lambda node=node: self._unregister(node))
+                self.later(_CONNECT_S, lambda node=node: self._unregister(node))
+        elif attribute == pib.DEVICE_UNIQUE_KEY:
+            result = enumerations.MLME_SUCCESS if len(value) == _KEY_VALUE_SIZE else 12
+            self._known_keys[value[:6]] = value[6:]
+        elif attribute == pib.WHITELIST_ENABLED and len(value) == 1:
+            self._values[attribute] = value
+            result = enumerations.MLME_SUCCESS
         elif attribute not in self._values:
             result = enumerations.MLME_BAD_ATTRIBUTE
-        self._send(commands.MLME_SET_CONFIRM, result=result)
+        self.send(commands.MLME_SET_CONFIRM, result=result)
 
     def _list(self, message: Message) -> None:
         attribute = message.number("pib")
-        records = list(self._records(attribute))
+        records = list(list_records(self, attribute, self._data_path.by_address))
         if not records and attribute not in (pib.LIST_REGISTERED_DEVICES, pib.LIST_432_NODES):
             result = enumerations.MLME_BAD_ATTRIBUTE
-            self._send(commands.MLME_LIST_GET_CONFIRM, result=result, pib=attribute, records=b"")
+            self.send(commands.MLME_LIST_GET_CONFIRM, result=result, pib=attribute, records=b"")
             return
         parts = [
             b"".join(records[first : first + _RECORDS_PER_CONFIRM])
             for first in range(0, len(records), _RECORDS_PER_CONFIRM)
         ]
         for part in [*parts, b""]:
-            self._send(commands.MLME_LIST_GET_CONFIRM, result=0, pib=attribute, records=part)
-
-    def _records(self, attribute: int) -> Iterator[bytes]:
-        if attribute == pib.LIST_432_NODES:
-            for address, node in sorted(self._by_address.items()):
-                serial = node.device.identity.encode("ascii")[:16]
-                yield pib.encode_record(
-                    attribute,
-                    address=address,
-                    serial=serial.ljust(16, b"\x00"),
-                    serial_length=len(serial),
-                    eui48=node.device.eui48,
-                )
-        for node in self._nodes:
-            if node.registered and attribute == pib.LIST_REGISTERED_DEVICES:
-                yield pib.encode_record(
-                    attribute,
-                    eui48=node.device.eui48,
-                    lnid=node.lnid,
-                    state=enumerations.STATE_SWITCH if node.switch else enumerations.STATE_TERMINAL,
-                    lsid=node.lsid,
-                    sid=node.sid,
-                    level=node.place.level,
-                    terminal_capabilities=0x1F,
-                    switch_capabilities=0x1F,
-                )
-            elif node.registered and attribute in (0x0057, 0x0059):
-                now = self._scheduler.now()
-                yield pib.encode_record(
-                    attribute,
-                    lnid=node.lnid,
-                    sid=node.sid,
-                    tx_power=0,
-                    rx_level=max(0, min(15, round(self.feeder.snr_db(node.place, now) / 3.0))),
-                    snr=max(0, min(7, round(self.feeder.snr_db(node.place, now) / 3.0))),
-                    tx_modulation=self.feeder.phy.modulations.index(self.feeder.modulation(node.place, now)),
-                    phy_capability=0x0F,
-                    rx_age=0,
-                )
+            self.send(commands.MLME_LIST_GET_CONFIRM, result=0, pib=attribute, records=part)
 
     def _reset(self, message: Message) -> None:  # noqa: ARG002 one signature for all handlers
         self._forget_all()
-        self._send(commands.MLME_RESET_CONFIRM, result=enumerations.MLME_SUCCESS)
+        self.send(commands.MLME_RESET_CONFIRM, result=enumerations.MLME_SUCCESS)
         self.start()
 
     def _release(self, message: Message) -> None:
-        node = self._by_address.get(message.number("address"))
+        node = self._data_path.by_address.get(message.number("address"))
         if node is not None:
             node.device.link_lost()
             self._disconnect(node)
             visit = node.visit
-            self._later(_RETRY_REGISTRATION_S, lambda: self._connect(node, visit))
+            self.later(_RETRY_REGISTRATION_S, lambda: self._connect(node, visit))
 
     def _whitelist_change(self, message: Message) -> None:
         if message.command == commands.WHITELIST_ADD_REQUEST:
             self._whitelist.add(message.octets("eui48"))
         else:
             self._whitelist.discard(message.octets("eui48"))
-        self._send(commands.WHITELIST_ACK, echoed_command=message.command, ack=0)
-
-    def _remote_profile(self, message: Message) -> None:
-        # No remote node answers management queries yet. For an enhanced get the real modem echoes the
-        # id of the response.
-        enhanced = message.command == commands.PPROF_ENHANCED_GET_REQUEST
-        echoed = commands.PPROF_ENHANCED_GET_RESPONSE if enhanced else message.command
-        self._send(commands.PPROF_ACK, echoed_command=echoed, ack=1)
+        self.send(commands.WHITELIST_ACK, echoed_command=message.command, ack=0)
 
     def _promote_requested(self, message: Message) -> None:
         nodes = [node for node in self._nodes if node.device.eui48 == message.octets("eui48")]
         ready = bool(nodes) and nodes[0].registered and not nodes[0].switch
-        self._send(commands.MLME_PROMOTE_CONFIRM, result=0 if ready else 4)
+        self.send(commands.MLME_PROMOTE_CONFIRM, result=0 if ready else 4)
         if ready:
             self._promote(nodes[0])
 
-    # The data path.
-
-    def _data(self, message: Message) -> None:
-        address = message.number("destination_address")
-        server_sap = message.number("destination_lsap")
-        client_sap = message.number("source_lsap")
-        apdu = message.octets("data")
-
-        def confirm(status: int) -> None:
-            self._send(
-                commands.CL_432_DL_DATA_CONFIRM,
-                destination_lsap=server_sap,
-                source_lsap=client_sap,
-                destination_address=address,
-                transmit_status=status,
-            )
-
-        def done(status: int) -> None:
-            self._sending = False
-            confirm(status)
-
-        if self._sending:
-            self._after(_CONFIRM_S, lambda: confirm(0x81))
-            return
-        if address == commands.BROADCAST_ADDRESS:
-            self._sending = True
-            self._broadcast(client_sap, server_sap, apdu, done)
-            return
-        node = self._by_address.get(address)
-        if node is None:
-            self._after(_CONFIRM_S, lambda: confirm(enumerations.TRANSMIT_BAD_ADDRESS))
-            return
-        self._sending = True
-        now = self._scheduler.now()
-        self.counters.apdus_down += 1
-        if self._reachable(node):
-            transfer = self.feeder.transfer(node.place, len(apdu), now)
-        else:
-            transfer = self.feeder.attempt_in_vain(node.place, len(apdu), now)
-        if not transfer.delivered:
-            self.counters.apdus_lost_down += 1
-            self._after(transfer.duration_s, lambda: done(enumerations.TRANSMIT_TIMEOUT))
-            return
-
-        def arrive() -> None:
-            done(enumerations.TRANSMIT_SUCCESS)
-            self._deliver(node, client_sap, server_sap, apdu)
-
-        self._after(transfer.duration_s, arrive)
-
-    def _reachable(self, node: _Node) -> bool:
-        return all(self._by_place[place.index].heard for place in node.place.path())
-
-    def _deliver(self, node: _Node, client_sap: int, server_sap: int, apdu: bytes) -> None:
-        visit, epoch = node.visit, self._epoch
-
-        def reply(answer: bytes) -> None:
-            if node.visit == visit and epoch == self._epoch:
-                self._send_up(node, client_sap, server_sap, answer)
-
-        node.device.receive_apdu(client_sap, server_sap, apdu, reply)
-
-    def _broadcast(self, client_sap: int, server_sap: int, apdu: bytes, done: Callable[[int], None]) -> None:
-        # Unacknowledged: each switch repeats the frames once, and each node has one chance to hear them.
-        now = self._scheduler.now()
-        phy = self.feeder.phy
-        segments = -(-max(1, len(apdu)) // phy.segment_octets)
-        switches = sum(1 for node in self._nodes if node.switch)
-        airtime_s = (
-            phy.airtime_s(min(len(apdu), phy.segment_octets), phy.modulations[-1]) - phy.acknowledgement_s
-        )
-        heard = [
-            node
-            for node in self._by_address.values()
-            if self._reachable(node)
-            and node.place.draws.random() >= self.feeder.frame_loss(node.place, now) * segments
-        ]
-
-        def arrive() -> None:
-            done(enumerations.TRANSMIT_SUCCESS)
-            for node in heard:
-                self._deliver(node, client_sap, server_sap, apdu)
-
-        self._later((1 + switches) * segments * airtime_s, arrive)
-
-    def _send_up(self, node: _Node, client_sap: int, server_sap: int, apdu: bytes) -> None:
-        address = node.address
-        if address is None or not self._reachable(node):
-            self.counters.apdus_lost_up += 1
-            return
-        transfer = self.feeder.transfer(node.place, len(apdu), self._scheduler.now())
-        if not transfer.delivered or len(apdu) > commands.LARGEST_APDU:
-            self.counters.apdus_lost_up += 1
-            return
-
-        def arrive() -> None:
-            self.counters.apdus_up += 1
-            self._send(
-                commands.CL_432_DL_DATA_INDICATION,
-                destination_lsap=client_sap,
-                source_lsap=server_sap,
-                destination_address=0,
-                source_address=address,
-                data=apdu,
-                link_class=0,
-            )
-
-        self._after(transfer.duration_s, arrive)
-
-    def push_apdu(self, eui48: bytes, client_sap: int, server_sap: int, apdu: bytes) -> None:
-        """Let a meter send on its own: a data notification."""
-        self._send_up(self._find(eui48), client_sap, server_sap, apdu)
-
-    def _information_base(self) -> dict[int, bytes]:
-        values = {
-            row[0]: bytes(row[2]) for row in pib.ATTRIBUTES if row[2] and not row[1].startswith("action")
+    def _own_handlers(self) -> dict[int, Callable[[Message], None]]:
+        return {
+            commands.MLME_GET_REQUEST: self._get,
+            commands.PLME_GET_REQUEST: self._get,
+            commands.MLME_SET_REQUEST: self._set,
+            commands.MLME_LIST_GET_REQUEST: self._list,
+            commands.MLME_RESET_REQUEST: self._reset,
+            commands.CL_432_RELEASE_REQUEST: self._release,
+            commands.CL_432_DL_DATA_REQUEST: self._data_path.take_request,
+            commands.WHITELIST_ADD_REQUEST: self._whitelist_change,
+            commands.WHITELIST_REMOVE_REQUEST: self._whitelist_change,
+            commands.MLME_PROMOTE_REQUEST: self._promote_requested,
         }
-        values.update(
-            {
-                pib.EUI48_PRODUCTION: self.eui48,
-                pib.MAC_EUI48: self.eui48,
-                0x0023: self.eui48,
-                pib.MAC_STATE: b"\x00",
-                pib.PLC_STATE: bytes([pib.PLC_STATE_BASE]),
-                0x0075: b"simulated base\x00\x00",
-                0x8080: bytes.fromhex("36200304"),
-                0x8126: bytes.fromhex("01040000"),
-                0x8201: bytes.fromhex("01040000"),
-            }
-        )
-        return values
-
-    _HANDLERS = {  # noqa: RUF012 never changed
-        commands.MLME_GET_REQUEST: _get,
-        commands.PLME_GET_REQUEST: _get,
-        commands.MLME_SET_REQUEST: _set,
-        commands.MLME_LIST_GET_REQUEST: _list,
-        commands.MLME_RESET_REQUEST: _reset,
-        commands.CL_432_RELEASE_REQUEST: _release,
-        commands.CL_432_DL_DATA_REQUEST: _data,
-        commands.WHITELIST_ADD_REQUEST: _whitelist_change,
-        commands.WHITELIST_REMOVE_REQUEST: _whitelist_change,
-        commands.PPROF_GET_REQUEST: _remote_profile,
-        commands.PPROF_ENHANCED_GET_REQUEST: _remote_profile,
-        commands.MLME_PROMOTE_REQUEST: _promote_requested,
-    }

@@ -97,6 +97,8 @@ STATE_SWITCH = 2
 NODE_STATES = ((1, "terminal"), (2, "switch"))
 
 FU_PAGE_SIZES = ((0, "automatic"), (1, "32"), (2, "64"), (3, "128"), (4, "192"))
+FU_ACK_OK = 0
+FU_ACK_CRC_ONGOING = 7
 FU_ACKS = (
     (0, "ok"),
     (1, "error"),
@@ -108,6 +110,12 @@ FU_ACKS = (
     (7, "CRC ongoing"),
     (8, "upgrade ongoing"),
 )
+FU_IDLE = 0
+FU_RECEIVING = 1
+FU_COMPLETE = 2
+FU_COUNTDOWN = 3
+FU_UPGRADE = 4
+FU_EXCEPTION = 5
 FU_STATES = (
     (0, "idle"),
     (1, "receiving"),

@@ -111,7 +111,7 @@ async def test_probe_names_a_running_g3_modem(tmp_path):
     modem.start()
     with at_port(tmp_path / "modem", modem) as port:
         async with Shell(Coordinator(0x781D, PSK, GMK), Path(port)) as shell:
-            await shell.wait_for(lambda shell: len(shell.of(NodeJoined)) == 4)
+            await shell.wait_for(lambda shell: len(shell.joined()) == 4)
         status, output, _ = await command("modem", "probe", "--port", port, "--baud-rate", "115200")
     assert status == 0
     assert "at 115200 baud: G3-PLC coordinator, generation B" in output
@@ -128,7 +128,7 @@ async def test_probe_names_a_g3_modem_of_generation_a(tmp_path):
     with at_port(tmp_path / "modem", modem) as port:
         options = {"generation": "auto", "aes": aes, "random": os.urandom}
         async with Shell(Coordinator(0x781D, PSK, GMK, **options), Path(port)) as shell:
-            await shell.wait_for(lambda shell: len(shell.of(NodeJoined)) == 4)
+            await shell.wait_for(lambda shell: len(shell.joined()) == 4)
         status, output, _ = await command("modem", "probe", "--port", port)
     assert status == 0
     assert "G3-PLC coordinator, generation A" in output
@@ -199,7 +199,7 @@ async def test_tee(tmp_path, family):
             sniffing("--port", port, "--tee", str(link), "--output", str(file)) as result,
             Shell(network, link) as shell,
         ):
-            await shell.wait_for(lambda shell: len(shell.of(NodeJoined)) >= 4)
+            await shell.wait_for(lambda shell: len(shell.joined()) == 4)
             apdu = bytes.fromhex("C001C100080000010000FF0200")
             network.send_apdu(shell.of(NodeJoined)[0].address, 16, 1, apdu, shell.loop.time())
             shell.pump()

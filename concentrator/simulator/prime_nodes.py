@@ -1,0 +1,196 @@
+"""The nodes behind a simulated PRIME base node, and how they answer management queries (PPROF).
+
+A query and its answer cross the feeder like any other data; a node that does not hear it never answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from concentrator.simulator.device import Device
+from concentrator.simulator.feeder import Feeder, FeederNode
+from plc.commands import Message
+from plc.errors import MessageError
+from plc.prime import commands, mngp, pib
+
+VENDOR = b"ODC"
+MODEL = b"SIM"
+_LIST_AVAILABLE_SWITCHES = 0x0056
+
+
+@dataclass(slots=True)
+class PrimeNode:
+    """A meter at its place on the feeder."""
+
+    device: Device
+    place: FeederNode
+    heard: bool = False  # it has power and can hear its parent
+    lnid: int = 0
+    sid: int = 0
+    lsid: int = 0xFF
+    registered: bool = False
+    switch: bool = False
+    address: int | None = None  # of its open 4-32 connection
+    version: bytes = b"1.0.0"  # of the firmware that it runs
+    visit: int = 0  # counts changes of state, so that callbacks of an earlier state do nothing
+
+    @property
+    def connected(self) -> bool:
+        """Whether its 4-32 connection is open."""
+        return self.address is not None
+
+
+@dataclass(slots=True)
+class PrimeModemCounters:
+    """What the simulation did, for tests and the demo."""
+
+    slot_overruns: int = 0
+    unknown_commands: int = 0
+    apdus_down: int = 0
+    apdus_up: int = 0
+    apdus_lost_down: int = 0
+    apdus_lost_up: int = 0
+    drops: int = 0
+    joins: int = 0
+
+
+class Base(Protocol):
+    """What is needed of the modem."""
+
+    feeder: Feeder
+    eui48: bytes
+    counters: PrimeModemCounters
+
+    @property
+    def nodes(self) -> Sequence[PrimeNode]:
+        """All nodes."""
+        ...
+
+    def now(self) -> float:
+        """Seconds."""
+        ...
+
+    def after(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """Call back, unless the modem restarts before."""
+        ...
+
+    def later(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """Call back after a pause of the protocol, which the feeder's speed divides."""
+        ...
+
+    def send(self, command: int, **values: int | bytes | None) -> None:
+        """Send a message to the host."""
+        ...
+
+    def reachable(self, node: PrimeNode) -> bool:
+        """Whether a node and all before it hear."""
+        ...
+
+    def disappear(self, node: PrimeNode, duration_s: float) -> None:
+        """Make a node restart: it is away for a while."""
+        ...
+
+
+class RemoteNodes:
+    """PPROF: queries of the host that its nodes answer."""
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+
+    def handlers(self) -> dict[int, Callable[[Message], None]]:
+        """The commands that end here."""
+        return {
+            commands.PPROF_GET_REQUEST: self._get,
+            commands.PPROF_ENHANCED_GET_REQUEST: self._get_list,
+        }
+
+    def _get(self, message: Message) -> None:
+        self._carry(
+            message,
+            commands.PPROF_GET_REQUEST,
+            commands.PPROF_GET_RESPONSE,
+            self._attributes,
+            mngp.decode_get_query,
+        )
+
+    def _get_list(self, message: Message) -> None:
+        # The real modem echoes the id of the response here.
+        self._carry(
+            message,
+            commands.PPROF_ENHANCED_GET_RESPONSE,
+            commands.PPROF_ENHANCED_GET_RESPONSE,
+            self._list,
+            mngp.decode_list_query,
+        )
+
+    def _carry(
+        self,
+        message: Message,
+        echoed: int,
+        response: int,
+        answer: Callable[[PrimeNode, bytes], bytes],
+        check: Callable[[bytes], object],
+    ) -> None:
+        base, eui48, body = self._base, message.octets("eui48"), message.octets("data")
+        nodes = [node for node in base.nodes if node.device.eui48 == eui48 and node.registered]
+        try:
+            check(body)
+        except MessageError:
+            nodes = []
+        base.send(commands.PPROF_ACK, echoed_command=echoed, ack=0 if nodes else 1)
+        if not nodes:
+            return
+        node = nodes[0]
+        down = base.feeder.transfer(node.place, len(body), base.now())
+        if not down.delivered or not base.reachable(node):
+            return
+
+        def arrive() -> None:
+            octets = answer(node, body)
+            up = base.feeder.transfer(node.place, len(octets), base.now())
+            if up.delivered and base.reachable(node):
+                base.after(up.duration_s, lambda: base.send(response, eui48=eui48, data=octets))
+
+        base.after(down.duration_s, arrive)
+
+    def _attributes(self, node: PrimeNode, body: bytes) -> bytes:
+        values = {
+            pib.MAC_EUI48: node.device.eui48,
+            0x0020: node.lnid.to_bytes(2, "big"),
+            0x0021: bytes([node.lsid]),
+            0x0022: bytes([node.sid]),
+            0x0026: bytes([node.place.level]),
+            0x0075: node.version[:16].ljust(16, b"\x00"),
+            0x0076: VENDOR[:2],
+            0x0077: MODEL[:2],
+        }
+        found: list[tuple[int, int, bytes]] = []
+        for attribute, index in mngp.decode_get_query(body):
+            value = values.get(attribute)
+            if value is not None:
+                found.append((attribute, index, value))
+            elif attribute in pib.DIAGNOSTIC_ATTRIBUTES:
+                found.append((attribute, index, bytes(pib.attribute_size(attribute))))
+        return mngp.encode_get_response(found)
+
+    def _list(self, node: PrimeNode, body: bytes) -> bytes:
+        attribute, most, iterator = mngp.decode_list_query(body)
+        base = self._base
+        records: list[bytes] = []
+        if attribute == _LIST_AVAILABLE_SWITCHES:
+            near = [other for other in base.nodes if other.switch and other is not node]
+            records = [
+                pib.encode_record(
+                    attribute,
+                    sna=base.eui48,
+                    lsid=other.lsid,
+                    level=other.place.level + 1,
+                    rx_level=8,
+                    rx_snr=5,
+                )
+                for other in sorted(near, key=lambda other: other.lsid)
+            ]
+        numbered = list(enumerate(records, 1))[iterator : iterator + most]
+        return mngp.encode_list_response(attribute, numbered)
