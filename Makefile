@@ -59,8 +59,8 @@ $(VENV)/bin/uv:
 	@$(PYTHON) -m venv $(VENV) >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) >&2
 
-$(VENV)/.run: .requirements/run.txt pyproject.toml | $(VENV)/bin/uv
-	@$(BIN)/uv pip install --quiet --require-hashes -r .requirements/run.txt >&2
+$(VENV)/.run: .requirements/run.txt .requirements/demo.txt pyproject.toml | $(VENV)/bin/uv
+	@$(BIN)/uv pip install --quiet --require-hashes -r .requirements/run.txt -r .requirements/demo.txt >&2
 	@$(BIN)/uv pip install --quiet --no-deps --editable . >&2
 	@touch $@
 
@@ -78,10 +78,13 @@ $(VENV)/.peers: .requirements/peers.txt $(VENV)/.dev
 	@cd .node && npm install --silent --no-audit --no-fund --no-package-lock >&2
 	@touch $@
 
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11
+
 lock: $(VENV)/bin/uv ## Pin every dependency anew, with hashes
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml --extra demo -o .requirements/run.txt
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 --group dev -c .requirements/run.txt -o .requirements/dev.txt
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 --group peers -c .requirements/run.txt -c .requirements/dev.txt -o .requirements/peers.txt
+	@$(LOCK) pyproject.toml -o .requirements/run.txt
+	@$(LOCK) pyproject.toml --extra demo -c .requirements/run.txt -o .requirements/demo.txt
+	@$(LOCK) --group dev -c .requirements/demo.txt -o .requirements/dev.txt
+	@$(LOCK) --group peers -c .requirements/demo.txt -c .requirements/dev.txt -o .requirements/peers.txt
 
 clean: ## Remove what was built
 	@rm -rf $(VENV) .node build dist test-output .hypothesis

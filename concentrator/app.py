@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Coroutine
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +29,8 @@ from concentrator.collection.keyring import Keyring
 from concentrator.collection.radio_listener import RadioListener
 from concentrator.config import Config, ConfigError
 from concentrator.control import ControlServer
+from concentrator.journal import Journal, State, Subject
+from concentrator.links.board_control import BoardControl, make_board_control
 from concentrator.links.plc_link import PlcLink
 from concentrator.links.plc_networks import make_network
 from concentrator.links.radio_link import RadioLink
@@ -40,13 +44,16 @@ from concentrator.tasks import until_first_ends
 from concentrator.uplink.messages import Topics
 from concentrator.uplink.mqtt import MqttUplink
 from concentrator.uplink.push import PushUplink
+from concentrator.web.parent import DIES_WITH_PARENT
 from plc.network import Event
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _RETENTION_INTERVAL_S = 3600.0
+_LAMP_INTERVAL_S = 1.0
 _PAGE_STOP_TIMEOUT_S = 2.0
 _PAGE_RESTART_DELAY_S = 2.0
+_PAGE_PORT_PATIENCE_S = 1.5
 # A loop that has not moved for this long hangs: systemd restarts the service.
 _COLLECTION_BEAT_LIMIT_S = 300.0
 _STORE_BEAT_LIMIT_S = 120.0
@@ -77,6 +84,7 @@ class Service:
         self._keyring = keyring
         self._clock = clock
         self._addresses = AddressBook(store)
+        self._board = make_board_control(config.board)
 
     async def prepare(self) -> None:
         """What has to be read from the store before anything runs."""
@@ -106,6 +114,7 @@ class Service:
         control = ControlServer(self._config.control_socket, self.reporter.status, self.collector.carry_out)
         loops: list[Coroutine[Any, Any, None]] = [
             control.run(),
+            Journal(self._store, self._states).run(),
             self._keep_house(),
             self._prove_store(),
             self._watchdog.run(),
@@ -116,6 +125,8 @@ class Service:
             loops += [self.link.run(), self.collector.run(self.link), self._addresses.run()]
         if self.radio is not None and self.listener is not None:
             loops += [self.radio.run(), self.listener.run()]
+        if self._board is not None:
+            loops += [self._board.run(), self._light_lamps(self._board)]
         self._notifier.ready(f"serving {self._config.concentrator.name}")
         try:
             await until_first_ends(*loops)
@@ -124,7 +135,27 @@ class Service:
 
     def _handle_network_event(self, event: Event) -> None:
         self._addresses.note(event)
+        if self._board is not None:
+            self._board.note(event)
         self.collector.handle_event(event)
+
+    def _states(self) -> dict[Subject, State]:
+        """What the journal watches."""
+        states: dict[Subject, State] = {
+            ("meter", meter.identity): (meter.record.state.value, meter.record.reason)
+            for meter in self.collector.registry
+        }
+        if self.listener is not None:
+            for record in self.listener.records.values():
+                states["meter", record.identity] = (record.state.value, record.reason)
+        for kind, link in (("modem", self.link), ("radio", self.radio)):
+            if link is not None:
+                states[kind, ""] = (link.shell.state, link.shell.reason)
+        for uplink in self.uplinks:
+            states["destination", uplink.feed.destination] = (uplink.state, uplink.reason)
+        unavailable = self._store.unavailable
+        states["store", ""] = ("unavailable" if unavailable else "in use", unavailable)
+        return states
 
     def _collection_moved(self) -> None:
         if self.link is not None:
@@ -137,6 +168,17 @@ class Service:
                 await self._store.destination_states()
             self._watchdog.beat("store")
             await asyncio.sleep(_STORE_BEAT_INTERVAL_S)
+
+    async def _light_lamps(self, board: BoardControl) -> None:
+        """`alive` while the service runs, `uplink` while every destination is connected."""
+        board.light("alive", lit=True)
+        try:
+            while True:
+                board.light("uplink", lit=all(uplink.state == "connected" for uplink in self.uplinks))
+                await asyncio.sleep(_LAMP_INTERVAL_S)
+        finally:
+            for lamp in ("alive", "uplink"):
+                board.light(lamp, lit=False)
 
     async def _keep_house(self) -> None:
         """Let old readings go, once every destination has them."""
@@ -165,6 +207,7 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
     """
     set_up_logging(config.concentrator.log_level)
     with_page = with_page and config.web.enabled
+    _check_state_directory(config, config_file)
     if with_page:
         _check_page_port(config, config_file)
     key_file = config.collection.key_file
@@ -173,7 +216,9 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
     store = Store(config.store_file, clock)
     try:
         if store.set_aside is not None:
-            await store.add_event("store_set_aside", f"damaged file renamed to {store.set_aside.name}")
+            await store.add_events(
+                [("store_set_aside", f"the file was damaged and is now {store.set_aside.name}", "")]
+            )
         service = Service(config, store, clock, await store.boot_id(), keyring)
         await service.prepare()
         page = (_keep_page(config_file),) if with_page else ()
@@ -192,18 +237,40 @@ async def _until_told_to_stop() -> None:
     await stop.wait()
 
 
+def _check_state_directory(config: Config, config_file: Path) -> None:
+    folder = config.state_directory
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+        reason = "this user may not write there"
+    except OSError as error:
+        writable, reason = False, error.strerror or str(error)
+    if not writable:
+        raise ConfigError(
+            f"{config_file}: concentrator.state_directory: got '{folder}': {reason}; "
+            "allowed: a folder that this user can make and write"
+        )
+
+
 def _check_page_port(config: Config, config_file: Path) -> None:
     web = config.web
     family = socket.AF_INET6 if ":" in web.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((web.host, web.port))
-        except OSError as error:
-            raise ConfigError(
-                f"{config_file}: web.port: got {web.port} on {web.host}: {error.strerror}; "
-                "allowed: a port that is free and that this user may open"
-            ) from None
+    deadline = time.monotonic() + _PAGE_PORT_PATIENCE_S
+    while True:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((web.host, web.port))
+            except OSError as error:
+                # The page of a service that was killed a moment ago may still be on its way out.
+                if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                    raise ConfigError(
+                        f"{config_file}: web.port: got {web.port} on {web.host}: {error.strerror}; "
+                        "allowed: a port that is free and that this user may open"
+                    ) from None
+            else:
+                return
+        time.sleep(0.1)
 
 
 async def _keep_page(config_file: Path) -> None:
@@ -216,7 +283,7 @@ async def _keep_page(config_file: Path) -> None:
             "page",
             "--config",
             str(config_file),
-            env={**os.environ},
+            env={**os.environ, DIES_WITH_PARENT: str(os.getpid())},
         )
         try:
             status = await page.wait()

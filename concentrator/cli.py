@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from concentrator.errors import ConcentratorError, LocalError
+from concentrator.errors import ConcentratorError, LocalError, TransientError
 
 # Exit status: 1 for what failed, 2 for what was asked or configured wrongly.
 FAILED = 1
@@ -20,7 +20,8 @@ WRONG = 2
 
 def _fail(error: ConcentratorError) -> NoReturn:
     click.echo(f"concentrator: {error}", err=True)
-    sys.exit(WRONG if isinstance(error, LocalError) else FAILED)
+    wrong = isinstance(error, LocalError) and not isinstance(error, TransientError)
+    sys.exit(WRONG if wrong else FAILED)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -220,6 +220,15 @@ class WebSection:
 
 
 @dataclass(frozen=True, slots=True)
+class BoardSection:
+    """The board: its pins reset a silent modem and light lamps."""
+
+    model: str = _key(
+        "none", _one_of("none", "raspberry-pi"), "Data file of the board; none: no pins are used."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSection:
     """How long readings stay."""
 
@@ -237,6 +246,7 @@ class Config:
     radio: RadioSection | None = None
     collection: CollectionSection = field(default_factory=CollectionSection)
     store: StoreSection = field(default_factory=StoreSection)
+    board: BoardSection = field(default_factory=BoardSection)
     web: WebSection = field(default_factory=WebSection)
     mqtt: tuple[MqttSection, ...] = ()
     push: tuple[PushSection, ...] = ()
@@ -264,6 +274,7 @@ _SECTIONS: tuple[tuple[str, type[Any], bool], ...] = (
     ("radio", RadioSection, False),
     ("collection", CollectionSection, False),
     ("store", StoreSection, False),
+    ("board", BoardSection, False),
     ("web", WebSection, False),
     ("mqtt", MqttSection, True),
     ("push", PushSection, True),

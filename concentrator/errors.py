@@ -21,3 +21,7 @@ class RemoteError(ConcentratorError):
 
 class TransientError(RemoteError):
     """The same request may succeed later: a timeout, a busy peer, a lost link."""
+
+
+class ConnectionLostError(TransientError):
+    """The way to the peer is gone: asking again succeeds on a new connection only."""

@@ -1,31 +1,29 @@
-"""The client's side of a dialogue with a meter (Green Book 4.4, 9.3, 9.4), as conversations.
+"""The client's side of a dialogue with a meter by logical names (Green Book 9.3, 9.4), as conversations.
 
-A conversation is a generator: it yields the APDU to send and is sent the APDU that came. An empty yield
-means: send nothing, hand in the next APDU. Time-outs and lost links are thrown in from outside, as
-`ReplyTimeoutError` and `LinkLostError`. Nothing here knows sockets or time.
+GET, SET and ACTION, single, with list, and in blocks; ACCESS. How one request is exchanged for its answer is in
+`exchange`, the association in `client_association`, short names in `short_name_client`.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias, TypeVar
 
-from concentrator.dlms import apdu as apdus
 from concentrator.dlms import axdr
-from concentrator.dlms.acse import AssociationRequest, AssociationResponse, ReleaseRequest, ReleaseResponse
 from concentrator.dlms.apdu import Apdu
+from concentrator.dlms.apdu.access import AccessKind, AccessRequest, AccessResponse, AccessSpecification
 from concentrator.dlms.apdu.action import (
     ActionOutcome,
     ActionRequestNextPblock,
     ActionRequestNormal,
     ActionRequestWithFirstPblock,
+    ActionRequestWithList,
     ActionRequestWithPblock,
     ActionResponseNextPblock,
     ActionResponseNormal,
+    ActionResponseWithList,
     ActionResponseWithPblock,
+    read_action_outcomes,
 )
 from concentrator.dlms.apdu.get import (
     GetRequestNext,
@@ -36,270 +34,71 @@ from concentrator.dlms.apdu.get import (
     GetResponseWithList,
     read_get_results,
 )
-from concentrator.dlms.apdu.initiate import ConfirmedServiceError, InitiateRequest, InitiateResponse
-from concentrator.dlms.apdu.notification import DataNotification, EventNotification, ExceptionResponse
-from concentrator.dlms.apdu.protection import (
-    DEDICATED_TAGS,
-    GENERAL_DED,
-    GENERAL_GLO,
-    GLOBAL_TAGS,
-    GeneralBlockTransfer,
-    GeneralCiphered,
-    ServiceCiphered,
-)
 from concentrator.dlms.apdu.set import (
     SetRequestNormal,
     SetRequestWithDatablock,
     SetRequestWithFirstDatablock,
+    SetRequestWithList,
     SetResponseDatablock,
     SetResponseLastDatablock,
     SetResponseNormal,
+    SetResponseWithList,
+    encode_values,
 )
 from concentrator.dlms.attributes import (
     AttributeDescriptor,
-    EntryDescriptor,
     MethodDescriptor,
-    RangeDescriptor,
     Selection,
     encode_selection,
     selection_of,
 )
 from concentrator.dlms.axdr import Data
-from concentrator.dlms.codes import (
-    ActionResult,
-    ApplicationContext,
-    AuthenticationMechanism,
-    Conformance,
-    DataAccessResult,
-    words,
+from concentrator.dlms.client_association import AssociationClient
+from concentrator.dlms.codes import ActionResult, ApplicationContext, Conformance, DataAccessResult
+from concentrator.dlms.errors import AccessError, EncodeError, UnexpectedReplyError
+from concentrator.dlms.exchange import (
+    ASSOCIATION_LN,
+    DEFAULT_CONFORMANCE,
+    ClientSettings,
+    Conversation,
+    Notification,
+    Selectable,
 )
-from concentrator.dlms.errors import (
-    AccessError,
-    AssociationRejectedError,
-    DecodeError,
-    EncodeError,
-    ReplayError,
-    ReplyTimeoutError,
-    SecurityError,
-    ServiceRefusedError,
-    UnexpectedReplyError,
-)
-from concentrator.dlms.gbt import BlockReceiver
 from concentrator.dlms.reader import Reader
-from concentrator.dlms.security import (
-    BOTH,
-    CounterSource,
-    HighLevelSecurity,
-    SecurityContext,
-    SecurityKeys,
-)
-from concentrator.obis import Obis
 
-T = TypeVar("T")
-Conversation: TypeAlias = Generator[bytes, bytes, T]
-Selectable: TypeAlias = Selection | RangeDescriptor | EntryDescriptor | None
-Notification: TypeAlias = DataNotification | EventNotification
+__all__ = [
+    "ASSOCIATION_LN",
+    "DEFAULT_CONFORMANCE",
+    "Client",
+    "ClientSettings",
+    "Conversation",
+    "Notification",
+    "Selectable",
+]
 
-ASSOCIATION_LN = Obis(0, 0, 40, 0, 0, 255)
-DEFAULT_CONFORMANCE = (
-    Conformance.GET
-    | Conformance.SET
-    | Conformance.ACTION
-    | Conformance.SELECTIVE_ACCESS
-    | Conformance.MULTIPLE_REFERENCES
-    | Conformance.BLOCK_TRANSFER_WITH_GET_OR_READ
-    | Conformance.BLOCK_TRANSFER_WITH_SET_OR_WRITE
-    | Conformance.BLOCK_TRANSFER_WITH_ACTION
-    | Conformance.PRIORITY_MGMT_SUPPORTED
-    | Conformance.DATA_NOTIFICATION
-    | Conformance.EVENT_NOTIFICATION
-)
-# Answers that do not belong to the question, before a conversation gives up.
-_UNRELATED_LIMIT = 16
+AttributeValue: TypeAlias = "tuple[AttributeDescriptor, Data] | tuple[AttributeDescriptor, Data, Selectable]"
+_Item = TypeVar("_Item")
 # Confirmed service, high priority.
 _INVOKE_FLAGS = 0xC0
-_CHALLENGE_LENGTH = 16
-# Windows of one general-block-transfer, before a conversation gives up.
-_BLOCK_ANSWER_LIMIT = 0xFFFF
-# Time-outs within it that are met by asking again.
-_REPEAT_LIMIT = 5
-# Tag, length, security header and authentication tag of a ciphered APDU, at most.
-_CIPHERING_OVERHEAD = 32
+_LONG_INVOKE_FLAGS = 0xC000_0000
+_BREAK_ON_ERROR = 0x2000_0000
+# Elements of one list at most: all meters can count that far.
+_LIST_LIMIT = 100
+# What a first block of SET or ACTION adds beside the descriptors: tag, choice, invoke-id, count, block header.
+_FIRST_BLOCK_OVERHEAD = 16
 
 
-@dataclass(frozen=True, slots=True)
-class ClientSettings:
-    """How to speak to one meter. `secret` is the LLS password or the HLS secret (mechanisms 3, 4, 6).
+class Client(AssociationClient):
+    """One association with one meter, by logical names."""
 
-    With `keys` the association is ciphered. `general_ciphering` wraps requests as general-glo-ciphering
-    instead of the service-specific APDUs. `max_pdu_size` is what we can receive; `gbt_window` how many
-    blocks of a general-block-transfer, where `conformance` proposes it.
-    """
+    CONTEXT = ApplicationContext.LOGICAL_NAME
+    CIPHERED_CONTEXT = ApplicationContext.LOGICAL_NAME_CIPHERED
+    _invoke = 0
 
-    client_sap: int = 16
-    server_sap: int = 1
-    mechanism: AuthenticationMechanism = AuthenticationMechanism.NONE
-    secret: bytes = field(default=b"", repr=False)
-    keys: SecurityKeys | None = None
-    system_title: bytes = b""
-    meter_system_title: bytes = b""
-    security_suite: int = 0
-    security_policy: int = BOTH
-    general_ciphering: bool = False
-    dedicated_key: bytes = field(default=b"", repr=False)
-    max_pdu_size: int = 0xFFFF
-    conformance: Conformance = DEFAULT_CONFORMANCE
-    association_name: Obis = ASSOCIATION_LN
-    gbt_window: int = 8
-    max_value_octets: int = 16 * 1024 * 1024
-
-
-class Client:
-    """One association with one meter.
-
-    `counter` gives the invocation counters of a ciphered association. `notifications` keeps what the
-    meter sent unasked in between. After `associate`, `conformance` and `max_send_size` are what was agreed.
-    """
-
-    def __init__(
-        self,
-        settings: ClientSettings,
-        counter: CounterSource | None = None,
-        *,
-        random_octets: Callable[[int], bytes] = secrets.token_bytes,
-    ) -> None:
-        self.settings = settings
-        self.notifications: deque[Notification] = deque(maxlen=256)
-        self.conformance = Conformance.NONE
-        self.max_send_size = 0
-        self.associated = False
-        self.unrelated_replies = 0
-        self._random = random_octets
-        self._invoke = 0
-        self.security: SecurityContext | None = None
-        if settings.keys is not None:
-            if counter is None:
-                raise EncodeError("a ciphered association needs a source of invocation counters")
-            keys = settings.keys
-            self.security = SecurityContext(
-                SecurityKeys(keys.encryption, keys.authentication, keys.broadcast, settings.dedicated_key),
-                settings.system_title,
-                counter,
-                peer_system_title=settings.meter_system_title,
-                suite=settings.security_suite,
-                policy=settings.security_policy,
-            )
-
-    # Association
-
-    def associate(self) -> Conversation[None]:
-        """Open the association, with both passes of HLS where the mechanism has them.
-
-        Raises:
-            AssociationRejectedError: the meter refused; its diagnostic is in the error.
-            SecurityError: the meter could not prove who it is.
-        """
-        settings = self.settings
-        mechanism = settings.mechanism
-        high = mechanism >= AuthenticationMechanism.HLS_MANUFACTURER
-        self.associated = False
-        challenge = self._random(_CHALLENGE_LENGTH) if high else settings.secret
-        context = (
-            ApplicationContext.LOGICAL_NAME_CIPHERED if self.security else ApplicationContext.LOGICAL_NAME
-        )
-        request = AssociationRequest(
-            context=context,
-            user_information=self._user_information(),
-            calling_ap_title=settings.system_title or None,
-            mechanism=mechanism or None,
-            authentication_value=challenge if mechanism else None,
-        )
-        incoming = yield request.to_bytes()
-        response = yield from self._acse_reply(incoming, AssociationResponse)
-        self._accept(response)
-        if high:
-            yield from self._prove(challenge, response)
-        self.associated = True
-
-    def _user_information(self) -> bytes:
-        settings = self.settings
-        request = InitiateRequest(
-            settings.conformance, settings.max_pdu_size, settings.dedicated_key or None
-        ).to_bytes()
-        if self.security is None:
-            return request
-        return ServiceCiphered(GLOBAL_TAGS[InitiateRequest.TAG], self.security.protect(request)).to_bytes()
-
-    def _acse_reply(self, incoming: bytes, kind: type[T]) -> Conversation[T]:
-        for _ in range(_UNRELATED_LIMIT):
-            reply = (
-                self._unwrap(incoming) if incoming[:1] not in (b"\x61", b"\x63") else apdus.decode(incoming)
-            )
-            if isinstance(reply, kind):
-                return reply
-            if reply is not None:
-                self.unrelated_replies += 1
-            incoming = yield b""
-        raise UnexpectedReplyError(f"{_UNRELATED_LIMIT} APDUs came, none of them the answer")
-
-    def _accept(self, response: AssociationResponse) -> None:
-        # A refusal may come without user-information: result and diagnostic first.
-        if response.result != 0:
-            detail = ""
-            if response.user_information:
-                try:
-                    inner = apdus.decode(response.user_information)
-                    detail = inner.words if isinstance(inner, ConfirmedServiceError) else ""
-                except DecodeError:
-                    detail = "and its user-information is malformed"
-            raise AssociationRejectedError(
-                response.result, response.diagnostic_source, response.diagnostic, detail
-            )
-        if self.security is not None and response.responding_ap_title:
-            if len(response.responding_ap_title) != 8:
-                raise SecurityError(f"a system title has 8 octets, got {response.responding_ap_title.hex()}")
-            self.security.peer_system_title = response.responding_ap_title
-        if response.user_information is None:
-            raise UnexpectedReplyError("the association was accepted without an InitiateResponse")
-        inner = apdus.decode(response.user_information)
-        if self.security is not None:
-            if not isinstance(inner, ServiceCiphered | GeneralCiphered):
-                raise SecurityError("the meter answered a ciphered InitiateRequest in plain")
-            inner = apdus.decode(self._unprotect(inner))
-        if isinstance(inner, ConfirmedServiceError):
-            raise ServiceRefusedError(f"association refused: {inner.words}")
-        if not isinstance(inner, InitiateResponse):
-            raise UnexpectedReplyError("the association was accepted without an InitiateResponse")
-        self.conformance = inner.conformance & self.settings.conformance
-        self.max_send_size = inner.max_receive_pdu_size
-
-    def _prove(self, challenge: bytes, response: AssociationResponse) -> Conversation[None]:
-        if not response.authentication_value:
-            raise SecurityError("the meter sent no challenge: it cannot do the authentication asked for")
-        security = HighLevelSecurity(
-            self.settings.mechanism,
-            secret=self.settings.secret,
-            security=self.security,
-            own_system_title=self.settings.system_title,
-            peer_system_title=response.responding_ap_title or self.settings.meter_system_title,
-        )
-        security.own_challenge = challenge
-        security.peer_challenge = response.authentication_value
+    def _reply_to_hls(self, proof: bytes) -> Conversation[bytes | None]:
         method = MethodDescriptor(15, self.settings.association_name, 1)
-        try:
-            answer = yield from self.action(method, axdr.octet_string(security.answer()))
-        except AccessError as error:
-            raise SecurityError(f"the meter does not accept our proof: {words(error.result)}") from None
-        if answer is None:
-            raise SecurityError("the meter did not answer our challenge")
-        security.check(answer.octets())
-
-    def release(self) -> Conversation[None]:
-        """Close the association. A meter that answers otherwise, or not at all, has closed it too."""
-        self.associated = False
-        information = None if self.security is None else self._user_information()
-        incoming = yield ReleaseRequest(0, information).to_bytes()
-        yield from self._acse_reply(incoming, ReleaseResponse)
+        answer = yield from self.action(method, axdr.octet_string(proof))
+        return None if answer is None else answer.octets()
 
     # Reading
 
@@ -343,17 +142,17 @@ class Client:
                 raise UnexpectedReplyError(f"{what}: answered with {type(reply).__name__}")
             if not isinstance(reply.result, bytes):
                 raise AccessError(reply.result, what)
-            if reply.block_number == number + 1:
-                number += 1
-                total += len(reply.result)
-                if total > self.settings.max_value_octets and sink is None:
-                    raise UnexpectedReplyError(f"{what}: the value is longer than {total} octets")
-                (blocks.append if sink is None else sink)(reply.result)
-                if reply.last:
-                    return b"".join(blocks)
-            elif reply.block_number > number + 1 or number == 0:
+            if reply.block_number != number + 1:
                 raise UnexpectedReplyError(f"{what}: block {reply.block_number} came after block {number}")
-            reply = yield from self._request(GetRequestNext(invoke, number).to_bytes(), invoke)
+            number += 1
+            total += len(reply.result)
+            if total > self.settings.max_value_octets and sink is None:
+                raise UnexpectedReplyError(f"{what}: the value is longer than {total} octets")
+            (blocks.append if sink is None else sink)(reply.result)
+            if reply.last:
+                return b"".join(blocks)
+            further = GetRequestNext(invoke, number).to_bytes()
+            reply = yield from self._request(further, invoke, have=number, repeatable=True)
 
     def get_many(
         self, attributes: Sequence[AttributeDescriptor | tuple[AttributeDescriptor, Selectable]]
@@ -361,9 +160,10 @@ class Client:
         """Read several attributes, as a list where the meter can; each gives a value or why it has none."""
         pairs = [(item, None) if isinstance(item, AttributeDescriptor) else item for item in attributes]
         results: list[Data | AccessError] = []
-        if not Conformance.MULTIPLE_REFERENCES & self.conformance or len(pairs) == 1:
+        if not self._lists(len(pairs)):
             return (yield from self._get_each(pairs))
-        for batch in self._batches(pairs):
+        named = [(attribute, selection_of(selectable)) for attribute, selectable in pairs]
+        for batch in self._batches(named, lambda item: 9 + len(encode_selection(item[1]))):
             try:
                 results += yield from self._get_list(batch)
             except AccessError:
@@ -382,36 +182,18 @@ class Client:
                 results.append(error)
         return results
 
-    def _batches(
-        self, pairs: Sequence[tuple[AttributeDescriptor, Selectable]]
-    ) -> list[list[tuple[AttributeDescriptor, Selection | None]]]:
-        room = (self.max_send_size or 0xFFFF) - _CIPHERING_OVERHEAD - 8
-        batches: list[list[tuple[AttributeDescriptor, Selection | None]]] = []
-        left = 0
-        for attribute, selectable in pairs:
-            selection = selection_of(selectable)
-            size = 9 + len(encode_selection(selection))
-            if not batches or left < size or len(batches[-1]) >= 100:
-                batches.append([])
-                left = room
-            batches[-1].append((attribute, selection))
-            left -= size
-        return batches
-
     def _get_list(
-        self, batch: list[tuple[AttributeDescriptor, Selection | None]]
+        self, batch: Sequence[tuple[AttributeDescriptor, Selection | None]]
     ) -> Conversation[list[Data | AccessError]]:
         request = GetRequestWithList(self._next_invoke(), tuple(batch))
+        what = f"reading a list of {len(batch)} attributes"
         reply = yield from self._request(request.to_bytes(), request.invoke)
         if isinstance(reply, GetResponseWithList):
             found = reply.results
         elif isinstance(reply, GetResponseNormal) and not isinstance(reply.result, bytes):
-            raise AccessError(reply.result, f"reading a list of {len(batch)} attributes")
+            raise AccessError(reply.result, what)
         else:
-            encoded = yield from self._collect(
-                reply, request.invoke, f"reading a list of {len(batch)} attributes"
-            )
-            reader = Reader(encoded)
+            reader = Reader((yield from self._collect(reply, request.invoke, what)))
             found = read_get_results(reader)
             reader.finish("a list of results")
         if len(found) != len(batch):
@@ -421,87 +203,271 @@ class Client:
             for (attribute, _), result in zip(batch, found, strict=True)
         ]
 
-    # Writing and acting
+    # Writing
 
     def set(
         self, attribute: AttributeDescriptor, value: Data, selection: Selectable = None
     ) -> Conversation[None]:
         """Write one attribute, in blocks where it is long. Raises AccessError where the meter refuses."""
-        invoke = self._next_invoke()
-        chosen = selection_of(selection)
-        encoded = SetRequestNormal(invoke, attribute, chosen, value).to_bytes()
         what = f"writing {attribute}"
-        if len(encoded) <= self._room():
-            reply = yield from self._request(encoded, invoke)
-        else:
-            octets = value.to_bytes()
-            size = self._room() - 12 - len(encode_selection(chosen)) - 12
-            blocks = self._split(octets, size, what)
-            first = SetRequestWithFirstDatablock(
-                invoke, ((attribute, chosen),), len(blocks) == 1, 1, blocks[0]
-            )
-            reply = yield from self._request(first.to_bytes(), invoke)
-            for number, block in enumerate(blocks[1:], 2):
-                if not isinstance(reply, SetResponseDatablock) or reply.block_number != number - 1:
-                    break
-                further = SetRequestWithDatablock(invoke, number == len(blocks), number, block)
-                reply = yield from self._request(further.to_bytes(), invoke)
-        if isinstance(reply, SetResponseNormal):
-            result = reply.result
-        elif isinstance(reply, SetResponseLastDatablock) and len(reply.results) == 1:
-            result = reply.results[0]
-        else:
-            raise UnexpectedReplyError(f"{what}: answered with {type(reply).__name__}")
+        (result,) = yield from self._write([(attribute, selection_of(selection), value)], what)
         if result != DataAccessResult.SUCCESS:
             raise AccessError(result, what)
 
-    def action(self, method: MethodDescriptor, parameters: Data | None = None) -> Conversation[Data | None]:
-        """Invoke a method; gives what it returned. Raises AccessError where the meter refuses."""
-        invoke = self._next_invoke()
-        what = f"invoking {method}"
-        encoded = ActionRequestNormal(invoke, method, parameters).to_bytes()
-        if len(encoded) <= self._room() or parameters is None:
-            reply = yield from self._request(encoded, invoke)
+    def set_many(self, items: Sequence[AttributeValue]) -> Conversation[list[AccessError | None]]:
+        """Write several attributes, as a list where the meter can; each gives None or why it was refused."""
+        named = [(item[0], selection_of(item[2]) if len(item) == 3 else None, item[1]) for item in items]
+        if self._lists(len(named)):
+            batches = self._batches(
+                named, lambda item: 9 + len(encode_selection(item[1])) + len(item[2].to_bytes())
+            )
         else:
-            blocks = self._split(parameters.to_bytes(), self._room() - 24, what)
-            first = ActionRequestWithFirstPblock(invoke, (method,), len(blocks) == 1, 1, blocks[0])
-            reply = yield from self._request(first.to_bytes(), invoke)
-            for number, block in enumerate(blocks[1:], 2):
-                if not isinstance(reply, ActionResponseNextPblock) or reply.block_number != number - 1:
-                    break
-                further = ActionRequestWithPblock(invoke, number == len(blocks), number, block)
-                reply = yield from self._request(further.to_bytes(), invoke)
-        if isinstance(reply, ActionResponseWithPblock):
-            outcome = yield from self._collect_action(reply, invoke, what)
-        elif isinstance(reply, ActionResponseNormal):
-            outcome = reply.outcome
+            batches = [[item] for item in named]
+        results: list[AccessError | None] = []
+        for batch in batches:
+            found = yield from self._write(batch, f"writing a list of {len(batch)} attributes")
+            results += [
+                None if result == DataAccessResult.SUCCESS else AccessError(result, f"writing {attribute}")
+                for (attribute, _, _), result in zip(batch, found, strict=True)
+            ]
+        return results
+
+    def _write(
+        self, items: Sequence[tuple[AttributeDescriptor, Selection | None, Data]], what: str
+    ) -> Conversation[tuple[int, ...]]:
+        """Write one attribute, or with list several; gives the result of each."""
+        invoke = self._next_invoke()
+        named = tuple([(attribute, selection) for attribute, selection, _ in items])
+        values = tuple([value for _, _, value in items])
+        with_list = len(items) > 1
+        if with_list:
+            whole = SetRequestWithList(invoke, named, values).to_bytes()
+        else:
+            whole = SetRequestNormal(invoke, *named[0], values[0]).to_bytes()
+        if self._goes_whole(whole, Conformance.BLOCK_TRANSFER_WITH_SET_OR_WRITE):
+            reply = yield from self._request(whole, invoke)
+        else:
+            octets = encode_values(values) if with_list else values[0].to_bytes()
+            size = self.room() - _FIRST_BLOCK_OVERHEAD
+            size -= sum(9 + len(encode_selection(selection)) for _, selection in named)
+
+            def request(number: int, last: bool, block: bytes) -> bytes:  # noqa: FBT001
+                if number == 1:
+                    return SetRequestWithFirstDatablock(invoke, named, last, 1, block, with_list).to_bytes()
+                return SetRequestWithDatablock(invoke, last, number, block).to_bytes()
+
+            reply = yield from self._send(invoke, self._split(octets, size, what), request)
+        if isinstance(reply, SetResponseNormal):
+            results: tuple[int, ...] = (reply.result,) * len(items)
+        elif isinstance(reply, SetResponseLastDatablock | SetResponseWithList):
+            results = reply.results
         else:
             raise UnexpectedReplyError(f"{what}: answered with {type(reply).__name__}")
-        if outcome.result != ActionResult.SUCCESS:
-            raise AccessError(outcome.result, what)
-        if outcome.returned is None or isinstance(outcome.returned, Data):
-            return outcome.returned
-        if outcome.returned == DataAccessResult.SUCCESS:
-            return None
-        raise AccessError(outcome.returned, what)
+        if len(results) != len(items):
+            if len(results) == 1:
+                raise AccessError(results[0], what)
+            raise UnexpectedReplyError(f"{what}: {len(results)} results came")
+        return results
 
-    def _collect_action(self, reply: Apdu, invoke: int, what: str) -> Conversation[ActionOutcome]:
+    # Acting
+
+    def action(self, method: MethodDescriptor, parameters: Data | None = None) -> Conversation[Data | None]:
+        """Invoke a method; gives what it returned. Raises AccessError where the meter refuses."""
+        what = f"invoking {method}"
+        (outcome,) = yield from self._act([(method, parameters)], what)
+        returned = _returned(outcome, what)
+        if isinstance(returned, AccessError):
+            raise returned
+        return returned
+
+    def action_many(
+        self, items: Sequence[tuple[MethodDescriptor, Data | None]]
+    ) -> Conversation[list[Data | AccessError | None]]:
+        """Invoke several methods, as a list where the meter can; each gives what it returned, or why not."""
+        if self._lists(len(items)):
+            batches = self._batches(items, lambda item: 9 + len((item[1] or axdr.NULL).to_bytes()))
+        else:
+            batches = [[item] for item in items]
+        results: list[Data | AccessError | None] = []
+        for batch in batches:
+            outcomes = yield from self._act(batch, f"invoking a list of {len(batch)} methods")
+            results += [
+                _returned(outcome, f"invoking {method}")
+                for (method, _), outcome in zip(batch, outcomes, strict=True)
+            ]
+        return results
+
+    def _act(
+        self, items: Sequence[tuple[MethodDescriptor, Data | None]], what: str
+    ) -> Conversation[tuple[ActionOutcome, ...]]:
+        invoke = self._next_invoke()
+        methods = tuple([method for method, _ in items])
+        values = tuple([parameters or axdr.NULL for _, parameters in items])
+        with_list = len(items) > 1
+        if with_list:
+            whole = ActionRequestWithList(invoke, methods, values).to_bytes()
+        else:
+            whole = ActionRequestNormal(invoke, *items[0]).to_bytes()
+        if self._goes_whole(whole, Conformance.BLOCK_TRANSFER_WITH_ACTION):
+            reply = yield from self._request(whole, invoke)
+        else:
+            octets = encode_values(values) if with_list else values[0].to_bytes()
+            size = self.room() - _FIRST_BLOCK_OVERHEAD - 9 * len(methods)
+
+            def request(number: int, last: bool, block: bytes) -> bytes:  # noqa: FBT001
+                if number == 1:
+                    return ActionRequestWithFirstPblock(invoke, methods, last, 1, block, with_list).to_bytes()
+                return ActionRequestWithPblock(invoke, last, number, block).to_bytes()
+
+            reply = yield from self._send(invoke, self._split(octets, size, what), request)
+        outcomes: tuple[ActionOutcome, ...]
+        if isinstance(reply, ActionResponseWithPblock):
+            outcomes = yield from self._collect_action(reply, invoke, what, with_list=with_list)
+        elif isinstance(reply, ActionResponseWithList):
+            outcomes = reply.outcomes
+        elif isinstance(reply, ActionResponseNormal):
+            outcomes = (reply.outcome,)
+        else:
+            raise UnexpectedReplyError(f"{what}: answered with {type(reply).__name__}")
+        if len(outcomes) != len(items):
+            if len(outcomes) == 1:
+                raise AccessError(outcomes[0].result, what)
+            raise UnexpectedReplyError(f"{what}: {len(outcomes)} results came")
+        return outcomes
+
+    def _collect_action(
+        self, reply: Apdu, invoke: int, what: str, *, with_list: bool
+    ) -> Conversation[tuple[ActionOutcome, ...]]:
         blocks: list[bytes] = []
+        total = 0
         while True:
             if not isinstance(reply, ActionResponseWithPblock) or reply.block_number != len(blocks) + 1:
                 raise UnexpectedReplyError(f"{what}: answered with {type(reply).__name__}")
             blocks.append(reply.block)
+            total += len(reply.block)
             if reply.last:
-                return ActionOutcome.read(Reader(b"".join(blocks)))
-            if sum(map(len, blocks)) > self.settings.max_value_octets:
+                break
+            if total > self.settings.max_value_octets:
                 raise UnexpectedReplyError(f"{what}: the answer is longer than agreed")
-            further = ActionRequestNextPblock(invoke, len(blocks))
-            reply = yield from self._request(further.to_bytes(), invoke)
+            further = ActionRequestNextPblock(invoke, len(blocks)).to_bytes()
+            reply = yield from self._request(further, invoke, have=len(blocks), repeatable=True)
+        reader = Reader(b"".join(blocks))
+        if with_list:
+            return read_action_outcomes(reader)
+        # Some meters send the outcome in blocks, some only the value that it holds.
+        if reader.data[:1] == bytes((ActionResult.SUCCESS,)):
+            return (ActionOutcome.read(reader),)
+        return (ActionOutcome(ActionResult.SUCCESS, axdr.decode(reader.data)),)
 
-    def _room(self) -> int:
-        """Octets of plain APDU that the meter can take."""
-        limit = self.max_send_size or 0xFFFF
-        return limit - (_CIPHERING_OVERHEAD if self.security else 0)
+    # ACCESS
+
+    def access(
+        self, items: Sequence[tuple[AccessSpecification, Data | None]], *, break_on_error: bool = False
+    ) -> Conversation[list[Data | AccessError | None]]:
+        """Read, write and act in one request; each element gives its value, None, or why it was refused.
+
+        With `break_on_error` the meter leaves out what follows the first refusal.
+
+        Raises:
+            EncodeError: the meter does not do ACCESS.
+        """
+        if not self.conformance & Conformance.ACCESS:
+            raise EncodeError("the association does not allow ACCESS: propose it in the conformance")
+        flags = _LONG_INVOKE_FLAGS | (_BREAK_ON_ERROR if break_on_error else 0)
+        long_invoke = flags | (self._next_invoke() & 0x0F)
+        specifications = tuple([specification for specification, _ in items])
+        values = tuple([value or axdr.NULL for _, value in items])
+        request = AccessRequest(long_invoke, None, specifications, values)
+
+        def belongs(reply: Apdu) -> bool:
+            return isinstance(reply, AccessResponse) and (reply.long_invoke ^ long_invoke) & 0xFF_FFFF == 0
+
+        reply = yield from self.ask(request.to_bytes(), belongs)
+        if (
+            not isinstance(reply, AccessResponse)
+            or len(reply.results) != len(items)
+            or len(reply.values) != len(items)
+        ):
+            raise UnexpectedReplyError(f"access to {len(items)} elements: another number of results came")
+        return [
+            _accessed(specification, value, result)
+            for specification, value, (_, result) in zip(
+                specifications, reply.values, reply.results, strict=True
+            )
+        ]
+
+    # What the services share
+
+    def _next_invoke(self) -> int:
+        self.start_service()
+        self._invoke = (self._invoke + 1) & 0x0F
+        return _INVOKE_FLAGS | self._invoke
+
+    def _request(
+        self, request: bytes, invoke: int, *, have: int = 0, acknowledged: int = 0, repeatable: bool = False
+    ) -> Conversation[Apdu]:
+        """The reply to a request.
+
+        Received blocks up to number `have`, and acknowledgements up to `acknowledged`, are late answers to
+        what was asked twice, and passed over.
+        """
+
+        def belongs(reply: Apdu) -> bool:
+            if getattr(reply, "invoke", ~invoke) & 0x0F != invoke & 0x0F:
+                return False
+            if isinstance(reply, GetResponseWithBlock):
+                return not isinstance(reply.result, bytes) or reply.block_number > have
+            if isinstance(reply, ActionResponseWithPblock):
+                return reply.block_number > have
+            if isinstance(reply, SetResponseDatablock | ActionResponseNextPblock):
+                return reply.block_number > acknowledged
+            return True
+
+        return (yield from self.ask(request, belongs, repeatable=repeatable))
+
+    def _send(
+        self, invoke: int, blocks: list[bytes], request: Callable[[int, bool, bytes], bytes]
+    ) -> Conversation[Apdu]:
+        """Send a value in blocks; gives the reply to the last, or that which ended it before."""
+        reply: Apdu | None = None
+        for number, block in enumerate(blocks, 1):
+            last = number == len(blocks)
+            encoded = request(number, last, block)
+            # What the last block sets off must not happen twice.
+            reply = yield from self._request(encoded, invoke, acknowledged=number - 1, repeatable=not last)
+            if not isinstance(reply, SetResponseDatablock | ActionResponseNextPblock):
+                break
+            if reply.block_number != number:
+                raise UnexpectedReplyError(
+                    f"block {number} was sent, block {reply.block_number} acknowledged"
+                )
+        assert reply is not None  # noqa: S101
+        return reply
+
+    def _lists(self, count: int) -> bool:
+        return count > 1 and bool(self.conformance & Conformance.MULTIPLE_REFERENCES)
+
+    def _batches(self, items: Sequence[_Item], size_of: Callable[[_Item], int]) -> Iterator[Sequence[_Item]]:
+        """Lists whose requests the meter can take whole; one element that is too long makes its own."""
+        room = self.room() - 8
+        start = left = 0
+        for index, item in enumerate(items):
+            size = size_of(item)
+            if index == start:
+                left = room - size
+            elif left < size or index - start >= _LIST_LIMIT:
+                yield items[start:index]
+                start, left = index, room - size
+            else:
+                left -= size
+        if start < len(items):
+            yield items[start:]
+
+    def _goes_whole(self, request: bytes, blocks: Conformance) -> bool:
+        """Whether a request fits, or goes in blocks below the services only."""
+        if len(request) <= self.room():
+            return True
+        return not self.conformance & blocks and bool(self.conformance & Conformance.GENERAL_BLOCK_TRANSFER)
 
     def _split(self, octets: bytes, size: int, what: str) -> list[bytes]:
         if size < 1:
@@ -510,102 +476,18 @@ class Client:
             )
         return [octets[start : start + size] for start in range(0, len(octets), size)]
 
-    # The exchange of one request and its reply
 
-    def _next_invoke(self) -> int:
-        self._invoke = (self._invoke + 1) & 0x0F
-        return _INVOKE_FLAGS | self._invoke
+def _returned(outcome: ActionOutcome, what: str) -> Data | AccessError | None:
+    if outcome.result != ActionResult.SUCCESS:
+        return AccessError(outcome.result, what)
+    if outcome.returned is None or isinstance(outcome.returned, Data):
+        return outcome.returned
+    return None if outcome.returned == DataAccessResult.SUCCESS else AccessError(outcome.returned, what)
 
-    def _request(self, request: bytes, invoke: int) -> Conversation[Apdu]:
-        incoming = yield self._protect(request)
-        for _ in range(_UNRELATED_LIMIT):
-            if incoming[:1] == b"\xe0":
-                incoming = yield from self._joined(incoming)
-            try:
-                reply = self._unwrap(incoming)
-            except ReplayError:
-                # Counted by the security context. Whoever plays old APDUs again does not end our dialogue.
-                reply = None
-            if reply is not None:
-                if getattr(reply, "invoke", ~invoke) & 0x0F == invoke & 0x0F:
-                    return reply
-                self.unrelated_replies += 1
-            incoming = yield b""
-        raise UnexpectedReplyError(f"{_UNRELATED_LIMIT} APDUs came, none of them the answer")
 
-    def _joined(self, incoming: bytes) -> Conversation[bytes]:
-        """The APDU that comes by general-block-transfer, of which `incoming` is the first block."""
-        receiver = BlockReceiver(self.settings.gbt_window, self.settings.max_value_octets)
-        answers = repeats = 0
-        while True:
-            window_ends = False
-            if incoming[:1] == b"\xe0":
-                block = apdus.decode(incoming)
-                if isinstance(block, GeneralBlockTransfer):
-                    whole = receiver.receive_block(block)
-                    if whole is not None:
-                        return whole
-                    window_ends = block.last or not block.streaming
-            elif self._unwrap(incoming) is not None:
-                self.unrelated_replies += 1
-            try:
-                if window_ends:
-                    # Tell the sender what is in order: it goes on from there.
-                    answers += 1
-                    if answers > _BLOCK_ANSWER_LIMIT:
-                        raise UnexpectedReplyError("a general-block-transfer does not come to its end")
-                    incoming = yield receiver.acknowledgement(answers).to_bytes()
-                else:
-                    incoming = yield b""
-            except ReplyTimeoutError:
-                # The end of the window was lost: ask for what is missing.
-                repeats += 1
-                if repeats > _REPEAT_LIMIT:
-                    raise
-                answers += 1
-                incoming = yield receiver.acknowledgement(answers).to_bytes()
-
-    def _protect(self, request: bytes) -> bytes:
-        security = self.security
-        if security is None:
-            return request
-        dedicated = bool(security.keys.dedicated)
-        content = security.protect(request, dedicated=dedicated)
-        if self.settings.general_ciphering:
-            tag = GENERAL_DED if dedicated else GENERAL_GLO
-            return GeneralCiphered(tag, security.system_title, content).to_bytes()
-        tags = DEDICATED_TAGS if dedicated else GLOBAL_TAGS
-        return ServiceCiphered(tags[request[0]], content).to_bytes()
-
-    def _unprotect(self, reply: ServiceCiphered | GeneralCiphered) -> bytes:
-        if self.security is None:
-            raise SecurityError("the meter sent a ciphered APDU in an association without keys")
-        title = reply.system_title if isinstance(reply, GeneralCiphered) else b""
-        plain = self.security.unprotect(reply.content, title, dedicated=reply.dedicated)
-        if isinstance(reply, ServiceCiphered) and plain[:1] != bytes((reply.service_tag,)):
-            raise SecurityError(f"{apdus.name_of(reply.tag)} carries another service")
-        return plain
-
-    def _unwrap(self, incoming: bytes) -> Apdu | None:
-        """The reply within what came; None for a notification, which is kept.
-
-        Raises:
-            ServiceRefusedError: the meter says that it cannot.
-            DlmsError: what came is malformed, or its protection does not hold.
-        """
-        reply = apdus.decode(incoming)
-        protected = isinstance(reply, ServiceCiphered | GeneralCiphered)
-        if protected:
-            reply = apdus.decode(self._unprotect(reply))
-        if isinstance(reply, DataNotification | EventNotification):
-            self.notifications.append(reply)
-            return None
-        if isinstance(reply, ExceptionResponse):
-            raise ServiceRefusedError.from_exception(reply.state, reply.service, reply.expected_counter)
-        if isinstance(reply, ConfirmedServiceError):
-            raise ServiceRefusedError(f"confirmed-service-error: {reply.words}")
-        if self.security is not None and not protected and not isinstance(reply, AssociationResponse):
-            raise SecurityError(
-                f"the meter answered with {apdus.name_of(incoming[0])} in plain, where ciphered is agreed"
-            )
-        return reply
+def _accessed(specification: AccessSpecification, value: Data, result: int) -> Data | AccessError | None:
+    if result != DataAccessResult.SUCCESS:
+        return AccessError(result, f"access to {specification.target}")
+    if specification.kind in (AccessKind.SET, AccessKind.SET_WITH_SELECTION):
+        return None
+    return None if value.is_null and specification.kind == AccessKind.ACTION else value

@@ -15,7 +15,7 @@ from concentrator.dlms.codes import (
     named,
     words,
 )
-from concentrator.errors import LocalError, RemoteError, TransientError
+from concentrator.errors import ConnectionLostError, LocalError, RemoteError, TransientError
 
 
 class DlmsError(RemoteError):
@@ -94,7 +94,7 @@ class UnexpectedReplyError(DlmsError):
     """The peer's answer does not belong to the question."""
 
 
-class LinkLostError(TransientError, DlmsError):
+class LinkLostError(ConnectionLostError, DlmsError):
     """The connection below ended in the middle of a conversation. Drivers throw this in."""
 
 

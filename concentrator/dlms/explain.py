@@ -32,7 +32,7 @@ from concentrator.dlms.codes import Conformance, ServiceError, StateError, named
 from concentrator.dlms.cosem.classes import interface_class
 from concentrator.dlms.cosem_time import CosemDateTime
 from concentrator.dlms.errors import DecodeError, DlmsError, SecurityError
-from concentrator.dlms.gbt import BlockReceiver
+from concentrator.dlms.gbt import BlockTransfer
 from concentrator.dlms.security import SecurityKeys, unprotect
 from concentrator.dlms.wrapper import WrapperDecoder
 from concentrator.obis import Obis
@@ -53,7 +53,7 @@ class Explainer:
 
     keys: SecurityKeys | None = None
     system_title: bytes = b""
-    _blocks: BlockReceiver = field(default_factory=BlockReceiver, init=False)
+    _blocks: BlockTransfer = field(default_factory=BlockTransfer, init=False)
     _segments: hdlc.Reassembler = field(default_factory=hdlc.Reassembler, init=False)
 
     def explain(self, octets: bytes) -> Tree:
@@ -200,7 +200,7 @@ class Explainer:
     def block_transfer(self, decoded: GeneralBlockTransfer) -> Tree:
         """One block, and the APDU that it completes."""
         tree: Tree = {item.name: _plain(getattr(decoded, item.name)) for item in dataclasses.fields(decoded)}
-        whole = self._blocks.receive_block(decoded)
+        _, whole = self._blocks.receive_block(decoded)
         if whole is not None:
             tree["decoded"] = self.apdu(whole)
         return tree

@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import enum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from concentrator.dlms.errors import DecodeError, EncodeError
 
@@ -177,31 +177,37 @@ def decode_body(body: bytes) -> HdlcFrame:
     # Over a body with its own FCS the remainder is always the same.
     if binascii.crc_hqx(body.translate(_REVERSED), 0xFFFF) != _GOOD_REMAINDER:
         raise HdlcError(f"FCS {body[-2:].hex()} does not fit, {check_sequence(body[:-2]).hex()} would")
-    destination = HdlcAddress.from_bytes(body[2 : 2 + _address_size(body, 2)])
-    at = 2 + destination.size
-    source = HdlcAddress.from_bytes(body[at : at + _address_size(body, at)])
-    at = 2 + destination.size + source.size
+    # One octet is the usual size of a first address.
+    at = 3 if body[2] & 1 else 2 + _address_size(body, 2)
+    at += _address_size(body, at)
     if at + 3 > len(body):
         raise HdlcError("the frame ends before its control field")
-    control = body[at]
-    information = b""
-    if at + 3 < len(body):
-        if at + 5 > len(body):
-            raise HdlcError("the frame ends within its HCS")
-        if binascii.crc_hqx(body[: at + 3].translate(_REVERSED), 0xFFFF) != _GOOD_REMAINDER:
-            raise HdlcError(f"HCS {body[at + 1 : at + 3].hex()} does not fit")
-        information = body[at + 3 : -2]
-    kind, send, receive = _parse_control(control)
-    return HdlcFrame(
-        destination,
-        source,
-        kind,
-        bool(control & 0x10),
-        send,
-        receive,
-        bool(head & _SEGMENTED),
-        information,
-    )
+    if at + 3 == len(body):
+        return HdlcFrame(*_parse_header(body[: at + 1]))
+    if at + 5 > len(body):
+        raise HdlcError("the frame ends within its HCS")
+    return HdlcFrame(*_checked_header(body[: at + 3]), body[at + 3 : -2])
+
+
+_Header: TypeAlias = "tuple[HdlcAddress, HdlcAddress, FrameType, bool, int, int, bool]"
+
+
+# The frames of one connection have a few different headers only.
+@lru_cache(maxsize=512)
+def _checked_header(octets: bytes) -> _Header:
+    """The header, from frame format to HCS. Raises HdlcError."""
+    if binascii.crc_hqx(octets.translate(_REVERSED), 0xFFFF) != _GOOD_REMAINDER:
+        raise HdlcError(f"HCS {octets[-2:].hex()} does not fit")
+    return _parse_header(octets[:-2])
+
+
+def _parse_header(octets: bytes) -> _Header:
+    """Frame format, addresses and control. Raises HdlcError."""
+    destination = HdlcAddress.from_bytes(octets[2 : 2 + _address_size(octets, 2)])
+    source = HdlcAddress.from_bytes(octets[2 + destination.size : -1])
+    kind, send, receive = _parse_control(octets[-1])
+    segmented = bool(octets[0] << 8 & _SEGMENTED)
+    return destination, source, kind, bool(octets[-1] & 0x10), send, receive, segmented
 
 
 def _parse_control(control: int) -> tuple[FrameType, int, int]:

@@ -1,15 +1,14 @@
-"""Protecting and unprotecting APDUs, and proving who one is (Green Book 9.2).
+"""Protecting and unprotecting octets, and the keys for it (Green Book 9.2).
 
-Suites 0, 1 and 2 protect with AES-GCM (128, 128 and 256 bits) and a tag of 12 octets. Authentication
-mechanisms 0, 1, 3, 4, 5 and 6 are here. Keys live in one object that shows them to nobody;
-received invocation counters must rise, and tags are compared in constant time. Compression,
-signatures and key agreement are not done here.
+Suites 0, 1 and 2 protect with AES-GCM (128, 128 and 256 bits) and a tag of 12 octets. Keys live in one object
+that shows them to nobody; received invocation counters must rise, and tags are compared in constant time.
+Who one is proves `authentication`; `envelopes` puts APDUs into what is protected here. Compression (V.44,
+bit 7 of the security control) is not done: such an APDU is refused as such.
 """
 
 from __future__ import annotations
 
 import enum
-import hashlib
 import hmac
 from typing import Protocol
 
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
-from concentrator.dlms.codes import AuthenticationMechanism, words
+from concentrator.dlms.elliptic import PrivateKey, PublicKey
 from concentrator.dlms.errors import EncodeError, ReplayError, SecurityError
 
 TAG_LENGTH = 12
@@ -26,6 +25,7 @@ SYSTEM_TITLE_LENGTH = 8
 HEADER_LENGTH = 5
 COUNTER_LIMIT = 0xFFFFFFFF
 KEY_LENGTHS = {0: 16, 1: 16, 2: 32}
+_SIGNATURES_REMEMBERED = 1024
 
 
 class SecurityControl(enum.IntFlag):
@@ -68,21 +68,55 @@ class SecurityKeys:
     """The keys shared with one peer; neither printed nor pickled.
 
     `encryption` is the global unicast encryption key (GUEK), `authentication` the authentication key (GAK),
-    `broadcast` the global broadcast key (GBEK), `dedicated` that of the association at hand.
+    `broadcast` the global broadcast key (GBEK), `dedicated` that of the association at hand, `master` the key
+    that wraps others (KEK). Of suites 1 and 2: `signing` and `agreement` are our private keys, `peer_signing`
+    and `peer_agreement` the peer's public ones.
     """
 
-    __slots__ = ("authentication", "broadcast", "dedicated", "encryption")
+    __slots__ = (
+        "agreement", "authentication", "broadcast", "dedicated", "encryption", "master", "peer_agreement",
+        "peer_signing", "signing",
+    )  # fmt: skip
 
     def __init__(
-        self, encryption: bytes, authentication: bytes = b"", broadcast: bytes = b"", dedicated: bytes = b""
+        self,
+        encryption: bytes = b"",
+        authentication: bytes = b"",
+        broadcast: bytes = b"",
+        dedicated: bytes = b"",
+        *,
+        master: bytes = b"",
+        signing: PrivateKey | None = None,
+        agreement: PrivateKey | None = None,
+        peer_signing: PublicKey | None = None,
+        peer_agreement: PublicKey | None = None,
     ) -> None:
-        for key in (encryption, authentication, broadcast, dedicated):
+        for key in (encryption, authentication, broadcast, dedicated, master):
             if len(key) not in (0, 16, 24, 32):
                 raise EncodeError(f"an AES key has 16 or 32 octets, got {len(key)}")
         self.encryption = encryption
         self.authentication = authentication
         self.broadcast = broadcast
         self.dedicated = dedicated
+        self.master = master
+        self.signing = signing
+        self.agreement = agreement
+        self.peer_signing = peer_signing
+        self.peer_agreement = peer_agreement
+
+    def with_dedicated(self, dedicated: bytes) -> SecurityKeys:
+        """The same keys with this dedicated key, which only one association has."""
+        return SecurityKeys(
+            self.encryption,
+            self.authentication,
+            self.broadcast,
+            dedicated,
+            master=self.master,
+            signing=self.signing,
+            agreement=self.agreement,
+            peer_signing=self.peer_signing,
+            peer_agreement=self.peer_agreement,
+        )
 
     def __repr__(self) -> str:
         return "SecurityKeys(hidden)"
@@ -91,7 +125,8 @@ class SecurityKeys:
         raise TypeError("keys are not serialised")
 
 
-def _initialisation_vector(system_title: bytes, counter: int) -> bytes:
+def initialisation_vector(system_title: bytes, counter: int) -> bytes:
+    """System title and invocation counter. Raises SecurityError where the title is not known."""
     if len(system_title) != SYSTEM_TITLE_LENGTH:
         raise SecurityError(f"a system title has 8 octets, got {len(system_title)}: it is not known yet")
     return system_title + counter.to_bytes(4, "big")
@@ -118,7 +153,7 @@ def protect(
         raise EncodeError("compression is not supported")
     if counter > COUNTER_LIMIT:
         raise EncodeError("the invocation counter is used up: the key must be changed")
-    vector = _initialisation_vector(system_title, counter)
+    vector = initialisation_vector(system_title, counter)
     security_header = bytes((control,)) + counter.to_bytes(4, "big")
     additional = bytes((control,)) + authentication_key + header
     if control & BOTH == BOTH:
@@ -144,7 +179,7 @@ def unprotect(
     control = content[0]
     if control & _COMPRESSED:
         raise SecurityError(f"security control {control:#04x} asks for decompression, which is not supported")
-    vector = _initialisation_vector(system_title, int.from_bytes(content[1:5], "big"))
+    vector = initialisation_vector(system_title, int.from_bytes(content[1:5], "big"))
     additional = content[:1] + authentication_key + header
     if not control & _AUTHENTICATED:
         body = content[HEADER_LENGTH:]
@@ -172,8 +207,12 @@ def unprotect(
 class SecurityContext:
     """Protection between us and one peer: keys, titles, and the counters of both directions.
 
-    `replays` counts what was refused because its counter did not rise. `policy` is how we protect, and
-    the least protection that is accepted from the peer.
+    `policy` is how we protect, and the least protection that is accepted from the peer; with `signed` APDUs
+    are signed too, both ways. `replays` counts what was refused because its counter did not rise.
+
+    Two readings of the standard are in the field; each peer follows one, and never both are tried:
+    `header_authenticated` says that general-ciphering authenticates its header fields (Green Book) and not
+    only security control and key (Gurux); `length_signed` that a signature covers the length of the content.
     """
 
     def __init__(
@@ -185,10 +224,13 @@ class SecurityContext:
         peer_system_title: bytes = b"",
         suite: int = 0,
         policy: int = BOTH,
+        signed: bool = False,
+        header_authenticated: bool = True,
+        length_signed: bool = False,
     ) -> None:
         if suite not in KEY_LENGTHS:
             raise EncodeError(f"security suite {suite} is not 0, 1 or 2")
-        if len(keys.encryption) != KEY_LENGTHS[suite]:
+        if keys.encryption and len(keys.encryption) != KEY_LENGTHS[suite]:
             raise EncodeError(f"suite {suite} needs an encryption key of {KEY_LENGTHS[suite]} octets")
         self.keys = keys
         self.system_title = system_title
@@ -196,16 +238,49 @@ class SecurityContext:
         self.peer_system_title = peer_system_title
         self.suite = suite
         self.policy = policy
+        self.signed = signed
+        self.header_authenticated = header_authenticated
+        self.length_signed = length_signed
         self.replays = 0
         self.received_counters: dict[tuple[bytes, str], int] = {}
         self._dedicated_counter = MemoryCounter(1)
+        self._signatures: dict[bytes, None] = {}
 
     def protect(self, plain: bytes, *, dedicated: bool = False) -> bytes:
         """Protect an APDU as the policy says. Raises EncodeError, SecurityError."""
-        key = self.keys.dedicated if dedicated else self.keys.encryption
-        counter = (self._dedicated_counter if dedicated else self.counter).next()
-        control = self.suite | self.policy
-        return protect(key, self.keys.authentication, self.system_title, control, counter, plain)
+        if dedicated:
+            key, counter = self.keys.dedicated, self._dedicated_counter
+        else:
+            key, counter = self.keys.encryption, self.counter
+        return self.protect_with(key, plain, counter=counter)
+
+    def protect_with(
+        self,
+        key: bytes,
+        plain: bytes,
+        header: bytes = b"",
+        *,
+        counter: CounterSource | None = None,
+        broadcast: bool = False,
+    ) -> bytes:
+        """Protect with a key of one's choice. Raises EncodeError, SecurityError."""
+        if not key:
+            raise EncodeError("the key to protect with is not set up")
+        control = self.suite | self.policy | (_BROADCAST if broadcast else 0)
+        number = (counter or self.counter).next()
+        return protect(key, self.keys.authentication, self.system_title, control, number, plain, header)
+
+    def check_originator(self, title: bytes) -> bytes:
+        """The title to decipher with: the sender's, or where it names none the association's.
+
+        Raises:
+            SecurityError: the association is with somebody else.
+        """
+        if self.peer_system_title and title and title != self.peer_system_title:
+            raise SecurityError(
+                f"protected by {title.hex()}, the association is with {self.peer_system_title.hex()}"
+            )
+        return title or self.peer_system_title
 
     def unprotect(self, content: bytes, system_title: bytes = b"", *, dedicated: bool = False) -> bytes:
         """Take the protection off, and remember the counter.
@@ -214,25 +289,27 @@ class SecurityContext:
             ReplayError: the counter did not rise.
             SecurityError: the protection is less than agreed, of another suite, or does not hold.
         """
-        title = system_title or self.peer_system_title
-        if self.peer_system_title and title != self.peer_system_title:
-            raise SecurityError(
-                f"protected by {title.hex()}, the association is with {self.peer_system_title.hex()}"
-            )
-        control = content[0] if content else 0
-        if control & 0x0F != self.suite:
-            raise SecurityError(f"protected with suite {control & 0x0F}, agreed is suite {self.suite}")
-        if self.policy & ~control & BOTH:
-            raise SecurityError(f"security control {control:#04x} protects less than agreed")
-        if control & _BROADCAST:
+        title = self.check_originator(system_title)
+        if content and content[0] & _BROADCAST:
             key, kind = self.keys.broadcast, "broadcast"
         elif dedicated:
             key, kind = self.keys.dedicated, "dedicated"
         else:
             key, kind = self.keys.encryption, "unicast"
+        return self.unprotect_with(key, kind, content, title)
+
+    def unprotect_with(
+        self, key: bytes, kind: str, content: bytes, title: bytes, header: bytes = b""
+    ) -> bytes:
+        """Take the protection off with this key; each `kind` of key counts on its own. Raises as `unprotect`."""
+        control = content[0] if content else 0
+        if control & 0x0F != self.suite:
+            raise SecurityError(f"protected with suite {control & 0x0F}, agreed is suite {self.suite}")
+        if self.policy & ~control & BOTH:
+            raise SecurityError(f"security control {control:#04x} protects less than agreed")
         if not key:
             raise SecurityError(f"protected with the {kind} key, which is not set up")
-        plain = unprotect(key, self.keys.authentication, title, content)
+        plain = unprotect(key, self.keys.authentication, title, content, header)
         received = int.from_bytes(content[1:5], "big")
         last = self.received_counters.get((title, kind), -1)
         if received <= last:
@@ -243,117 +320,25 @@ class SecurityContext:
         self.received_counters[title, kind] = received
         return plain
 
-    def new_dedicated_key(self, key: bytes) -> None:
-        """Use this dedicated key from now on; its counters start anew."""
-        self.keys.dedicated = key
-        self._dedicated_counter = MemoryCounter(1)
-        self.received_counters = {k: v for k, v in self.received_counters.items() if k[1] != "dedicated"}
-
-
-def gmac(
-    key: bytes, authentication_key: bytes, system_title: bytes, suite: int, counter: int, text: bytes
-) -> bytes:
-    """f(challenge) of HLS with GMAC: security control, invocation counter and tag, 17 octets."""
-    header = bytes((suite | _AUTHENTICATED,)) + counter.to_bytes(4, "big")
-    return header + _gmac_tag(key, authentication_key, system_title, suite, counter, text)
-
-
-def _gmac_tag(
-    key: bytes, authentication_key: bytes, system_title: bytes, suite: int, counter: int, text: bytes
-) -> bytes:
-    control = bytes((suite | _AUTHENTICATED,))
-    vector = _initialisation_vector(system_title, counter)
-    return AESGCM(key).encrypt(vector, b"", control + authentication_key + text)[:TAG_LENGTH]
-
-
-def _digest(
-    mechanism: int, secret: bytes, challenge: bytes, sender: bytes, receiver: bytes, other_challenge: bytes
-) -> bytes:
-    if mechanism == AuthenticationMechanism.HLS_MD5:
-        return hashlib.md5(challenge + secret, usedforsecurity=False).digest()
-    if mechanism == AuthenticationMechanism.HLS_SHA1:
-        return hashlib.sha1(challenge + secret, usedforsecurity=False).digest()
-    if mechanism == AuthenticationMechanism.HLS_SHA256:
-        return hashlib.sha256(secret + sender + receiver + challenge + other_challenge).digest()
-    raise EncodeError(f"authentication mechanism {words(mechanism)} is not supported")
-
-
-class HighLevelSecurity:
-    """Pass 3 and 4 of one HLS authentication: answer the peer's challenge, check its answer to ours."""
-
-    def __init__(
-        self,
-        mechanism: AuthenticationMechanism | int,
-        *,
-        secret: bytes = b"",
-        security: SecurityContext | None = None,
-        own_system_title: bytes = b"",
-        peer_system_title: bytes = b"",
-    ) -> None:
-        if mechanism == AuthenticationMechanism.HLS_GMAC and security is None:
-            raise EncodeError("HLS with GMAC needs keys")
-        self.mechanism = mechanism
-        self._secret = secret
-        self._security = security
-        self._own_title = own_system_title
-        self._peer_title = peer_system_title
-        self.own_challenge = b""
-        self.peer_challenge = b""
-
-    def answer(self) -> bytes:
-        """f(peer's challenge), to be sent. Uses up one invocation counter with GMAC."""
-        security = self._security
-        if self.mechanism == AuthenticationMechanism.HLS_GMAC and security is not None:
-            keys = security.keys
-            return gmac(
-                keys.encryption,
-                keys.authentication,
-                self._own_title,
-                security.suite,
-                security.counter.next(),
-                self.peer_challenge,
-            )
-        return _digest(
-            self.mechanism,
-            self._secret,
-            self.peer_challenge,
-            self._own_title,
-            self._peer_title,
-            self.own_challenge,
-        )
-
-    def check(self, answer: bytes) -> None:
-        """Check the peer's f(own challenge).
+    def remember_signature(self, signature: bytes) -> None:
+        """Take a verified signature once: a signed plain APDU has no counter to tell a replay by.
 
         Raises:
-            SecurityError: it is wrong: the peer does not know the secret.
+            ReplayError: it was here before.
         """
-        security = self._security
-        if self.mechanism == AuthenticationMechanism.HLS_GMAC and security is not None:
-            if len(answer) != HEADER_LENGTH + TAG_LENGTH:
-                raise SecurityError(f"f(challenge) of HLS GMAC has 17 octets, got {len(answer)}")
-            expected = _gmac_tag(
-                security.keys.encryption,
-                security.keys.authentication,
-                self._peer_title,
-                security.suite,
-                int.from_bytes(answer[1:5], "big"),
-                self.own_challenge,
-            )
-            control = security.suite | _AUTHENTICATED
-            good = answer[0] == control and hmac.compare_digest(expected, answer[HEADER_LENGTH:])
-        else:
-            expected = _digest(
-                self.mechanism,
-                self._secret,
-                self.own_challenge,
-                self._peer_title,
-                self._own_title,
-                self.peer_challenge,
-            )
-            good = hmac.compare_digest(expected, answer)
-        if not good:
-            raise SecurityError("the peer's answer to our challenge is wrong: it does not know the secret")
+        if signature in self._signatures:
+            self.replays += 1
+            raise ReplayError("a signed APDU came twice: a replay")
+        self._signatures[signature] = None
+        if len(self._signatures) > _SIGNATURES_REMEMBERED:
+            del self._signatures[next(iter(self._signatures))]
+
+    def new_dedicated_key(self, key: bytes) -> None:
+        """Use this dedicated key from now on; its counters start anew."""
+        self.keys = self.keys.with_dedicated(key)
+        self._dedicated_counter = MemoryCounter(1)
+        for kind in [kind for kind in self.received_counters if kind[1] == "dedicated"]:
+            del self.received_counters[kind]
 
 
 def wrap_key(key_encryption_key: bytes, key: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""GET, SET and ACTION as a server answers them, with lists and blocks in both directions (Green Book 9.3).
+"""GET, SET, ACTION and ACCESS as a server answers them, with lists and blocks in both directions (Green Book 9.3).
 
 One engine lives as long as an association. It keeps one transfer in blocks at a time, as the
 standard's state machine does: a new request ends it.
@@ -6,11 +6,12 @@ standard's state machine does: a new request ends it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from concentrator.dlms import axdr
 from concentrator.dlms.apdu import Apdu
+from concentrator.dlms.apdu.access import AccessKind, AccessRequest, AccessResponse, AccessSpecification
 from concentrator.dlms.apdu.action import (
     ActionOutcome,
     ActionRequestNextPblock,
@@ -22,6 +23,7 @@ from concentrator.dlms.apdu.action import (
     ActionResponseNormal,
     ActionResponseWithList,
     ActionResponseWithPblock,
+    encode_action_outcomes,
 )
 from concentrator.dlms.apdu.get import (
     GetRequestNext,
@@ -52,8 +54,13 @@ from concentrator.obis import Obis
 
 # Octets that a client may send in blocks for one value.
 _INCOMING_LIMIT = 1024 * 1024
+# An answer that goes in blocks below the services may be this long.
+_GBT_ROOM = 1024 * 1024
 # What a response with block adds to its octets: tags, number, result choice, length.
 _BLOCK_HEADER = 14
+# Bits of long-invoke-id-and-priority.
+_CONFIRMED = 0x4000_0000
+_BREAK_ON_ERROR = 0x2000_0000
 
 
 @dataclass(slots=True)
@@ -63,6 +70,8 @@ class _Outgoing:
     pieces: Iterator[bytes]
     pending: bytes
     number: int = 0
+    response: bytes = b""
+    last: bool = False
 
     def take(self, size: int) -> tuple[bytes, bool]:
         """The next block, and whether it is the last."""
@@ -89,7 +98,10 @@ class _Incoming:
 
 
 class ServiceEngine:
-    """The services of one association. `room` is how long a plain APDU to this client may be."""
+    """The services of one association. `room` is how long a plain APDU to this client may be.
+
+    `open` tells whether the client has proved who it is; until then only the association object is found.
+    """
 
     def __init__(
         self,
@@ -97,13 +109,25 @@ class ServiceEngine:
         access: Callable[[CosemObject, int], AccessMode],
         conformance: Conformance,
         room: int,
+        *,
+        may_invoke: Callable[[CosemObject], bool] = lambda _: True,
     ) -> None:
         self._find = find
         self._access = access
+        self._may_invoke = may_invoke
         self.conformance = conformance
-        self._room = max(room, _BLOCK_HEADER + 8)
+        self.open = False
+        room = max(room, _BLOCK_HEADER + 8)
+        self._get_room = self._room_for(Conformance.BLOCK_TRANSFER_WITH_GET_OR_READ, room)
+        self._action_room = self._room_for(Conformance.BLOCK_TRANSFER_WITH_ACTION, room)
         self._outgoing: _Outgoing | None = None
         self._incoming: _Incoming | None = None
+
+    def _room_for(self, blocks: Conformance, room: int) -> int:
+        """How long an answer may be: what goes in blocks below the services only is not cut here."""
+        if self.conformance & blocks or not self.conformance & Conformance.GENERAL_BLOCK_TRANSFER:
+            return room
+        return _GBT_ROOM
 
     def receive(self, request: Apdu) -> Iterator[bytes]:
         """Answer one plain request."""
@@ -114,34 +138,35 @@ class ServiceEngine:
         elif isinstance(request, GetRequestWithList):
             yield self._get_list(request)
         elif isinstance(request, SetRequestNormal):
-            result = self._write(request.attribute, request.selection, request.value)
+            result = self.write(request.attribute, request.selection, request.value)
             yield SetResponseNormal(request.invoke, result).to_bytes()
         elif isinstance(request, SetRequestWithList):
-            results = [
-                self._write(attribute, selection, value)
-                for (attribute, selection), value in zip(request.attributes, request.values, strict=False)
-            ]
-            yield SetResponseWithList(request.invoke, tuple(results)).to_bytes()
+            results = self._write_all(request.attributes, request.values)
+            yield SetResponseWithList(request.invoke, results).to_bytes()
         elif isinstance(request, SetRequestWithFirstDatablock | SetRequestWithDatablock):
             yield self._set_block(request)
         elif isinstance(request, ActionRequestNormal):
-            yield self._action_reply(request.invoke, self._act(request.method, request.parameters))
+            yield self._action_reply(request.invoke, self.act(request.method, request.parameters))
         elif isinstance(request, ActionRequestWithList):
-            outcomes = [
-                self._act(method, None if parameters.is_null else parameters)
-                for method, parameters in zip(request.methods, request.parameters, strict=False)
-            ]
-            yield ActionResponseWithList(request.invoke, tuple(outcomes)).to_bytes()
+            yield self._action_list_reply(request.invoke, request.methods, request.parameters)
         elif isinstance(request, ActionRequestWithFirstPblock | ActionRequestWithPblock):
             yield self._action_block(request)
         elif isinstance(request, ActionRequestNextPblock):
             yield self._action_next(request)
+        elif isinstance(request, AccessRequest):
+            if self.conformance & Conformance.ACCESS:
+                yield from self._access_all(request)
+            else:
+                yield ExceptionResponse(
+                    StateError.SERVICE_NOT_ALLOWED, ServiceError.SERVICE_NOT_SUPPORTED
+                ).to_bytes()
         else:
             yield ExceptionResponse(StateError.SERVICE_UNKNOWN, ServiceError.SERVICE_NOT_SUPPORTED).to_bytes()
 
     # GET
 
-    def _read(self, attribute: AttributeDescriptor, selection: Selection | None) -> Iterator[bytes]:
+    def read(self, attribute: AttributeDescriptor, selection: Selection | None) -> Iterator[bytes]:
+        """The encoded value of an attribute, cut anywhere. Raises AccessError."""
         cosem_object = self._find(attribute.class_id, attribute.obis)
         if cosem_object is None:
             raise refused(DataAccessResult.OBJECT_UNDEFINED)
@@ -156,11 +181,11 @@ class ServiceEngine:
 
     def _get(self, request: GetRequestNormal) -> bytes:
         try:
-            pieces = self._read(request.attribute, request.selection)
+            pieces = self.read(request.attribute, request.selection)
         except AccessError as error:
             self._outgoing = None
             return GetResponseNormal(request.invoke, error.result).to_bytes()
-        block, whole = self._start(pieces, self._room - 4)
+        block, whole = self._start(pieces, self._get_room - 4)
         if whole:
             return GetResponseNormal(request.invoke, block).to_bytes()
         return self._first_block(request.invoke)
@@ -184,24 +209,26 @@ class ServiceEngine:
         outgoing = self._outgoing
         if outgoing is None:
             return GetResponseNormal(invoke, DataAccessResult.NO_LONG_GET_IN_PROGRESS).to_bytes()
-        block, last = outgoing.take(self._room - _BLOCK_HEADER)
-        if last:
-            self._outgoing = None
-        return GetResponseWithBlock(invoke, last, outgoing.number, block).to_bytes()
+        block, outgoing.last = outgoing.take(self._get_room - _BLOCK_HEADER)
+        outgoing.response = GetResponseWithBlock(invoke, outgoing.last, outgoing.number, block).to_bytes()
+        return outgoing.response
 
     def _get_next(self, request: GetRequestNext) -> bytes:
         outgoing = self._outgoing
         if outgoing is None:
             result = DataAccessResult.NO_LONG_GET_IN_PROGRESS
-        elif outgoing.number != request.block_number:
+        elif outgoing.number == request.block_number and not outgoing.last:
+            return self._next_block(request.invoke)
+        elif outgoing.number == request.block_number + 1:
+            # Our answer was lost: the same block once more.
+            return outgoing.response
+        else:
             self._outgoing = None
             result = DataAccessResult.DATA_BLOCK_NUMBER_INVALID
-        else:
-            return self._next_block(request.invoke)
         return GetResponseWithBlock(request.invoke, True, request.block_number, result).to_bytes()
 
     def _get_list(self, request: GetRequestWithList) -> bytes:
-        block, whole = self._start(self._list_pieces(request), self._room - 3)
+        block, whole = self._start(self._list_pieces(request), self._get_room - 3)
         if whole:
             return bytes((0xC4, 3, request.invoke)) + block
         return self._first_block(request.invoke)
@@ -210,7 +237,7 @@ class ServiceEngine:
         yield encode_length(len(request.attributes))
         for attribute, selection in request.attributes:
             try:
-                pieces = self._read(attribute, selection)
+                pieces = self.read(attribute, selection)
             except AccessError as error:
                 yield bytes((1, error.result))
                 continue
@@ -219,9 +246,23 @@ class ServiceEngine:
 
     # SET
 
-    def _write(
+    def _write_all(
+        self, attributes: Sequence[tuple[AttributeDescriptor, Selection | None]], values: Sequence[Data]
+    ) -> tuple[DataAccessResult | int, ...]:
+        """Write a list; with another number of values than attributes nothing is written."""
+        if len(attributes) != len(values):
+            return (DataAccessResult.TYPE_UNMATCHED,) * max(1, len(attributes))
+        return tuple(
+            [
+                self.write(attribute, selection, value)
+                for (attribute, selection), value in zip(attributes, values, strict=True)
+            ]
+        )
+
+    def write(
         self, attribute: AttributeDescriptor, selection: Selection | None, value: Data
     ) -> DataAccessResult | int:
+        """Write an attribute; gives the result."""
         cosem_object = self._find(attribute.class_id, attribute.obis)
         if cosem_object is None:
             return DataAccessResult.OBJECT_UNDEFINED
@@ -258,12 +299,7 @@ class ServiceEngine:
                 reader.finish("the values")
             else:
                 values = (axdr.decode(bytes(incoming.octets)),)
-            results = tuple(
-                [
-                    self._write(a, selection, v)
-                    for (a, selection), v in zip(target.attributes, values, strict=False)
-                ]
-            )
+            results = self._write_all(target.attributes, values)
         except DecodeError:
             results = (DataAccessResult.TYPE_UNMATCHED,) * max(1, len(target.attributes))
         return SetResponseLastDatablock(
@@ -285,6 +321,9 @@ class ServiceEngine:
         incoming = self._incoming
         if incoming is None:
             return DataAccessResult.NO_LONG_SET_IN_PROGRESS
+        if request.block_number == incoming.number and not request.last:
+            # Our acknowledgement was lost: the same block once more.
+            return incoming
         if request.block_number != incoming.number + 1:
             return DataAccessResult.DATA_BLOCK_NUMBER_INVALID
         if len(incoming.octets) + len(request.block) > _INCOMING_LIMIT:
@@ -295,12 +334,13 @@ class ServiceEngine:
 
     # ACTION
 
-    def _act(self, method: MethodDescriptor, parameters: Data | None) -> ActionOutcome:
+    def act(self, method: MethodDescriptor, parameters: Data | None) -> ActionOutcome:
+        """Invoke a method; gives the outcome."""
         cosem_object = self._find(method.class_id, method.obis)
         if cosem_object is None:
             return ActionOutcome(ActionResult.OBJECT_UNDEFINED)
         function = cosem_object.methods.get(method.method)
-        if function is None:
+        if function is None or not self._may_invoke(cosem_object):
             return ActionOutcome(ActionResult.READ_WRITE_DENIED)
         try:
             return ActionOutcome(ActionResult.SUCCESS, function(parameters))
@@ -309,26 +349,51 @@ class ServiceEngine:
         except DlmsError:
             return ActionOutcome(ActionResult.TYPE_UNMATCHED)
 
+    def _act_all(
+        self, methods: Sequence[MethodDescriptor], parameters: Sequence[Data]
+    ) -> tuple[ActionOutcome, ...]:
+        """Invoke a list; with another number of parameters than methods nothing is invoked."""
+        if len(methods) != len(parameters):
+            return (ActionOutcome(ActionResult.TYPE_UNMATCHED),) * max(1, len(methods))
+        return tuple(
+            [
+                self.act(method, None if value.is_null else value)
+                for method, value in zip(methods, parameters, strict=True)
+            ]
+        )
+
+    def _action_list_reply(
+        self, invoke: int, methods: Sequence[MethodDescriptor], parameters: Sequence[Data]
+    ) -> bytes:
+        outcomes = self._act_all(methods, parameters)
+        whole = ActionResponseWithList(invoke, outcomes).to_bytes()
+        return self._action_whole(invoke, whole, encode_action_outcomes(outcomes))
+
     def _action_reply(self, invoke: int, outcome: ActionOutcome) -> bytes:
         whole = ActionResponseNormal(invoke, outcome).to_bytes()
-        if len(whole) <= self._room:
+        returned = outcome.returned
+        # What goes in blocks is the value alone: only success returns one.
+        return self._action_whole(invoke, whole, returned.to_bytes() if isinstance(returned, Data) else b"")
+
+    def _action_whole(self, invoke: int, whole: bytes, octets: bytes) -> bytes:
+        if len(whole) <= self._action_room:
             return whole
-        self._outgoing = _Outgoing(iter(()), outcome.to_bytes())
+        self._outgoing = _Outgoing(iter(()), octets)
         return self._action_piece(invoke)
 
     def _action_piece(self, invoke: int) -> bytes:
         outgoing = self._outgoing
-        if outgoing is None:
-            return ActionResponseNormal(
-                invoke, ActionOutcome(ActionResult.NO_LONG_ACTION_IN_PROGRESS)
-            ).to_bytes()
-        block, last = outgoing.take(self._room - _BLOCK_HEADER)
-        if last:
-            self._outgoing = None
-        return ActionResponseWithPblock(invoke, last, outgoing.number, block).to_bytes()
+        if outgoing is None or outgoing.last:
+            outcome = ActionOutcome(ActionResult.NO_LONG_ACTION_IN_PROGRESS)
+            return ActionResponseNormal(invoke, outcome).to_bytes()
+        block, outgoing.last = outgoing.take(self._action_room - _BLOCK_HEADER)
+        outgoing.response = ActionResponseWithPblock(invoke, outgoing.last, outgoing.number, block).to_bytes()
+        return outgoing.response
 
     def _action_next(self, request: ActionRequestNextPblock) -> bytes:
         outgoing = self._outgoing
+        if outgoing is not None and outgoing.number == request.block_number + 1:
+            return outgoing.response
         if outgoing is not None and outgoing.number != request.block_number:
             self._outgoing = None
         return self._action_piece(request.invoke)
@@ -349,11 +414,48 @@ class ServiceEngine:
         try:
             if not target.with_list:
                 parameters = axdr.decode(bytes(incoming.octets))
-                return self._action_reply(request.invoke, self._act(target.methods[0], parameters))
+                return self._action_reply(request.invoke, self.act(target.methods[0], parameters))
             reader = Reader(bytes(incoming.octets))
             values = read_values(reader)
         except DecodeError:
             outcome = ActionOutcome(ActionResult.TYPE_UNMATCHED)
             return ActionResponseNormal(request.invoke, outcome).to_bytes()
-        outcomes = [self._act(method, value) for method, value in zip(target.methods, values, strict=False)]
-        return ActionResponseWithList(request.invoke, tuple(outcomes)).to_bytes()
+        return self._action_list_reply(request.invoke, target.methods, values)
+
+    # ACCESS
+
+    def _access_all(self, request: AccessRequest) -> Iterator[bytes]:
+        """Each element in its order; after a refusal the rest is left out where the client wants that."""
+        if len(request.specifications) != len(request.values):
+            yield ExceptionResponse(
+                StateError.SERVICE_NOT_ALLOWED, ServiceError.OPERATION_NOT_POSSIBLE
+            ).to_bytes()
+            return
+        values: list[Data] = []
+        results: list[tuple[int, int]] = []
+        broken = False
+        for specification, value in zip(request.specifications, request.values, strict=True):
+            returned, result = (
+                (axdr.NULL, int(DataAccessResult.OTHER_REASON))
+                if broken
+                else self._access_one(specification, value)
+            )
+            kind = specification.kind
+            values.append(returned)
+            results.append((kind - 3 if kind > AccessKind.ACTION else kind, result))
+            broken = broken or (result != 0 and bool(request.long_invoke & _BREAK_ON_ERROR))
+        if request.long_invoke & _CONFIRMED:
+            yield AccessResponse(request.long_invoke, None, None, tuple(values), tuple(results)).to_bytes()
+
+    def _access_one(self, specification: AccessSpecification, value: Data) -> tuple[Data, int]:
+        target, selection = specification.target, specification.selection
+        if isinstance(target, MethodDescriptor):
+            outcome = self.act(target, None if value.is_null else value)
+            returned = outcome.returned
+            return (returned if isinstance(returned, Data) else axdr.NULL), outcome.result
+        if specification.kind in (AccessKind.SET, AccessKind.SET_WITH_SELECTION):
+            return axdr.NULL, self.write(target, selection, value)
+        try:
+            return axdr.decode(b"".join(self.read(target, selection))), DataAccessResult.SUCCESS
+        except AccessError as error:
+            return axdr.NULL, error.result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concentrator.errors import ConcentratorError, TransientError
+from concentrator.errors import ConcentratorError, ConnectionLostError, TransientError
 
 
 class LinkError(ConcentratorError):
@@ -13,7 +13,7 @@ class PortError(LinkError):
     """A serial port cannot be opened: the text names it and says what to do."""
 
 
-class LinkLostError(LinkError, TransientError):
+class LinkLostError(LinkError, ConnectionLostError):
     """The port, the modem or the node went away while something was under way."""
 
 

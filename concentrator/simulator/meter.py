@@ -18,8 +18,10 @@ from concentrator.dlms.apdu.notification import DataNotification
 from concentrator.dlms.attributes import CLOCK_COLUMN, CaptureObject
 from concentrator.dlms.axdr import Data
 from concentrator.dlms.codes import AuthenticationMechanism, DataAccessResult
+from concentrator.dlms.cosem.image_transfer import ImageToActivate, ImageTransfer, Outcome
 from concentrator.dlms.cosem.objects import CosemObject, data, refused, register
 from concentrator.dlms.cosem.profiles import profile_object
+from concentrator.dlms.cosem.security_setup import SecurityPolicy, SecuritySetup
 from concentrator.dlms.cosem_time import ClockStatus, CosemDateTime
 from concentrator.dlms.errors import DecodeError
 from concentrator.dlms.security import MemoryCounter, SecurityKeys
@@ -61,6 +63,13 @@ STATUS_POWER_DOWN = 0x80
 POWER_DOWN_EVENT, POWER_UP_EVENT, CLOCK_ADJUSTED_EVENT = 1, 2, 4
 
 _RETENTION_S = 60 * 86400
+_IMAGE_BLOCK_SIZE = 128
+_POLICY = (
+    SecurityPolicy.AUTHENTICATED_REQUEST
+    | SecurityPolicy.ENCRYPTED_REQUEST
+    | SecurityPolicy.AUTHENTICATED_RESPONSE
+    | SecurityPolicy.ENCRYPTED_RESPONSE
+)
 _WINTER, _SUMMER = -60, -120
 
 
@@ -182,7 +191,12 @@ class SimulatedMeter:
         self.compressed = digest[9] % 4 == 0
         self.clock_offset_s = digest[10] % 21 - 10.0 if clock_offset_s is None else clock_offset_s
         self.load = LoadModel(seed, serial)
-        self.keys = SecurityKeys(self._key(seed, "encryption"), self._key(seed, "authentication"))
+        self.keys = SecurityKeys(
+            self._key(seed, "encryption"), self._key(seed, "authentication"), master=self._key(seed, "master")
+        )
+        self.security_setup = SecuritySetup(self.keys, self.system_title, policy=_POLICY)
+        self.image_transfer = ImageTransfer(_IMAGE_BLOCK_SIZE, self._verify_image, self._activate_image)
+        self.firmware = b"ODC-SIM 1.0"
         self.connected = True
         self._clock = clock
         self._adjusted_at: list[datetime] = []
@@ -273,12 +287,18 @@ class SimulatedMeter:
             (),
             [
                 AssociationDefinition(PUBLIC_CLIENT, access=public),
-                AssociationDefinition(MANAGEMENT_CLIENT, AuthenticationMechanism.HLS_GMAC, keys=self.keys),
+                AssociationDefinition(
+                    MANAGEMENT_CLIENT,
+                    AuthenticationMechanism.HLS_GMAC,
+                    keys=self.keys,
+                    policy=self.security_setup.control,
+                ),
             ],
             system_title=self.system_title,
             counter=MemoryCounter(),
             max_pdu_size=self.max_pdu_size,
         )
+        self.security_setup.holder = device
         for cosem_object in self._objects(device):
             device.objects[cosem_object.class_id, cosem_object.obis] = cosem_object
         return device
@@ -299,7 +319,7 @@ class SimulatedMeter:
         return [
             data(LOGICAL_DEVICE_NAME, axdr.octet_string(self.logical_device_name)),
             data(SERIAL_NUMBER, axdr.octet_string(self.serial.encode())),
-            data(FIRMWARE, axdr.octet_string(b"ODC-SIM 1.0")),
+            data(FIRMWARE, lambda: axdr.octet_string(self.firmware)),
             data(INVOCATION_COUNTER, received_counter),
             data(PROFILE_STATUS, lambda: axdr.unsigned(self.profile_status(self.now(), SLOT_S))),
             data(EVENT_CODE, lambda: axdr.unsigned(self._last_event())),
@@ -322,7 +342,8 @@ class SimulatedMeter:
             ],
             profile_object(EVENT_LOG, self._events, capacity=512, default_deviation=_WINTER),
             self._disconnect_control(),
-            self._security_setup(),
+            self.security_setup.cosem_object(SECURITY_SETUP),
+            self.image_transfer.cosem_object(),
         ]
 
     def _last_event(self) -> int:
@@ -385,15 +406,15 @@ class SimulatedMeter:
             methods={1: switch(False), 2: switch(True)},
         )
 
-    def _security_setup(self) -> CosemObject:
-        return CosemObject(
-            64,
-            SECURITY_SETUP,
-            {
-                2: axdr.enumeration(3),
-                3: axdr.enumeration(0),
-                4: axdr.octet_string(b""),
-                5: axdr.octet_string(self.system_title),
-            },
-            version=0,
-        )
+    def _verify_image(
+        self, identification: bytes, octets: bytes
+    ) -> tuple[Outcome, tuple[ImageToActivate, ...]]:
+        """An image begins with the manufacturer's letters; its signature is its SHA-256."""
+        if not octets.startswith(MANUFACTURER):
+            return Outcome.FAILED, ()
+        signature = hashlib.sha256(octets).digest()
+        return Outcome.DONE, (ImageToActivate(len(octets), identification, signature),)
+
+    def _activate_image(self, images: tuple[ImageToActivate, ...], _octets: bytes) -> Outcome:
+        self.firmware = images[0].identification
+        return Outcome.DONE

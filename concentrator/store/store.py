@@ -160,10 +160,21 @@ class Store:
         """A counter that no crash can repeat."""
         return counters.InvocationCounter(name, counters.reserve_on_own_connection(self.path))
 
-    async def add_event(self, code: str, detail: str) -> None:
-        """Append to the concentrator's own event log."""
+    async def add_events(self, events: Iterable[tuple[str, str, str]]) -> None:
+        """Append to the concentrator's own event log: code, detail, and the meter's identity or ""."""
+        rows = list(events)
         now = self._clock.now()
-        await self._database.write(lambda c: add_event(c, now, code, detail))
+
+        def work(connection: sqlite3.Connection) -> None:
+            for code, detail, meter in rows:
+                found = connection.execute(
+                    "SELECT meter_id FROM meter WHERE identity = ?", (meter,)
+                ).fetchone()
+                # A meter that is not kept yet is named in the detail.
+                named = detail if found or not meter else f"{meter}: {detail}"
+                add_event(connection, now, code, named, found[0] if found else None)
+
+        await self._database.write(work)
 
     # Retention
 

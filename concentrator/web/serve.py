@@ -15,6 +15,7 @@ from concentrator.config import Config
 from concentrator.errors import LocalError
 from concentrator.logs import set_up_logging
 from concentrator.web.application import make_page
+from concentrator.web.parent import follow_parent
 from concentrator.web.security import is_loopback
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -44,6 +45,7 @@ def serve_page(config: Config) -> None:
     Raises:
         PageError: the address cannot be listened on.
     """
+    follow_parent()
     set_up_logging(config.concentrator.log_level)
     listening = _listen(config.web.host, config.web.port)
     with listening:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import secrets
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import datetime
@@ -17,7 +18,7 @@ from typing import Any
 from concentrator.clock import Clock
 from concentrator.web.live import ServiceWatch, Snapshot
 from concentrator.web.render import Renderer
-from concentrator.web.views import Part, View
+from concentrator.web.views import Part, UnknownMeterError, View
 
 MOST_STREAMS = 16
 _KEPT_BASELINES = 64
@@ -30,11 +31,12 @@ class Baselines:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._kept: OrderedDict[str, dict[str, Part]] = OrderedDict()
-        self.run = format(id(self) & 0xFFFFFF, "x")
+        # Numbers of an earlier run of the page mean nothing now.
+        self._run = secrets.token_hex(4)
 
     def keep(self, parts: dict[str, Part]) -> str:
         """Keep what was sent; returns its number."""
-        number = f"{self.run}-{next(self._numbers)}"
+        number = f"{self._run}-{next(self._numbers)}"
         self._kept[number] = parts
         while len(self._kept) > _KEPT_BASELINES:
             self._kept.popitem(last=False)
@@ -86,7 +88,12 @@ class Streams:
         number = ""
         snapshot = await self._watch.snapshot()
         while not self._stopping:
-            parts = (await make(snapshot)).parts
+            try:
+                parts = (await make(snapshot)).parts
+            except UnknownMeterError:
+                # It has got its own identity, under which it has another page.
+                yield event("reload", {})
+                return
             if known is None or known.keys() != parts.keys():
                 yield event("reload", {})
                 number = ""

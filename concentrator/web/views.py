@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from concentrator.errors import LocalError
 from concentrator.model import IDENTITY_PATTERN
 from concentrator.web import chart, queries
 from concentrator.web.live import Snapshot
@@ -27,8 +28,11 @@ _MOST_CHART_DAYS = 14
 _DAY_S = 86_400
 
 
-class UnknownMeterError(LookupError):
+class UnknownMeterError(LocalError):
     """Neither the service nor the store knows this meter."""
+
+    def __init__(self, identity: str) -> None:
+        super().__init__(f"no meter {identity!r} is known here; the meter list has those that are")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +110,8 @@ class Views:
                         sources.config.store.retention_days,
                     ),
                 ),
-                "matrix": Part("matrix.html", (matrix, store_reason)),
+                "matrix": Part("matrix.html", (matrix, store_reason, MATRIX_ROWS)),
             },
-            {"matrix_rows": MATRIX_ROWS},
         )
 
     async def meters(self, snapshot: Snapshot, asked: Asked) -> View:

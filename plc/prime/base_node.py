@@ -114,7 +114,7 @@ class BaseNode(Management):
         before = self._changes
         registered = yield from get_list(pib.LIST_REGISTERED_DEVICES)
         connected = yield from get_list(pib.LIST_432_NODES)
-        known = [node for node in self._nodes.connected() if node.changed <= before]
+        known = [node for node in self._nodes.connected() if node.connection_changed <= before]
         self._take_registered(registered, before, tell_all)
         addresses = self._addresses(connected)
         if connected.complete and known and not [node for node in known if node.eui48 in addresses]:
@@ -125,11 +125,11 @@ class BaseNode(Management):
             return
         for eui48, entry in addresses.items():
             node = self._nodes.get(eui48)
-            if node is None or node.changed <= before:
+            if node is None or node.connection_changed <= before:
                 self._join(eui48, entry[0], entry[1], tell_all)
         if connected.complete:
             for node in known:
-                if node.eui48 not in addresses and node.changed <= before:
+                if node.eui48 not in addresses and node.connection_changed <= before:
                     self._leave(node, "not in the modem's list of 4-32 nodes")
         if registered.complete:
             self._forget_unregistered(registered, before)
@@ -241,6 +241,7 @@ class BaseNode(Management):
             return
         node.changed = self._changes
         if event == enumerations.EVENT_REGISTER:
+            node.connection_changed = self._changes
             self._leave(node, "registered anew")
             node.role = "terminal"
         elif event == enumerations.EVENT_PROMOTE:
@@ -290,12 +291,12 @@ class BaseNode(Management):
             self._join(eui48, message.number("address"), _text(message.octets("device_id")), True)
             node = self._nodes.get(eui48)
             if node is not None:
-                node.changed = self._changes
+                node.changed = node.connection_changed = self._changes
         elif command == commands.CL_432_LEAVE_INDICATION:
             self._changes += 1
             node = self._nodes.by_address(message.number("address"))
             if node is not None:
-                node.changed = self._changes
+                node.changed = node.connection_changed = self._changes
                 self._leave(node, "closed its 4-32 connection")
         elif command == commands.NETWORK_EVENT_INDICATION:
             self._changes += 1

@@ -10,7 +10,18 @@ BASE_NODE_SID = 0
 class Node:
     """One service node. `address` is None while it has no open 4-32 connection."""
 
-    __slots__ = ("address", "changed", "eui48", "identity", "level", "lnid", "lsid", "role", "sid")
+    __slots__ = (
+        "address",
+        "changed",
+        "connection_changed",
+        "eui48",
+        "identity",
+        "level",
+        "lnid",
+        "lsid",
+        "role",
+        "sid",
+    )
 
     def __init__(self, eui48: bytes) -> None:
         self.eui48 = eui48
@@ -22,6 +33,7 @@ class Node:
         self.level: int | None = None
         self.role = ""  # "terminal", "switch", or "" when not known
         self.changed = 0  # count of the last indication about it
+        self.connection_changed = 0  # count of the last one that opened or closed its 4-32 connection
 
 
 class NodeTable:

@@ -9,10 +9,9 @@ import time
 import httpx
 import pytest
 
-from tests import web_bench
-from tests.web_bench import HOSTILE, METERS, WATER
-
-from .conftest import OUTPUT, ROOT, PageProcess
+import web_bench
+from page_process import OUTPUT, ROOT, PageProcess
+from web_bench import HOSTILE, METERS, WATER
 
 pytestmark = pytest.mark.browser
 
@@ -34,7 +33,14 @@ def prepare(page_process, service):
         web_bench.plc_meter(METERS[1], parent="020000000001", level=2, activity="reading 2026-11-20"),
         web_bench.plc_meter(METERS[2], state="unreachable", reason="no answer within 30 s", reachable=False),
         web_bench.plc_meter(
-            WATER, link="wmbus", medium="water", signal=-72.0, expected=None, reachable=None, level=None
+            WATER,
+            link="wmbus",
+            medium="water",
+            signal=-72.0,
+            expected=0,
+            stored=0,
+            reachable=None,
+            level=None,
         ),
     ]
     service.start()

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 
-from plc_rig import EchoDevice, Rig
-
 from concentrator.simulator.feeder import G3_CENELEC_A_PHY, Feeder
 from concentrator.simulator.g3_modem import G3Modem
 from concentrator.simulator.scheduler import VirtualScheduler
@@ -24,6 +22,8 @@ from plc.g3.commands import COMMANDS, ROWS
 from plc.g3.coordinator import Coordinator
 from plc.g3.messages import describe
 from plc.usi.framing import encode_frame
+
+from plc_rig import EchoDevice, Rig
 
 KEY = b"never-to-be-seen"
 

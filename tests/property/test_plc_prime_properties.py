@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 
-from plc_rig import EchoDevice, Rig
-
 from concentrator.simulator.feeder import Feeder
 from concentrator.simulator.prime_modem import PrimeModem
 from concentrator.simulator.scheduler import VirtualScheduler
@@ -25,6 +23,8 @@ from plc.prime.base_node import BaseNode
 from plc.prime.commands import COMMANDS, ROWS
 from plc.prime.messages import describe
 from plc.usi.framing import encode_frame
+
+from plc_rig import EchoDevice, Rig
 
 
 def values_of(kind):

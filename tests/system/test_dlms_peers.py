@@ -5,7 +5,6 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from dlms_wire import HdlcService, HdlcWire, WrapperService, WrapperWire, free_port
 
 from concentrator.dlms.attributes import AttributeDescriptor, RangeDescriptor
 from concentrator.dlms.client import ASSOCIATION_LN, DEFAULT_CONFORMANCE, Client, ClientSettings
@@ -18,6 +17,9 @@ from concentrator.dlms.profile import capture_objects, decode_profile
 from concentrator.dlms.security import MemoryCounter, SecurityKeys
 from concentrator.obis import Obis
 from concentrator.simulator import meter as simulated
+
+from dlms_wire import HdlcService, HdlcWire, WrapperService, WrapperWire
+from ports import free_port
 
 pytestmark = pytest.mark.system
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 
 import pytest
+
 from bench import until
 
 pytestmark = pytest.mark.system

@@ -10,9 +10,10 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from bench import LOOPBACK, free_port, until
 
 from concentrator.control import request
+
+from bench import LOOPBACK, free_port, until
 
 pytestmark = pytest.mark.system
 

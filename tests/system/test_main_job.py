@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
+import sqlite3
 import time
 
 import pytest
-from bench import until
 
 from concentrator.control import request
+
+from bench import until
 
 pytestmark = pytest.mark.system
 
@@ -153,6 +156,52 @@ async def test_kill_9_at_any_time_loses_and_doubles_nothing(bench, seed):
     await bench.until_delivered(120)
     bench.check_ledger(bench.mqtt.ledger)
     bench.check_ledger(bench.push.ledger)
+
+
+async def test_kill_9_of_the_service_alone_takes_its_page_along(bench):
+    """The next start must find the page's port free."""
+    await bench.start_outside()
+    bench.start_substation(meters=2)
+    bench.write_config()
+    for _ in range(3):
+        await bench.start_product(page=True)
+        await until(lambda: page_answers(bench.web_port), 30, "the page answers")
+        bench.product.kill()
+        await bench.product.wait()
+    await bench.start_product(page=True)
+    await until(lambda: page_answers(bench.web_port), 30, "the page answers")
+    await bench.until_delivered()
+
+
+async def page_answers(port: int) -> bool:
+    try:
+        _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def test_the_journal_tells_what_changed(bench):
+    await bench.start_outside()
+    bench.start_substation(meters=2)
+    bench.write_config()
+    await bench.start_product()
+    await bench.until_delivered()
+    bench.substation.modem_port.unplug()
+    await bench.until_status(lambda s: s["modem"]["state"] == "port missing")
+    assert await bench.stop_product() == 0
+    with contextlib.closing(sqlite3.connect(bench.directory / "state" / "store.db")) as store:
+        events = store.execute(
+            "SELECT code, detail, COALESCE(identity, '') FROM event LEFT JOIN meter USING (meter_id) ORDER BY event_id"
+        ).fetchall()
+    assert events[0][0] == "service_started"
+    assert events[-1][0] == "service_stopped"
+    details = {(code, detail) for code, detail, _meter in events}
+    assert ("destination_state", "mqtt: not connected → connected") in details
+    assert any(code == "modem_state" and "port missing" in detail for code, detail in details)
+    meters = {meter.serial for meter in bench.substation.meters}
+    assert meters <= {meter for code, _detail, meter in events if code == "meter_state"}
 
 
 async def test_a_restart_sends_nothing_again(bench):

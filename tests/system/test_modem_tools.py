@@ -10,10 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "unit"))
-
-from plc_rig import EchoDevice
 from test_plc_pty_port import Shell
 
 from concentrator.links.aes import aes
@@ -26,6 +22,8 @@ from concentrator.simulator.scheduler import AsyncioScheduler
 from plc.g3.coordinator import Coordinator
 from plc.network import ApduReceived, NodeJoined
 from plc.prime.base_node import BaseNode
+
+from plc_rig import EchoDevice
 
 pytestmark = pytest.mark.system
 

@@ -1,6 +1,5 @@
 """The units as systemd reads them, and the installation into a directory."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -13,9 +12,6 @@ UNITS = ("concentrator.service", "concentrator-web.service")
 pytestmark = pytest.mark.system
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here (Debian package systemd)"
-)
-needs_program = pytest.mark.skipif(
-    importlib.util.find_spec("concentrator.cli") is None, reason="there is no command line to install"
 )
 
 
@@ -67,7 +63,6 @@ def test_the_page_has_neither_the_modem_nor_the_services_user():
     assert service["WatchdogSec"] == ["30"]
 
 
-@needs_program
 def test_an_installation_into_a_directory_runs_from_there(tmp_path):
     environment = {
         key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")

@@ -148,6 +148,24 @@ def test_an_open_key_file_is_refused_without_showing_a_key(tmp_path: Path):
     assert "00112233" not in result.stderr
 
 
+def test_a_state_directory_that_cannot_be_made_is_told_at_start(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    file = tmp_path / "c.toml"
+    file.write_text(f'[concentrator]\nstate_directory = "{tmp_path}/file/state"\n')
+    result = concentrator("run", "--config", str(file), "--no-page")
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert "concentrator.state_directory" in line
+
+
+def test_the_status_of_a_service_that_does_not_run_is_a_failure_not_a_mistake(tmp_path: Path):
+    file = tmp_path / "c.toml"
+    file.write_text(f'[concentrator]\nstate_directory = "{tmp_path}/state"\n')
+    result = concentrator("status", "--config", str(file))
+    assert result.returncode == 1
+    assert "is the concentrator running?" in result.stderr
+
+
 def test_a_page_port_in_use_is_told_at_start(tmp_path: Path):
     import socket
 

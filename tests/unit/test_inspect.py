@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from dlms_vectors import load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concentrator.inspect.command import render
 from concentrator.inspect.inspector import Inspector
+
+from dlms_vectors import load
 
 TELEGRAMS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "wmbus" / "telegrams.jsonl"
 # Not frames: a GMAC calculation, a wrapped key; and one that two libraries accept though it is cut off.

@@ -6,11 +6,12 @@ from __future__ import annotations
 from statistics import mean
 
 import pytest
-from plc_rig import EchoDevice
 
 from concentrator.simulator.feeder import G3_CENELEC_A_PHY, PRIME_PHY, Feeder, load
 from concentrator.simulator.prime_modem import PrimeModem
 from concentrator.simulator.scheduler import VirtualScheduler
+
+from plc_rig import EchoDevice
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

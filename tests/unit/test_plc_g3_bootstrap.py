@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from plc_rig import EchoDevice, Rig
 
 from concentrator.links.aes import aes
 from concentrator.simulator.feeder import G3_CENELEC_A_PHY, Feeder
@@ -21,6 +20,8 @@ from plc.network import (
     NodeDeclined,
     ShortAddressAssigned,
 )
+
+from plc_rig import EchoDevice, Rig
 
 GMK = b"GMK-secret-octet"
 NEXT_GMK = b"next-secret-octe"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from plc_rig import EchoDevice, Rig
-
 from concentrator.simulator.feeder import G3_CENELEC_A_PHY, Feeder
 from concentrator.simulator.g3_modem import G3Modem
 from concentrator.simulator.scheduler import VirtualScheduler
@@ -13,6 +11,8 @@ from plc.g3.commands import COMMANDS
 from plc.g3.coordinator import Coordinator
 from plc.network import LinkQualityReported, NodeDeclined, ShortAddressAssigned
 from plc.usi.framing import FrameDecoder, encode_frame
+
+from plc_rig import EchoDevice, Rig
 
 PSK = b"PSK-secret-octet"
 GMK = b"GMK-secret-octet"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from plc_rig import EchoDevice, Rig
 
 from concentrator.simulator.feeder import Feeder
 from concentrator.simulator.prime_modem import PrimeModem
@@ -21,6 +20,8 @@ from plc.prime.events import (
     NodeAttributesRead,
     NodeListRead,
 )
+
+from plc_rig import EchoDevice, Rig
 
 NEW = b"2.0.0"
 

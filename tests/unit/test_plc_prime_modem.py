@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from plc_rig import EchoDevice, Rig
 
 from concentrator.simulator.feeder import Feeder
 from concentrator.simulator.prime_modem import PrimeModem
@@ -14,6 +13,8 @@ from plc.prime import commands
 from plc.prime.base_node import BaseNode
 from plc.prime.commands import COMMANDS
 from plc.usi.framing import FrameDecoder, encode_frame
+
+from plc_rig import EchoDevice, Rig
 
 
 def make_rig(count, seed=1, loss=0.0, steady=True, line=None, modem_options=None, **network_options):
@@ -55,6 +56,23 @@ def test_nodes_that_were_there_before_are_listed():
     rig.link.run_for(5.0)
     assert rig.addresses == truth(rig)
     assert len(rig.addresses) == 45
+
+
+@pytest.mark.parametrize("seed", [8, 9, 10])
+def test_a_promotion_between_the_lists_of_the_start_up_hides_no_node(seed):
+    """With these seeds a node is promoted just then; that is about its place, not about its connection."""
+    scheduler = VirtualScheduler()
+    devices = [EchoDevice(number) for number in range(500)]
+    feeder = Feeder(500, seed, speed=60.0)
+    modem = PrimeModem(devices, scheduler, feeder, seed, join_spread_s=120.0)
+    rig = Rig(BaseNode(), modem, scheduler)
+    rig.modem.start()
+    rig.link.connected = False
+    rig.link.run_for(0.2 * seed)
+    rig.link.connected = True
+    rig.network.start(rig.link.now())
+    rig.link.run_for(30.0)
+    assert rig.addresses == truth(rig)
 
 
 def test_the_tree_is_reported_as_it_is():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 
 import pytest
-from plc_rig import EchoDevice, Rig
 
 from concentrator.collection.topology import DAY_S, HOUR_S, Topology
 from concentrator.links.aes import aes
@@ -16,6 +15,8 @@ from concentrator.simulator.scheduler import VirtualScheduler
 from plc.g3.coordinator import Coordinator
 from plc.network import LinkQualityReported, ModemLost, NetworkStarted, NodeJoined, NodeLeft
 from plc.prime.base_node import BaseNode
+
+from plc_rig import EchoDevice, Rig
 
 A, B, C = (bytes([0, 0, 0, 0, 0, number]) for number in (1, 2, 3))
 T = 1_700_006_400.0  # 2023-11-15 00:00:00 UTC

@@ -18,7 +18,8 @@ from concentrator.store.store import Store
 from concentrator.web import chart, words
 from concentrator.web.completeness import Cell, Completeness, day_edges
 from concentrator.web.queries import Point
-from tests.web_bench import IMPORT, PROFILE
+
+from web_bench import IMPORT, PROFILE
 
 NOW = datetime(2026, 11, 21, 12, 10, tzinfo=UTC)
 

@@ -172,6 +172,19 @@ class ActionOutcome:
         raise DecodeError(f"get-data-result has no choice {choice}")
 
 
+def encode_action_outcomes(outcomes: tuple[ActionOutcome, ...]) -> bytes:
+    """The outcomes of a list of methods, as a response carries them whole or in blocks."""
+    return encode_length(len(outcomes)) + b"".join(outcome.to_bytes() for outcome in outcomes)
+
+
+def read_action_outcomes(reader: Reader) -> tuple[ActionOutcome, ...]:
+    """Take the outcomes of a list of methods. Raises DecodeError."""
+    count = reader.length()
+    if count * 2 > reader.end - reader.offset:
+        raise DecodeError(f"an action-response claims {count} results, more than octets left")
+    return tuple([ActionOutcome.read(reader) for _ in range(count)])
+
+
 @dataclass(frozen=True, slots=True)
 class ActionResponseNormal:
     """What became of one method."""
@@ -211,8 +224,7 @@ class ActionResponseWithList:
 
     def to_bytes(self) -> bytes:
         """The whole APDU."""
-        outcomes = b"".join(outcome.to_bytes() for outcome in self.outcomes)
-        return bytes((ACTION_RESPONSE, 3, self.invoke)) + encode_length(len(self.outcomes)) + outcomes
+        return bytes((ACTION_RESPONSE, 3, self.invoke)) + encode_action_outcomes(self.outcomes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,10 +254,7 @@ def read_action_response(reader: Reader) -> ActionResponse:
     if choice == 2:
         return ActionResponseWithPblock(invoke, reader.flag(), reader.unsigned(4), reader.octet_string())
     if choice == 3:
-        count = reader.length()
-        if count * 2 > reader.end - reader.offset:
-            raise DecodeError(f"an action-response claims {count} results, more than octets left")
-        return ActionResponseWithList(invoke, tuple([ActionOutcome.read(reader) for _ in range(count)]))
+        return ActionResponseWithList(invoke, read_action_outcomes(reader))
     if choice == 4:
         return ActionResponseNextPblock(invoke, reader.unsigned(4))
     raise DecodeError(f"action-response has no choice {choice}")

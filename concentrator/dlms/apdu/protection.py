@@ -163,21 +163,24 @@ class GeneralSigning:
         return cls(*[reader.octet_string() for _ in range(7)])
 
     @property
-    def signed_octets(self) -> bytes:
-        """What the signature covers."""
+    def header(self) -> bytes:
+        """The fields before the content."""
         fields = (
             self.transaction_id,
             self.originator_system_title,
             self.recipient_system_title,
             self.date_time,
             self.other_information,
-            self.content,
         )
         return b"".join(encode_octet_string(field) for field in fields)
 
+    def signed_octets(self, *, with_length: bool = False) -> bytes:
+        """What the signature covers: header and content, the content's length included or not."""
+        return self.header + (encode_octet_string(self.content) if with_length else self.content)
+
     def to_bytes(self) -> bytes:
         """The whole APDU."""
-        return b"\xdf" + self.signed_octets + encode_octet_string(self.signature)
+        return b"\xdf" + self.header + encode_octet_string(self.content) + encode_octet_string(self.signature)
 
 
 @dataclass(frozen=True, slots=True)

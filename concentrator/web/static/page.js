@@ -69,6 +69,7 @@
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (mine.signal.aborted) return;
       morph(document.getElementById("main"), page.getElementById("main"));
+      delete body.dataset.stream;
       Object.assign(body.dataset, page.body.dataset);
       tellAges();
       listen();
@@ -129,7 +130,11 @@
     address.searchParams.set("baseline", body.dataset.baseline);
     source = new EventSource(address);
     source.addEventListener("open", heard);
-    source.addEventListener("error", tellStream);
+    source.addEventListener("error", () => {
+      tellStream();
+      // A refusal (too many pages are open) ends an event source for good: try again by hand.
+      if (source && source.readyState === EventSource.CLOSED) setTimeout(() => load(location.href), 10000);
+    });
     source.addEventListener("parts", (event) => { heard(); takeParts(JSON.parse(event.data)); });
     source.addEventListener("reload", () => { heard(); reloadSoon(); });
     source.addEventListener("time", (event) => {

@@ -94,7 +94,7 @@ async def _fill(directory: Path, days: int, hostile: str) -> None:
     )
     volume = Reading(VOLUME, now() - timedelta(minutes=5), 180_949, 0, Quality.SUSPECT)
     await store.store_answer(Answer(WATER, Obis(8, 0, 99, 1, 0), (volume,), now()))
-    await store.add_event("store_set_aside", f"damaged file renamed {hostile}")
+    await store.add_events([("store_set_aside", f"damaged file renamed {hostile}", "")])
     store.close()
 
 

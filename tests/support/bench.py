@@ -21,14 +21,10 @@ from concentrator.simulator.head_end import MqttReceiver, PushReceiver
 from concentrator.simulator.meter import ENERGY
 from concentrator.simulator.substation import Substation, SubstationOptions
 
+from ports import free_port
+
 LOOPBACK = "127.0.0.1"
 CONCENTRATOR = [sys.executable, "-m", "concentrator"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return probe.getsockname()[1]
 
 
 async def until(condition, timeout_s: float = 60.0, what: str = ""):

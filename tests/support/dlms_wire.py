@@ -11,12 +11,6 @@ from concentrator.dlms.hdlc_link import ApduReceived, HdlcServerLink, LinkConnec
 from concentrator.dlms.wrapper import WrapperDecoder, WrapperFrame
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def connect(port, timeout=20):
     """Connect as soon as somebody listens."""
     deadline = time.monotonic() + timeout
