@@ -6,11 +6,13 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 import click
 
+from concentrator.command_types import OctetsType
 from concentrator.errors import ConcentratorError, LocalError, TransientError
 
 # Exit status: 1 for what failed, 2 for what was asked or configured wrongly.
@@ -24,7 +26,31 @@ def _fail(error: ConcentratorError) -> NoReturn:
     sys.exit(WRONG if wrong else FAILED)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Main(click.Group):
+    """The verbs. Groups of many options live in rooms of their own, imported when they are called."""
+
+    lazy: ClassVar[dict[str, tuple[str, str]]] = {"dlms": ("concentrator.dlms_tools.command", "dlms")}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every verb by name."""
+        return sorted([*super().list_commands(ctx), *self.lazy])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One verb."""
+        if cmd_name in self.lazy:
+            module, name = self.lazy[cmd_name]
+            return getattr(import_module(module), name)
+        return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a verb; every error of ours ends it with one line and the status that fits."""
+        try:
+            return super().invoke(ctx)
+        except ConcentratorError as error:
+            _fail(error)
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="open-data-concentrator", prog_name="concentrator")
 def main() -> None:
     """An open data concentrator: collects from every meter behind a transformer, forwards to the utility."""
@@ -50,11 +76,8 @@ def run(config_file: Path, with_page: bool) -> None:  # noqa: FBT001 - a command
     from concentrator.app import run_service
     from concentrator.config import load_config
 
-    try:
-        config = load_config(config_file)
-        sys.exit(asyncio.run(run_service(config, config_file, with_page=with_page)))
-    except ConcentratorError as error:
-        _fail(error)
+    config = load_config(config_file)
+    sys.exit(asyncio.run(run_service(config, config_file, with_page=with_page)))
 
 
 @main.command()
@@ -64,10 +87,7 @@ def page(config_file: Path) -> None:
     from concentrator.config import load_config
     from concentrator.web.serve import serve_page
 
-    try:
-        serve_page(load_config(config_file))
-    except ConcentratorError as error:
-        _fail(error)
+    serve_page(load_config(config_file))
 
 
 @main.command()
@@ -77,11 +97,8 @@ def status(config_file: Path) -> None:
     from concentrator.config import load_config
     from concentrator.control import request
 
-    try:
-        config = load_config(config_file)
-        click.echo(json.dumps(asyncio.run(request(config.control_socket, {"op": "status"})), indent=2))
-    except ConcentratorError as error:
-        _fail(error)
+    config = load_config(config_file)
+    click.echo(json.dumps(asyncio.run(request(config.control_socket, {"op": "status"})), indent=2))
 
 
 @main.group("config")
@@ -104,12 +121,9 @@ def check_config(file: Path) -> None:
     from concentrator.collection.keyring import Keyring
     from concentrator.config import load_config
 
-    try:
-        config = load_config(file)
-        key_file = config.collection.key_file
-        Keyring.load(Path(key_file) if key_file else None)
-    except ConcentratorError as error:
-        _fail(error)
+    config = load_config(file)
+    key_file = config.collection.key_file
+    Keyring.load(Path(key_file) if key_file else None)
     click.echo(f"{file}: right")
 
 
@@ -156,10 +170,7 @@ def demo(**options: object) -> None:
     except ImportError as error:
         click.echo(f"concentrator: the demo needs the extra [demo] of the package: no {error.name}", err=True)
         sys.exit(FAILED)
-    try:
-        sys.exit(run_demo(DemoOptions(**options)))  # pyright: ignore[reportArgumentType] - checked by click
-    except ConcentratorError as error:
-        _fail(error)
+    sys.exit(run_demo(DemoOptions(**options)))  # pyright: ignore[reportArgumentType] - checked by click
 
 
 @main.command(context_settings={"show_default": True})
@@ -175,27 +186,14 @@ def simulate(directory: Path, **options: object) -> None:
     sys.exit(run_substation(directory, **options))  # pyright: ignore[reportArgumentType] - checked by click
 
 
-class _Octets(click.ParamType[bytes]):
-    """Octets in hexadecimal."""
-
-    name = "HEX"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
-        """The octets; a mistake never repeats what was given: it may be most of a key."""
-        if isinstance(value, bytes):
-            return value
-        try:
-            return bytes.fromhex(str(value))
-        except ValueError:
-            self.fail("has to be hexadecimal digits, two for each octet", param, ctx)
-
-
 @main.command()
 @click.argument("source", metavar="HEX|FILE|-")
-@click.option("--key", type=_Octets(), default=b"", help="DLMS encryption key, or the key of an M-Bus meter.")
-@click.option("--authentication-key", type=_Octets(), default=b"", help="DLMS authentication key.")
 @click.option(
-    "--system-title", type=_Octets(), default=b"", help="DLMS system title of the sender (8 octets)."
+    "--key", type=OctetsType(), default=b"", help="DLMS encryption key, or the key of an M-Bus meter."
+)
+@click.option("--authentication-key", type=OctetsType(), default=b"", help="DLMS authentication key.")
+@click.option(
+    "--system-title", type=OctetsType(), default=b"", help="DLMS system title of the sender (8 octets)."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of a tree.")
 def decode(source: str, key: bytes, authentication_key: bytes, system_title: bytes, as_json: bool) -> None:  # noqa: FBT001
@@ -206,10 +204,7 @@ def decode(source: str, key: bytes, authentication_key: bytes, system_title: byt
     """
     from concentrator.inspect.command import run_decode
 
-    try:
-        sys.exit(run_decode(source, key, authentication_key, system_title, as_json=as_json))
-    except ConcentratorError as error:
-        _fail(error)
+    sys.exit(run_decode(source, key, authentication_key, system_title, as_json=as_json))
 
 
 @main.group()
@@ -230,10 +225,7 @@ def modem_probe(port: str, baud_rate: int | None) -> None:
     """
     from concentrator.modem_tools.probe import run_probe
 
-    try:
-        sys.exit(run_probe(port, baud_rate))
-    except ConcentratorError as error:
-        _fail(error)
+    sys.exit(run_probe(port, baud_rate))
 
 
 @modem.command("sniff")
@@ -255,10 +247,7 @@ def modem_sniff(port: str, baud_rate: int, output: Path | None, tee: Path | None
     """
     from concentrator.modem_tools.sniff import run_sniff
 
-    try:
-        sys.exit(run_sniff(port, baud_rate, output, tee))
-    except ConcentratorError as error:
-        _fail(error)
+    sys.exit(run_sniff(port, baud_rate, output, tee))
 
 
 @main.group()

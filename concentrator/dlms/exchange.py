@@ -44,7 +44,7 @@ from concentrator.dlms.errors import (
     ServiceRefusedError,
     UnexpectedReplyError,
 )
-from concentrator.dlms.gbt import BLOCK_OVERHEAD, BlockTransfer
+from concentrator.dlms.gbt import BLOCK_OVERHEAD, MAX_WINDOW, BlockTransfer
 from concentrator.dlms.security import BOTH, CounterSource, SecurityContext, SecurityKeys
 from concentrator.errors import ConnectionLostError, TransientError
 from concentrator.obis import Obis
@@ -72,6 +72,8 @@ DEFAULT_CONFORMANCE = (
 UNRELATED_LIMIT = 16
 # How often in a row the same block may be asked for.
 _STALL_LIMIT = 16
+# Blocks in a row that bring nothing new: some whole windows may come again.
+_IDLE_LIMIT = 4 * MAX_WINDOW
 # Blocks of one general-block-transfer, before a conversation gives up.
 _BLOCK_LIMIT = 2 * 0xFFFF
 
@@ -255,6 +257,7 @@ class Exchange:
     def _by_gbt(self, transfer: BlockTransfer, incoming: bytes, outgoing: bytes = b"") -> Conversation[bytes]:
         """The APDU that comes in blocks, or the plain one that answers what we sent in blocks."""
         answered = False
+        progress, idle = -1, 0
         for _ in range(_BLOCK_LIMIT):
             if incoming[:1] == b"\xe0":
                 answered = True
@@ -263,7 +266,9 @@ class Exchange:
                     answers, whole = transfer.receive_block(block)
                     if whole is not None:
                         return whole
-                    if transfer.stalls > _STALL_LIMIT:
+                    idle = idle + 1 if transfer.progress == progress else 0
+                    progress = transfer.progress
+                    if transfer.stalls > _STALL_LIMIT or idle > _IDLE_LIMIT:
                         break
                     outgoing = answers[0].to_bytes() if answers else b""
             elif incoming:

@@ -52,6 +52,11 @@ class BlockTransfer:
         """Whether a part of the peer's APDU is here."""
         return bool(self._blocks)
 
+    @property
+    def progress(self) -> int:
+        """A number that rises with every block that arrived, either way."""
+        return self._in_order + self._acknowledged
+
     def send(self, apdu: bytes, size: int) -> list[GeneralBlockTransfer]:
         """Cut an APDU into blocks of `size` octets; gives the first of them, as many as may go now.
 

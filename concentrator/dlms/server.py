@@ -71,7 +71,8 @@ class Server:
         except (DlmsError, EncodeError):
             return [ExceptionResponse(StateError.SERVICE_NOT_ALLOWED, ServiceError.OTHER_REASON).to_bytes()]
 
-    def link_lost(self) -> None:
-        """The connection below ended: so do all associations."""
-        for association in self._associations.values():
-            association.close()
+    def link_lost(self, client_sap: int | None = None) -> None:
+        """The connection below ended: so do all associations, or those of the client that it was of."""
+        for (sap, _), association in self._associations.items():
+            if client_sap in (None, sap):
+                association.close()

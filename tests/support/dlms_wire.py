@@ -79,16 +79,20 @@ class WrapperService:
         class Handler(socketserver.BaseRequestHandler):
             def handle(self):
                 decoder = WrapperDecoder()
+                clients = set()
                 while data := self.request.recv(65536):
                     decoder.receive_data(data)
                     try:
                         while frame := decoder.next_event():
+                            clients.add(frame.source)
                             for reply in server.receive_apdu(frame.source, frame.destination, frame.apdu):
                                 answer = WrapperFrame(frame.destination, frame.source, reply)
                                 self.request.sendall(answer.to_bytes())
                     except DecodeError:
                         return
-                server.link_lost()
+                # Others may have connected meanwhile: only what this connection opened ends with it.
+                for client_sap in clients:
+                    server.link_lost(client_sap)
 
         self._service = _ThreadedServer(("127.0.0.1", 0), Handler)
         self.port = self._service.server_address[1]

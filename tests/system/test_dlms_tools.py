@@ -1,0 +1,151 @@
+"""`concentrator dlms` against a foreign meter, over TCP and HDLC, and through the running concentrator."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ports import free_port
+
+pytestmark = pytest.mark.system
+
+KEY = "000102030405060708090A0B0C0D0E0F"
+AUTHENTICATION_KEY = "D0D1D2D3D4D5D6D7D8D9DADBDCDDDEDF"
+
+
+@pytest.fixture
+def meter(request):
+    """pydlms' meter; its options come from the test's parameter."""
+    port = free_port()
+    arguments = ["--port", str(port), *getattr(request, "param", [])]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pydlms.simulator", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 0.5).close()
+            break
+        except OSError:
+            assert time.monotonic() < deadline
+    yield f"127.0.0.1:{port}"
+    process.kill()
+    process.wait()
+
+
+def dlms(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "concentrator", "dlms", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_register_is_read_with_its_unit(meter):
+    result = dlms("read", "--tcp", meter, "--json", "1-0:32.7.0*255")
+    assert result.returncode == 0, result.stderr
+    tree = json.loads(result.stdout)
+    assert tree["value"] == {"long-unsigned": 2301}
+    assert (tree["scaler"], tree["unit"]) == (-1, "V")
+    assert "voltage" in tree["meaning"]
+
+
+@pytest.mark.parametrize("meter", [["--hdlc", "--hdlc-window", "3"]], indirect=True)
+def test_the_same_over_hdlc(meter):
+    result = dlms("read", "--tcp", meter, "--hdlc", "--json", "1-0:1.8.0*255")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["value"] == {"double-long-unsigned": 12345678}
+
+
+CIPHERED = ["--key", KEY, "--auth-key", AUTHENTICATION_KEY, "--client", "1:5"]
+
+
+@pytest.mark.parametrize("meter", [CIPHERED], indirect=True)
+def test_a_ciphered_association_browses_writes_and_acts(meter):
+    way = ["--tcp", meter, "--client", "1", "--mechanism", "hls-gmac", "--key", KEY]
+    way += ["--authentication-key", AUTHENTICATION_KEY]
+    result = dlms("browse", *way, "--json")
+    assert result.returncode == 0, result.stderr
+    objects = {tree["obis"]: tree for tree in map(json.loads, result.stdout.splitlines())}
+    assert objects["1-0:99.1.0*255"]["class"] == "Profile generic"
+    assert objects["0-0:1.0.0*255"]["class"] == "Clock"
+    # The time zone of the clock, one minute more and back.
+    written = dlms("write", *way, "--class-id", "8", "--attribute", "3", "0-0:1.0.0*255", "10FFC5")
+    assert written.returncode == 0, written.stderr
+    read = dlms("read", *way, "--class-id", "8", "--attribute", "3", "--json", "0-0:1.0.0*255")
+    assert json.loads(read.stdout)["value"] == {"long": -59}
+    acted = dlms("action", *way, "--class-id", "70", "--method", "1", "0-0:96.3.10*255", "0F00")
+    assert acted.returncode == 0, acted.stderr
+    assert KEY not in result.stdout + result.stderr + acted.stdout
+
+
+@pytest.mark.parametrize("meter", [CIPHERED], indirect=True)
+def test_a_wrong_key_is_refused_without_being_shown(meter):
+    wrong = "FF" * 16
+    result = dlms(
+        "read",
+        "--tcp",
+        meter,
+        "--client",
+        "1",
+        "--mechanism",
+        "hls-gmac",
+        "--key",
+        wrong,
+        "--authentication-key",
+        wrong,
+        "--timeout",
+        "3",
+        "1-0:1.8.0*255",
+    )
+    assert result.returncode == 1
+    assert wrong not in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["read", "1-0:1.8.0*255"], "one way to the meter"),
+        (["read", "--tcp", "nowhere", "1-0:1.8.0*255"], "HOST:PORT"),
+        (["read", "--tcp", "127.0.0.1:1", "--mechanism", "hls-gmac", "1-0:1.8.0*255"], "needs keys"),
+        (["write", "--tcp", "127.0.0.1:1", "1-0:1.8.0*255", "06"], "A-XDR"),
+    ],
+)
+def test_a_mistake_is_named_with_status_2(arguments, words):
+    result = dlms(*arguments)
+    assert result.returncode == 2, result
+    assert words in result.stderr
+
+
+def test_nobody_there_is_a_failure():
+    result = dlms("read", "--tcp", f"127.0.0.1:{free_port()}", "1-0:1.8.0*255")
+    assert result.returncode == 1
+    assert "does the meter listen there" in result.stderr
+
+
+async def test_through_the_running_concentrator(bench):
+    import asyncio
+
+    await bench.start_outside()
+    bench.start_substation(meters=1)
+    config = bench.write_config()
+    await bench.start_product()
+    serial = bench.substation.meters[0].serial
+    await bench.until_status(
+        lambda s: any(m["identity"] == serial and m["state"] == "active" for m in s["meters"])
+    )
+    result = await asyncio.to_thread(
+        dlms, "read", "--config", str(config), "--meter", serial, "--json", "1-0:1.8.0*255"
+    )
+    assert result.returncode == 0, result.stderr
+    assert isinstance(json.loads(result.stdout)["value"], int)
