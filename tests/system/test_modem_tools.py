@@ -10,9 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "unit"))
-
 from test_plc_pty_port import Shell
 
 from concentrator.links.aes import aes
