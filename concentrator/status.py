@@ -65,6 +65,7 @@ class StatusReporter:
             "store": {"unavailable": self._store.unavailable, **self._disk()},
             "destinations": [self._destination(state) for state in self._destinations],
             "totals": self._collector.totals(),
+            "availability": self._collector.availability(),
             "meters": meters,
         }
 

@@ -17,6 +17,7 @@ from concentrator.clock import Clock, is_plausible
 from concentrator.collection.errors import MeterUnreachableError
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
+from concentrator.collection.topology import Topology
 from concentrator.collection.visit import KeysMissingError, Visit
 from concentrator.config import CollectionSection
 from concentrator.dlms.errors import AssociationRejectedError, SecurityError
@@ -62,6 +63,7 @@ class Collector:
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.registry = Registry()
+        self.topology = Topology()
         self.unsolicited = 0
         self._settings = settings
         self._store = store
@@ -88,6 +90,9 @@ class Collector:
 
     def handle_event(self, event: Event) -> None:
         """Take one event of the network."""
+        now = self._clock.now()
+        if is_plausible(now):
+            self.topology.feed(event, now.timestamp())
         match event:
             case NodeJoined():
                 self._node_joined(event)
@@ -321,7 +326,24 @@ class Collector:
         except StoreError:
             return
 
-    # Totals, for the page
+    # For the page
+
+    def availability(self) -> list[dict[str, float]]:
+        """How many meters were reachable in each of the last 24 hours that are over (what operators call G01)."""
+        now = self._clock.now()
+        if is_plausible(now):
+            self.topology.advance(now.timestamp())
+        return [
+            {
+                "start": hour.start,
+                "mean": round(hour.mean, 2),
+                "lowest": hour.lowest,
+                "highest": hour.highest,
+                "total": hour.total,
+                "percent": round(hour.percent, 1),
+            }
+            for hour in self.topology.network_hours()[-24:]
+        ]
 
     def totals(self) -> dict[str, int]:
         """Meters and intervals, summed over the registry."""

@@ -76,23 +76,29 @@ class WrapperService:
     """Serves a `Server` on a loopback port, for foreign clients."""
 
     def __init__(self, server):
+        # The connection that each client used last, and one APDU at a time: the server knows no threads.
+        latest = {}
+        turn = threading.Lock()
+
         class Handler(socketserver.BaseRequestHandler):
             def handle(self):
                 decoder = WrapperDecoder()
-                clients = set()
                 while data := self.request.recv(65536):
                     decoder.receive_data(data)
                     try:
                         while frame := decoder.next_event():
-                            clients.add(frame.source)
-                            for reply in server.receive_apdu(frame.source, frame.destination, frame.apdu):
+                            with turn:
+                                latest[frame.source] = self
+                                replies = server.receive_apdu(frame.source, frame.destination, frame.apdu)
+                            for reply in replies:
                                 answer = WrapperFrame(frame.destination, frame.source, reply)
                                 self.request.sendall(answer.to_bytes())
                     except DecodeError:
                         return
-                # Others may have connected meanwhile: only what this connection opened ends with it.
-                for client_sap in clients:
-                    server.link_lost(client_sap)
+                # A client may have come back on another connection before this one was seen to end.
+                with turn:
+                    for client_sap in [sap for sap, handler in latest.items() if handler is self]:
+                        server.link_lost(client_sap)
 
         self._service = _ThreadedServer(("127.0.0.1", 0), Handler)
         self.port = self._service.server_address[1]
