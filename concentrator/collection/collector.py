@@ -107,7 +107,9 @@ class Collector:
             case NetworkStarted():
                 log.info("network started", modem=event.description, eui=event.identity.hex())
             case LinkQualityReported():
-                self._link_quality(event)
+                known = self.registry.at_address(event.eui.hex())
+                if known is not None:
+                    self._place(known, event.eui)
             case TopologyChanged():
                 log.info("topology changed", eui=event.eui.hex(), change=event.description)
             case NodeDeclined():
@@ -133,6 +135,7 @@ class Collector:
             self.registry.add(meter)
             log.info("meter discovered", meter=identity, eui=link_address)
         meter.joined_as = event.identity
+        self._place(meter, event.eui)
         if meter.address != event.address:
             meter.address = event.address
             meter.failures = 0
@@ -141,17 +144,15 @@ class Collector:
             self._set_state(meter, MeterState.ACTIVE if meter.identified else MeterState.DISCOVERED, "")
         self._wake.set()
 
-    def _link_quality(self, event: LinkQualityReported) -> None:
-        meter = self.registry.at_address(event.eui.hex())
-        if meter is None:
+    def _place(self, meter: CollectedMeter, eui: bytes) -> None:
+        """Take over what is known of a node's place; it may have been told before the meter was known."""
+        node = self.topology.node(eui)
+        if node is None:
             return
-        if event.parent is not None:
-            meter.parent = event.parent.hex()
-        meter.level = event.level if event.level is not None else meter.level
-        meter.hops = event.hops if event.hops is not None else meter.hops
-        meter.role = event.role or meter.role
-        if event.quality is not None:
-            meter.record.signal = float(event.quality)
+        meter.parent = node.parent.hex() if node.parent is not None else ""
+        meter.level, meter.hops, meter.role = node.level, node.hops, node.role
+        if node.quality is not None:
+            meter.record.signal = float(node.quality)
 
     # Orders
 

@@ -272,3 +272,18 @@ async def test_an_order_comes_back_with_its_result(bench):
         bench.socket, {"op": "order", "order": {"id": "o4", "op": "ping", "target": meter.serial}}
     )
     assert answer["state"] == "done"
+
+
+@pytest.mark.parametrize("protocol", ["prime", "g3"])
+async def test_the_place_of_each_meter_is_known(bench, protocol):
+    """Also of those whose registration was told before they opened their connection."""
+    bench.start_substation(protocol=protocol, meters=8)
+    bench.write_config(mqtt=None, push=None, radio=None)
+    await bench.start_product()
+    status = await bench.until_status(
+        lambda s: len(s["meters"]) == 8 and all(m["firmware"] for m in s["meters"])
+    )
+    if protocol == "prime":
+        assert all(meter["role"] and meter["level"] is not None for meter in status["meters"])
+    else:
+        assert all(meter["signal"] is not None for meter in status["meters"])
