@@ -7,7 +7,7 @@ fragments are the caller's objects, to be stored and restored by the caller.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from concentrator.model import Medium
 from concentrator.wmbus.address import Address
@@ -28,6 +28,7 @@ from concentrator.wmbus.layers import (
     read_ell,
     read_tpl,
 )
+from concentrator.wmbus.profile import profile_for
 from concentrator.wmbus.records import Record, RecordList, decode_records
 from concentrator.wmbus.security import (
     BLOCK_MODES,
@@ -63,6 +64,7 @@ class Telegram:
 
     `meter` is the meter's own address (the transport layer's, where that has one; None only for a wired
     frame without header). `payload` are the application's octets, plain where `security.readable`.
+    `profile` names the meter profile that added to the records or gave them another meaning; "" for none.
     `fault` is empty, or says why records are missing: a chain that breaks off, an unknown format.
     """
 
@@ -78,6 +80,7 @@ class Telegram:
     ell: ExtendedLinkLayer | None = None
     afl: AuthenticationLayer | None = None
     tpl: TransportLayer | None = None
+    profile: str = ""
 
     @property
     def sender(self) -> Address | None:
@@ -327,7 +330,17 @@ class _Decoder:
                 self._formats.learn_format_frame(payload.lstrip(DECRYPTION_CHECK))
         except TelegramError as error:
             fault = str(error)
-        return self._result(security, tpl.content, payload, found, fault)
+        name = ""
+        profile = profile_for(self._meter) if self._meter is not None else None
+        if profile is not None:
+            proprietary = profile.read_payload(tpl.ci, payload)
+            if proprietary:
+                return self._result(security, tpl.content, payload, RecordList(proprietary), "", profile.name)
+            records = profile.read_records(found.records, found.manufacturer_data)
+            if records != found.records:
+                name = profile.name
+                found = replace(found, records=records)
+        return self._result(security, tpl.content, payload, found, fault, name)
 
     def _expand(self, payload: bytes) -> RecordList:
         formats = self._formats if self._formats is not None else FormatMemory()
@@ -340,6 +353,7 @@ class _Decoder:
         payload: bytes,
         found: RecordList | None = None,
         fault: str = "",
+        profile: str = "",
     ) -> Telegram:
         found = found or RecordList()
         return Telegram(
@@ -355,4 +369,5 @@ class _Decoder:
             ell=self._ell,
             afl=self._afl,
             tpl=self._tpl,
+            profile=profile,
         )
