@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from concentrator.model import Medium
 from concentrator.wmbus.address import Address
 from concentrator.wmbus.compact import FormatMemory
+from concentrator.wmbus.compact_profile import open_compact_profiles
 from concentrator.wmbus.errors import TelegramError
 from concentrator.wmbus.fragments import FragmentMemory
 from concentrator.wmbus.frame import FrameFormat, LinkFrame, decode_frame
@@ -330,6 +331,7 @@ class _Decoder:
                 self._formats.learn_format_frame(payload.lstrip(DECRYPTION_CHECK))
         except TelegramError as error:
             fault = str(error)
+        found = replace(found, records=found.records + open_compact_profiles(found.records))
         name = ""
         profile = profile_for(self._meter) if self._meter is not None else None
         if profile is not None:
