@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import ClassVar, NoReturn, TextIO
 
 import click
 
@@ -205,6 +205,42 @@ def decode(source: str, key: bytes, authentication_key: bytes, system_title: byt
     from concentrator.inspect.command import run_decode
 
     sys.exit(run_decode(source, key, authentication_key, system_title, as_json=as_json))
+
+
+@main.command()
+@click.option("--optical", "port", required=True, help="The serial port of the optical head.")
+@click.option("--address", default="", help="Address of the meter, where several share the line.")
+@click.option("--register", "registers", multiple=True, help="Read this register only; may be repeated.")
+@click.option("--password-file", type=click.File(), help="File with the password of programming mode.")
+@click.option("--wake-up", is_flag=True, help="Wake up a meter with battery first.")
+@click.option("--pushed", is_flag=True, help="Wait for a meter that sends by itself (mode D).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def read(  # noqa: PLR0913 - a command's options
+    port: str,
+    address: str,
+    registers: tuple[str, ...],
+    password_file: TextIO | None,
+    *,
+    wake_up: bool,
+    pushed: bool,
+    as_json: bool,
+) -> None:
+    """Read a meter through its optical head (IEC 62056-21, modes A to D).
+
+    Exit status 1 when it does not answer.
+    """
+    from concentrator.iec62056_21.reader import OpticalReader
+    from concentrator.links.optical_head import run_read
+
+    password = password_file.read().strip() if password_file is not None else ""
+    reader = OpticalReader(
+        device_address=address,
+        registers=registers,
+        password=password,
+        wake_up=wake_up,
+        pushed=pushed,
+    )
+    run_read(port, reader, as_json=as_json)
 
 
 @main.group()

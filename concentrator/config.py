@@ -145,7 +145,9 @@ class ModemSection:
 class RadioSection:
     """The wireless M-Bus module. Leave the section out on a box without one."""
 
-    module: str = _key("im871a", _one_of("im871a"), "Type of the radio module.")
+    module: str = _key(
+        "im871a", _one_of("im871a", "amb8465", "cul", "rtl-wmbus"), "Type of the radio module."
+    )
     port: str = _key("/dev/ttyUSB0", _SERIAL_PORT, "Serial port of the module.")
     baud_rate: int = _key(57600, _BAUD_RATE, "As the module is set.")
     wait_for_port: bool = _key(False, _YES_NO, "true: start without the port and wait for it to appear.")

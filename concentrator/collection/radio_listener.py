@@ -2,11 +2,15 @@
 
 Nobody asks these meters; they speak every few seconds to hours. Each is registered when first heard, with
 a state that tells the engineer what is missing: a key, the right key, or nothing.
+
+Message counters (against replays) and formats (for compact frames) survive a restart. They are kept on
+flash seldom: after a power cut, what was heard in the last minutes could be replayed once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import datetime
 
 import structlog
@@ -18,6 +22,7 @@ from concentrator.store.store import Store
 from concentrator.wmbus.answer import to_answer
 from concentrator.wmbus.compact import FormatMemory
 from concentrator.wmbus.errors import TelegramError
+from concentrator.wmbus.fragments import FragmentMemory
 from concentrator.wmbus.modules.face import TelegramHeard
 from concentrator.wmbus.security import KeyRing, MessageCounters, SecurityState
 from concentrator.wmbus.telegram import Telegram, decode_telegram
@@ -28,6 +33,10 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 _LONGEST_QUEUE = 1000
 # A neighbourhood has hundreds of meters; noise that looks like meters must not fill the memory.
 _MOST_METERS = 5000
+
+# How often counters and formats are written, when they changed.
+KEEP_INTERVAL_S = 900.0
+_COUNTERS_SETTING, _FORMATS_SETTING = "wmbus_message_counters", "wmbus_formats"
 
 _STATES = {
     SecurityState.KEY_MISSING: MeterState.KEY_MISSING,
@@ -42,23 +51,66 @@ class RadioListener:
 
     def __init__(self, store: Store, clock: Clock, keys: dict[str, bytes], store_interval_s: int) -> None:
         self.records: dict[str, MeterRecord] = {}
-        self.counters = {"telegrams": 0, "malformed": 0, "replays": 0, "dropped": 0, "stored": 0}
+        self.counters = {
+            "telegrams": 0,
+            "malformed": 0,
+            "replays": 0,
+            "dropped": 0,
+            "stored": 0,
+            "fragments": 0,
+        }
         self._store = store
         self._clock = clock
         self._keys = KeyRing(keys)
         self._formats = FormatMemory()
+        self._fragments = FragmentMemory()
         self._message_counters = MessageCounters()
+        self._kept: dict[str, str] = {}
+        self._kept_at = clock.monotonic()
         self._store_interval_s = store_interval_s
         self._stored_at: dict[str, float] = {}
         self._saved: dict[str, tuple[MeterState, str]] = {}
         self._queue: asyncio.Queue[tuple[MeterRecord, Answer | None]] = asyncio.Queue(_LONGEST_QUEUE)
 
     async def load(self) -> None:
-        """Take the known wireless meters from the store."""
+        """Take the known wireless meters, message counters and formats from the store."""
+        await self._load_memory()
         for record in await self._store.load_meters():
             if record.link == "wmbus":
                 self.records[record.identity] = record
                 self._saved[record.identity] = (record.state, record.reason)
+
+    async def _load_memory(self) -> None:
+        for name, restore in (
+            (_COUNTERS_SETTING, self._restore_counters),
+            (_FORMATS_SETTING, self._restore_formats),
+        ):
+            text = await self._store.setting(name)
+            if text is None:
+                continue
+            try:
+                restore(json.loads(text))
+                self._kept[name] = text
+            except (ValueError, TypeError, AttributeError) as error:
+                log.warning("kept setting not understood", name=name, reason=str(error))
+
+    def _restore_counters(self, kept: dict[str, int]) -> None:
+        self._message_counters = MessageCounters({str(meter): int(count) for meter, count in kept.items()})
+
+    def _restore_formats(self, kept: list[str]) -> None:
+        self._formats = FormatMemory(bytes.fromhex(headers) for headers in kept)
+
+    async def keep_memory(self) -> None:
+        """Write message counters and formats, as far as they changed since."""
+        self._kept_at = self._clock.monotonic()
+        for name, content in (
+            (_COUNTERS_SETTING, self._message_counters.highest),
+            (_FORMATS_SETTING, sorted(headers.hex() for headers in self._formats)),
+        ):
+            text = json.dumps(content, sort_keys=True)
+            if content and text != self._kept.get(name):
+                await self._store.keep_setting(name, text)
+                self._kept[name] = text
 
     def hear(self, heard: TelegramHeard) -> None:
         """Take one telegram: decode it now, store it soon."""
@@ -69,6 +121,7 @@ class RadioListener:
                 keys=self._keys,
                 formats=self._formats,
                 counters=self._message_counters,
+                fragments=self._fragments,
                 frame_format=heard.frame_format,
             )
         except TelegramError as error:
@@ -76,6 +129,9 @@ class RadioListener:
             log.debug("telegram malformed", reason=str(error), octets=heard.octets.hex())
             return
         if telegram.meter is None:
+            return
+        if telegram.security.state is SecurityState.INCOMPLETE:
+            self.counters["fragments"] += 1
             return
         if telegram.security.state is SecurityState.REPLAY:
             self.counters["replays"] += 1
@@ -135,14 +191,32 @@ class RadioListener:
 
     async def run(self) -> None:
         """Store what was heard, until cancelled."""
-        while True:
-            record, answer = await self._queue.get()
-            try:
-                await self._store.save_meter(record)
-                if answer is not None:
-                    stored = await self._store.store_answer(answer)
-                    self.counters["stored"] += stored.new
-            except StoreError as error:
-                self.counters["dropped"] += 1
-                self._stored_at.pop(record.identity, None)
-                log.warning("telegram not stored", meter=record.identity, reason=str(error))
+        try:
+            while True:
+                await self._store_next()
+        finally:
+            await self._keep_memory_if_possible()
+
+    async def _store_next(self) -> None:
+        wait_s = max(0.0, self._kept_at + KEEP_INTERVAL_S - self._clock.monotonic())
+        try:
+            async with asyncio.timeout(wait_s):
+                record, answer = await self._queue.get()
+        except TimeoutError:
+            await self._keep_memory_if_possible()
+            return
+        try:
+            await self._store.save_meter(record)
+            if answer is not None:
+                stored = await self._store.store_answer(answer)
+                self.counters["stored"] += stored.new
+        except StoreError as error:
+            self.counters["dropped"] += 1
+            self._stored_at.pop(record.identity, None)
+            log.warning("telegram not stored", meter=record.identity, reason=str(error))
+
+    async def _keep_memory_if_possible(self) -> None:
+        try:
+            await self.keep_memory()
+        except StoreError as error:
+            log.warning("message counters and formats not kept", reason=str(error))

@@ -6,6 +6,7 @@ from concentrator.dlms.explain import Explained, Explainer, Tree
 from concentrator.units import unit_symbol
 from concentrator.wmbus.layers import Content
 from concentrator.wmbus.obis_map import map_record
+from concentrator.wmbus.profile import describe
 from concentrator.wmbus.records import Record
 from concentrator.wmbus.security import SecurityState
 from concentrator.wmbus.telegram import Telegram
@@ -85,6 +86,9 @@ def explain_telegram(telegram: Telegram, dlms: Explainer) -> Tree:
         tree["decoded"] = dlms.apdu(telegram.payload)
     device_type = 0 if meter is None else meter.device_type
     tree["records"] = [_record(record, device_type) for record in telegram.records]
+    if telegram.profile:
+        tree["profile"] = telegram.profile
+        tree["fields"] = {describe(record): _value(record) for record in reversed(telegram.records)}
     if telegram.manufacturer_data:
         tree["manufacturer_data"] = telegram.manufacturer_data.hex()
     if telegram.more_follows:

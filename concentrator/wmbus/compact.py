@@ -20,6 +20,28 @@ _SIGNATURE_OCTETS = 2
 _COMPACT_HEAD_OCTETS = 4
 
 
+# Formats of common meters as real full frames carried them: a compact frame is then readable from the first on.
+WELL_KNOWN_FORMATS = tuple(
+    bytes.fromhex(headers)
+    for headers in (
+        "02FF2004134413615B6167",
+        "02FF2004134413",
+        "030643060314426C022D01FF21",
+        "030E430E0313426C022D01FF21",
+        "030F430F0314426C022D01FF21",
+        "02F9FF15040604EEFF0704EEFF0804148440148480401402FD17026C426C44064414C44014C4804014043B0259025D",
+        "040F04FF0704FF08041484401484804014043B0259025D142D84100F84200F04FF22026C440F4414C44014C4804014426C",
+        "040E04FF0704FF08041384401484804014043B0259025D142D84100E84200E04FF22026C440E4413C44014C4804014426C",
+        "0405041304FF0704FF080259025D023B02FF22026C44054413426C",
+        "040604FF0704FF080414043B0259025D04FF22026C44064414426C",
+        "0406041404FF0704FF080259025D023B02FF22026C44064414426C",
+        "040604FF0704FF080414043B0259025D04FF22",
+        "040F04FF0704FF08041402FD17043B0259025D",
+        "22691269026905FF0905FF0A02FD17",
+    )
+)
+
+
 class UnknownFormatError(TelegramError):
     """A compact frame whose format was not heard yet: keep the telegram, or wait for a full frame."""
 
@@ -27,12 +49,17 @@ class UnknownFormatError(TelegramError):
 class FormatMemory:
     """The formats that were heard, by signature; bounded, the longest unused one is forgotten first.
 
-    Iterate over it to store it, hand the same octets to the constructor to restore it.
+    Iterate over it to store it, hand the same octets to the constructor to restore it. `well_known` are
+    formats that need not be heard first, and are not stored.
     """
 
     def __init__(
-        self, formats: Iterable[bytes] = (), largest_number: int = DEFAULT_LARGEST_NUMBER_OF_FORMATS
+        self,
+        formats: Iterable[bytes] = (),
+        largest_number: int = DEFAULT_LARGEST_NUMBER_OF_FORMATS,
+        well_known: Iterable[bytes] = WELL_KNOWN_FORMATS,
     ) -> None:
+        self._well_known = {crc_en13757(headers): headers for headers in well_known}
         self._largest_number = largest_number
         self._by_signature: OrderedDict[int, bytes] = OrderedDict()
         for headers in formats:
@@ -82,9 +109,10 @@ class FormatMemory:
         signature = int.from_bytes(data[:2], "little")
         told = int.from_bytes(data[2:4], "little")
         headers = self._by_signature.get(signature)
-        if headers is None:
+        if headers is not None:
+            self._by_signature.move_to_end(signature)
+        elif (headers := self._well_known.get(signature)) is None:
             raise UnknownFormatError(f"no full frame with format signature {signature:04X} was heard yet")
-        self._by_signature.move_to_end(signature)
         full = merge_records(headers, data[_COMPACT_HEAD_OCTETS:])
         if crc_en13757(full) != told:
             raise TelegramError(f"the CRC of the expanded compact frame is not {told:04X}: {full.hex()}")

@@ -2,7 +2,7 @@
 
 Receivers differ in what they leave in: the CRCs of format A or B, or none. `decode_frame` takes all of
 these; told nothing, it takes the CRCs for CRCs when every one of them fits. 3-out-of-6 and Manchester
-coding are the radio's business and are not undone here.
+coding are undone in `raw_bits`.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _detect(data: bytes) -> FrameFormat:
         return FrameFormat.WIRED
     if (
         len(data) >= FIRST_BLOCK_OCTETS + CRC_OCTETS
-        and len(data) == _format_a_octets(data[0])
+        and len(data) == format_a_octets(data[0])
         and _crc_fits(data[: FIRST_BLOCK_OCTETS + CRC_OCTETS])
     ):
         return FrameFormat.A
@@ -154,14 +154,15 @@ def _detect(data: bytes) -> FrameFormat:
     return FrameFormat.WITHOUT_CRC
 
 
-def _format_a_octets(length_field: int) -> int:
+def format_a_octets(length_field: int) -> int:
+    """Octets of a whole telegram of format A, its CRCs included, by its L-field."""
     rest = max(0, length_field + 1 - FIRST_BLOCK_OCTETS)
     blocks = 1 + -(-rest // FORMAT_A_BLOCK_OCTETS)
     return length_field + 1 + blocks * CRC_OCTETS
 
 
 def _strip_format_a(data: bytes) -> tuple[bytes, int]:
-    total = _format_a_octets(data[0]) if data else FIRST_BLOCK_OCTETS
+    total = format_a_octets(data[0]) if data else FIRST_BLOCK_OCTETS
     _require(data, total)
     content = bytearray()
     start, size = 0, FIRST_BLOCK_OCTETS

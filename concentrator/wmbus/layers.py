@@ -1,8 +1,8 @@
 """The layers between link layer and data (EN 13757-4, -7, OMS volume 2), told apart by CI-fields.
 
 From the outside in: extended link layer (8C to 8F), authentication and fragmentation layer (90),
-transport layer (long, short or no header) and the application's own CI-field. The network layer (81) and
-fragments are recognised and not opened.
+transport layer (long, short or no header) and the application's own CI-field. The network layer (81) is
+recognised and not opened.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _AFL_MAC = 0x0400
 _AFL_KI = 0x0200
 # Authentication type (low nibble of MCL): octets of the MAC.
 _MAC_OCTETS = {3: 2, 4: 4, 5: 8, 6: 12, 7: 16}
-_DERIVED_KEY_MODE = 7
+# Modes whose configuration field has an extension octet: key derivation and number of the key.
+_DERIVED_KEY_MODES = range(7, 11)
 
 
 class Header(enum.Enum):
@@ -288,7 +289,7 @@ def read_tpl(cursor: Cursor) -> TransportLayer:
     configuration = cursor.number(2, "transport header")
     extension = (
         cursor.number(1, "configuration field extension")
-        if configuration >> 8 & 0x1F == _DERIVED_KEY_MODE
+        if configuration >> 8 & 0x1F in _DERIVED_KEY_MODES
         else None
     )
     return TransportLayer(

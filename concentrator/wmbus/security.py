@@ -1,9 +1,15 @@
-"""Keys and ciphers of M-Bus (EN 13757-7, OMS volume 2): modes 5 and 7, and the AES-CTR of the ELL.
+"""Keys and ciphers of M-Bus (EN 13757-7, OMS volume 2): modes 4, 5, 7 to 10, and the AES-CTR of the ELL.
 
 Mode 5: AES-128-CBC with the meter's own key, vector from address and access number; the first two octets
-2F 2F tell a right key from a wrong one. Mode 7: AES-128-CBC with zero vector and a key derived by CMAC
-from a message counter, protected by the CMAC of the authentication and fragmentation layer. ELL: AES-CTR,
-protected by a CRC only. Modes 2, 3, 4, 8, 9, 10 and 13 are named, not decrypted.
+2F 2F tell a right key from a wrong one; mode 4 is the same with zero vector. Mode 7: AES-128-CBC with zero
+vector and a key derived by CMAC from a message counter, protected by the CMAC of the authentication and
+fragmentation layer. ELL: AES-CTR, protected by a CRC only.
+
+Modes 8, 9 and 10 use the keys, counter and MAC field of mode 7. No telegram of a real meter was at hand for
+them: that the whole content is encrypted, that the counter block of mode 8 starts at zero, and the nonces
+of modes 9 and 10 (address, message counter, filled with zeros) are this project's reading. A telegram that
+was built otherwise misses its MAC and is refused. Modes 2, 3 (DES) and 13 (TLS, which a listener cannot
+follow) are named, not decrypted.
 
 Keys never appear in a repr or an exception text.
 """
@@ -15,7 +21,9 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from cryptography.hazmat.primitives.cmac import CMAC
 
 from concentrator.wmbus.address import Address
@@ -26,8 +34,15 @@ KEY_OCTETS = 16
 BLOCK_OCTETS = 16
 DECRYPTION_CHECK = b"\x2f\x2f"
 MODE_NONE = 0
+MODE_AES_CBC_ZERO_VECTOR = 4
 MODE_AES_CBC_ADDRESS_VECTOR = 5
 MODE_AES_CBC_DERIVED_KEY = 7
+MODE_AES_CTR = 8
+MODE_AES_GCM = 9
+MODE_AES_CCM = 10
+# The modes that name the number of their encrypted blocks; what follows these is plain.
+BLOCK_MODES = frozenset((MODE_AES_CBC_ZERO_VECTOR, MODE_AES_CBC_ADDRESS_VECTOR, MODE_AES_CBC_DERIVED_KEY))
+DERIVED_KEY_MODES = frozenset((MODE_AES_CBC_DERIVED_KEY, MODE_AES_CTR, MODE_AES_GCM, MODE_AES_CCM))
 
 # EN 13757-7 table of modes; what is not in it is reserved or a vendor's.
 MODE_NAMES: dict[int, str] = {
@@ -49,6 +64,9 @@ _DERIVE_ENCRYPTION_FROM_METER = 0x00
 _DERIVE_MAC_FROM_METER = 0x01
 _DERIVE_PADDING = b"\x07" * 7
 
+_GCM_NONCE_OCTETS, _CCM_NONCE_OCTETS = 12, 13
+SHORTEST_TAG_OCTETS = 4
+
 # Communication control bits that a repeater changes on the way.
 _HOP_COUNT = 0x10
 _REPEATED_ACCESS = 0x02
@@ -62,6 +80,7 @@ class SecurityState(enum.StrEnum):
     ALREADY_PLAIN = "already_plain"  # the header announces encryption, the content is plain; no key is set up
     KEY_MISSING = "key_missing"
     KEY_WRONG = "key_wrong"  # the key gives noise: a wrong key, or a forged telegram
+    INCOMPLETE = "incomplete"  # one fragment of a message whose others are still to come
     REPLAY = "replay"  # authentic, but its message counter is not above the highest seen
     NOT_SUPPORTED = "not_supported"
 
@@ -150,7 +169,7 @@ class KeyRing:
 
 
 class MessageCounters:
-    """The highest authentic message counter of each meter; it must rise (EN 13757-7, mode 7).
+    """The highest authentic message counter of each meter; it must rise (EN 13757-7, modes 7 to 10).
 
     `highest` is the state to store and to restore from: without it a restart opens the door to replays.
     """
@@ -199,11 +218,44 @@ def decrypt_mode_5(key: MeterKey, address: Address, access_number: int, cipherte
     return plain if plain.startswith(DECRYPTION_CHECK) else None
 
 
+def decrypt_mode_4(key: MeterKey, ciphertext: bytes) -> bytes | None:
+    """Decrypt whole blocks of mode 4; None when the 2F 2F check misses (a wrong key)."""
+    plain = _decrypt_cbc(key.reveal(), bytes(BLOCK_OCTETS), ciphertext)
+    return plain if plain.startswith(DECRYPTION_CHECK) else None
+
+
 def decrypt_mode_7(key: MeterKey, address: Address, counter: int, ciphertext: bytes) -> bytes | None:
     """Decrypt whole blocks of mode 7; None when the 2F 2F check misses."""
     derived = derive_key(key, address, counter, _DERIVE_ENCRYPTION_FROM_METER)
     plain = _decrypt_cbc(derived, bytes(BLOCK_OCTETS), ciphertext)
     return plain if plain.startswith(DECRYPTION_CHECK) else None
+
+
+def decrypt_mode_8(key: MeterKey, address: Address, counter: int, ciphertext: bytes) -> bytes:
+    """Decrypt the content of mode 8, whose MAC was checked before."""
+    derived = derive_key(key, address, counter, _DERIVE_ENCRYPTION_FROM_METER)
+    return _crypt_ctr(derived, bytes(BLOCK_OCTETS), ciphertext)
+
+
+def decrypt_authenticated(  # noqa: PLR0913 - all that these modes protect
+    mode: int, key: MeterKey, address: Address, counter: int, header: bytes, ciphertext: bytes, tag: bytes
+) -> bytes | None:
+    """Decrypt the content of modes 9 (GCM) and 10 (CCM); None when the tag misses.
+
+    `header` is what is authenticated and not encrypted; the tag has 4 to 16 octets.
+    """
+    derived = derive_key(key, address, counter, _DERIVE_ENCRYPTION_FROM_METER)
+    nonce = address.to_link_layer() + counter.to_bytes(4, "little")
+    try:
+        if mode == MODE_AES_GCM:
+            parameters = modes.GCM(nonce.ljust(_GCM_NONCE_OCTETS, b"\0"), tag, SHORTEST_TAG_OCTETS)
+            decryptor = Cipher(algorithms.AES(derived), parameters).decryptor()
+            decryptor.authenticate_additional_data(header)
+            return decryptor.update(ciphertext) + decryptor.finalize()
+        cipher = AESCCM(derived, tag_length=len(tag))
+        return cipher.decrypt(nonce.ljust(_CCM_NONCE_OCTETS, b"\0"), ciphertext + tag, header)
+    except InvalidTag:
+        return None
 
 
 def derive_key(key: MeterKey, address: Address, counter: int, constant: int) -> bytes:
@@ -234,8 +286,7 @@ def decrypt_ell(
             + session_number.to_bytes(4, "little")
             + bytes(3)
         )
-        decryptor = Cipher(algorithms.AES(key.reveal()), modes.CTR(counter_block)).decryptor()
-        plain = decryptor.update(ciphertext) + decryptor.finalize()
+        plain = _crypt_ctr(key.reveal(), counter_block, ciphertext)
         if ell_crc_fits(plain):
             return plain[2:]
     return None
@@ -249,6 +300,11 @@ def ell_crc_fits(payload: bytes) -> bool:
 def _decrypt_cbc(key: bytes, vector: bytes, ciphertext: bytes) -> bytes:
     decryptor = Cipher(algorithms.AES(key), modes.CBC(vector)).decryptor()
     return decryptor.update(ciphertext) + decryptor.finalize()
+
+
+def _crypt_ctr(key: bytes, counter_block: bytes, data: bytes) -> bytes:
+    decryptor = Cipher(algorithms.AES(key), modes.CTR(counter_block)).decryptor()
+    return decryptor.update(data) + decryptor.finalize()
 
 
 def _cmac(key: bytes, data: bytes) -> bytes:

@@ -1,18 +1,20 @@
 """From the octets of one telegram to its records: the one call that receivers need.
 
 `decode_telegram` walks the layers from the outside in, decrypts with the meter's key, expands compact
-frames and reads the records. It keeps nothing itself: keys, formats and message counters are the
-caller's objects, to be stored and restored by the caller.
+frames and reads the records. It keeps nothing itself: keys, formats, message counters and begun
+fragments are the caller's objects, to be stored and restored by the caller.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from concentrator.model import Medium
 from concentrator.wmbus.address import Address
 from concentrator.wmbus.compact import FormatMemory
+from concentrator.wmbus.compact_profile import open_compact_profiles
 from concentrator.wmbus.errors import TelegramError
+from concentrator.wmbus.fragments import FragmentMemory
 from concentrator.wmbus.frame import FrameFormat, LinkFrame, decode_frame
 from concentrator.wmbus.layers import (
     CI_AUTHENTICATION,
@@ -27,20 +29,29 @@ from concentrator.wmbus.layers import (
     read_ell,
     read_tpl,
 )
+from concentrator.wmbus.profile import profile_for
 from concentrator.wmbus.records import Record, RecordList, decode_records
 from concentrator.wmbus.security import (
+    BLOCK_MODES,
     BLOCK_OCTETS,
     DECRYPTION_CHECK,
-    MODE_AES_CBC_ADDRESS_VECTOR,
+    DERIVED_KEY_MODES,
     MODE_AES_CBC_DERIVED_KEY,
+    MODE_AES_CBC_ZERO_VECTOR,
+    MODE_AES_CTR,
     MODE_NONE,
+    SHORTEST_TAG_OCTETS,
     KeyRing,
     MessageCounters,
+    MeterKey,
     Security,
     SecurityState,
+    decrypt_authenticated,
     decrypt_ell,
+    decrypt_mode_4,
     decrypt_mode_5,
     decrypt_mode_7,
+    decrypt_mode_8,
     ell_crc_fits,
     mac_fits,
 )
@@ -54,6 +65,7 @@ class Telegram:
 
     `meter` is the meter's own address (the transport layer's, where that has one; None only for a wired
     frame without header). `payload` are the application's octets, plain where `security.readable`.
+    `profile` names the meter profile that added to the records or gave them another meaning; "" for none.
     `fault` is empty, or says why records are missing: a chain that breaks off, an unknown format.
     """
 
@@ -69,6 +81,7 @@ class Telegram:
     ell: ExtendedLinkLayer | None = None
     afl: AuthenticationLayer | None = None
     tpl: TransportLayer | None = None
+    profile: str = ""
 
     @property
     def sender(self) -> Address | None:
@@ -99,6 +112,7 @@ def decode_telegram(
     keys: KeyRing | None = None,
     formats: FormatMemory | None = None,
     counters: MessageCounters | None = None,
+    fragments: FragmentMemory | None = None,
     frame_format: FrameFormat | None = None,
 ) -> Telegram:
     """Decode one telegram, from its L-field (wired: from the first 68).
@@ -107,7 +121,8 @@ def decode_telegram(
         data: the octets as the receiver gave them.
         keys: keys of the meters; none, and encrypted telegrams come out as `KEY_MISSING`.
         formats: learns from full frames, expands compact ones.
-        counters: remembers the message counters of mode 7 and finds replays.
+        counters: remembers the message counters of modes 7 to 10 and finds replays.
+        fragments: collects the fragments of long messages; none, and each stays `INCOMPLETE`.
         frame_format: what the receiver left in; None finds out.
 
     Raises:
@@ -115,7 +130,7 @@ def decode_telegram(
             told by `security.state` and `fault`.
     """
     frame = decode_frame(data, frame_format)
-    return _Decoder(frame, keys or KeyRing(), formats, counters).decode()
+    return _Decoder(frame, keys or KeyRing(), formats, counters, fragments).decode()
 
 
 class _Decoder:
@@ -127,11 +142,13 @@ class _Decoder:
         keys: KeyRing,
         formats: FormatMemory | None,
         counters: MessageCounters | None,
+        fragments: FragmentMemory | None,
     ) -> None:
         self._frame = frame
         self._keys = keys
         self._formats = formats
         self._counters = counters
+        self._fragments = fragments
         self._meter = frame.address
         self._ell: ExtendedLinkLayer | None = None
         self._afl: AuthenticationLayer | None = None
@@ -157,9 +174,12 @@ class _Decoder:
         if cursor.rest[:1] == bytes((CI_AUTHENTICATION,)):
             self._afl = read_afl(cursor)
             if self._afl.fragmented:
-                reason = f"fragment {self._afl.fragment} of a fragmented message"
-                refused = self._security(SecurityState.NOT_SUPPORTED, reason)
-                return self._result(refused, Content.UNKNOWN, cursor.rest)
+                message = self._join(self._afl, cursor.rest)
+                if message is None:
+                    reason = f"fragment {self._afl.fragment} of a message; the others are still to come"
+                    waiting = self._security(SecurityState.INCOMPLETE, reason)
+                    return self._result(waiting, Content.UNKNOWN, cursor.rest)
+                cursor = Cursor(message)
         if not cursor.rest:
             return self._result(self._security(self._ell_state), Content.NOTHING, b"")
         protected = cursor.rest
@@ -173,6 +193,16 @@ class _Decoder:
             found = decode_records(in_the_clear) if tpl.content is Content.RECORDS else RecordList()
             return self._result(security, tpl.content, payload, found)
         return self._read_content(tpl, security, payload)
+
+    def _join(self, afl: AuthenticationLayer, octets: bytes) -> bytes | None:
+        """Add a fragment; the message and the AFL of its whole once it is complete."""
+        if self._fragments is None or self._frame.address is None:
+            return None
+        joined = self._fragments.take(self._frame.address, afl, octets)
+        if joined is None:
+            return None
+        self._afl, message = joined
+        return message
 
     def _open_ell(self, ell: ExtendedLinkLayer, octets: bytes) -> tuple[Security | None, bytes]:
         """Check and decrypt what follows an ELL; gives a refusal, or the plain octets after the CRC."""
@@ -216,9 +246,9 @@ class _Decoder:
         mode = tpl.mode
         if mode == MODE_NONE or tpl.content is Content.MANUFACTURER:
             return self._security(self._ell_state), body, b""
-        supported = mode in (MODE_AES_CBC_ADDRESS_VECTOR, MODE_AES_CBC_DERIVED_KEY)
-        blocks = tpl.encrypted_blocks
-        if supported and blocks == 0:
+        supported = mode in BLOCK_MODES or mode in DERIVED_KEY_MODES
+        blocks = tpl.encrypted_blocks if mode in BLOCK_MODES else 0
+        if mode in BLOCK_MODES and blocks == 0:
             return self._security(self._ell_state), body, b""
         looks_plain = body.startswith(DECRYPTION_CHECK)
         if not supported:
@@ -229,7 +259,9 @@ class _Decoder:
             return self._security(SecurityState.NOT_SUPPORTED, reason), body, b""
         meter = self._meter
         key = self._keys.key_for(meter) if meter is not None else None
-        encrypted, tail = body[: blocks * BLOCK_OCTETS], body[blocks * BLOCK_OCTETS :]
+        encrypted, tail = body, b""
+        if mode in BLOCK_MODES:
+            encrypted, tail = body[: blocks * BLOCK_OCTETS], body[blocks * BLOCK_OCTETS :]
         if key is None or meter is None:
             if looks_plain:
                 return self._security(SecurityState.ALREADY_PLAIN), body, b""
@@ -237,38 +269,53 @@ class _Decoder:
             return self._security(SecurityState.KEY_MISSING, reason), body, tail
         if len(encrypted) < blocks * BLOCK_OCTETS:
             raise TelegramError(f"{blocks} encrypted blocks announced, {len(body)} octets came from {meter}")
-        if mode == MODE_AES_CBC_ADDRESS_VECTOR:
-            plain = decrypt_mode_5(key, meter, tpl.access_number or 0, encrypted)
+        if mode in DERIVED_KEY_MODES:
+            state, reason, plain = self._unprotect_derived(tpl, key, meter, protected, encrypted)
+        else:
+            plain = (
+                decrypt_mode_4(key, encrypted)
+                if mode == MODE_AES_CBC_ZERO_VECTOR
+                else decrypt_mode_5(key, meter, tpl.access_number or 0, encrypted)
+            )
             state, reason = SecurityState.DECODED, ""
             if plain is None:
                 state, reason = SecurityState.KEY_WRONG, f"the key of {meter} gives noise (no 2F 2F)"
-        else:
-            state, reason, plain = self._unprotect_mode_7(tpl, protected, encrypted)
         if plain is not None:
             return self._security(state, reason), plain + tail, b""
         if looks_plain and state is SecurityState.KEY_WRONG:
             reason = f"the content is plain, but {meter} has a key: a forgery, or remove the key"
         return self._security(state, reason), body, tail
 
-    def _unprotect_mode_7(
-        self, tpl: TransportLayer, protected: bytes, encrypted: bytes
+    def _unprotect_derived(
+        self, tpl: TransportLayer, key: MeterKey, meter: Address, protected: bytes, encrypted: bytes
     ) -> tuple[SecurityState, str, bytes | None]:
-        meter, afl = self._meter, self._afl
-        key = self._keys.key_for(meter) if meter is not None else None
-        if meter is None or key is None:
-            return SecurityState.KEY_MISSING, f"no key is set up for {meter}", None
+        """Modes 7 to 10. The counter moves only once the message proved to be the meter's."""
+        afl, mode = self._afl, tpl.mode
         if tpl.key_derivation != _KDF_CMAC:
             reason = f"key derivation {tpl.key_derivation} is not supported"
             return SecurityState.NOT_SUPPORTED, reason, None
         if afl is None or afl.counter is None or not afl.mac:
-            return SecurityState.NOT_SUPPORTED, "mode 7 without message counter or MAC is refused", None
-        if not mac_fits(key, meter, afl.counter, afl.protected_header() + protected, afl.mac):
+            return SecurityState.NOT_SUPPORTED, f"mode {mode} without message counter or MAC is refused", None
+        whole = afl.protected_header() + protected
+        plain = None
+        if mode in (MODE_AES_CBC_DERIVED_KEY, MODE_AES_CTR):
+            authentic = mac_fits(key, meter, afl.counter, whole, afl.mac)
+        elif len(afl.mac) < SHORTEST_TAG_OCTETS:
+            return SecurityState.NOT_SUPPORTED, f"mode {mode} with a tag below 4 octets is refused", None
+        else:
+            header = whole[: len(whole) - len(encrypted)]
+            plain = decrypt_authenticated(mode, key, meter, afl.counter, header, encrypted, afl.mac)
+            authentic = plain is not None
+        if not authentic:
             return SecurityState.KEY_WRONG, f"the MAC misses with the key of {meter}", None
         if self._counters is not None and not self._counters.accept(meter, afl.counter):
             return SecurityState.REPLAY, f"message counter {afl.counter} of {meter} did not rise", None
-        plain = decrypt_mode_7(key, meter, afl.counter, encrypted)
-        if plain is None:
-            return SecurityState.KEY_WRONG, f"the key of {meter} gives noise (no 2F 2F)", None
+        if mode == MODE_AES_CBC_DERIVED_KEY:
+            plain = decrypt_mode_7(key, meter, afl.counter, encrypted)
+            if plain is None:
+                return SecurityState.KEY_WRONG, f"the key of {meter} gives noise (no 2F 2F)", None
+        elif mode == MODE_AES_CTR:
+            plain = decrypt_mode_8(key, meter, afl.counter, encrypted)
         return SecurityState.DECODED, "", plain
 
     def _read_content(self, tpl: TransportLayer, security: Security, payload: bytes) -> Telegram:
@@ -284,7 +331,18 @@ class _Decoder:
                 self._formats.learn_format_frame(payload.lstrip(DECRYPTION_CHECK))
         except TelegramError as error:
             fault = str(error)
-        return self._result(security, tpl.content, payload, found, fault)
+        found = replace(found, records=found.records + open_compact_profiles(found.records))
+        name = ""
+        profile = profile_for(self._meter) if self._meter is not None else None
+        if profile is not None:
+            proprietary = profile.read_payload(tpl.ci, payload)
+            if proprietary:
+                return self._result(security, tpl.content, payload, RecordList(proprietary), "", profile.name)
+            records = profile.read_records(found.records, found.manufacturer_data)
+            if records != found.records:
+                name = profile.name
+                found = replace(found, records=records)
+        return self._result(security, tpl.content, payload, found, fault, name)
 
     def _expand(self, payload: bytes) -> RecordList:
         formats = self._formats if self._formats is not None else FormatMemory()
@@ -297,6 +355,7 @@ class _Decoder:
         payload: bytes,
         found: RecordList | None = None,
         fault: str = "",
+        profile: str = "",
     ) -> Telegram:
         found = found or RecordList()
         return Telegram(
@@ -312,4 +371,5 @@ class _Decoder:
             ell=self._ell,
             afl=self._afl,
             tpl=self._tpl,
+            profile=profile,
         )

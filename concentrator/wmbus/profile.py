@@ -1,0 +1,161 @@
+"""Meter models that send more than the standard says: each one a TOML file in `profiles/`.
+
+A profile names its meters by manufacturer, version and device type. Its `records` give a meaning to the
+manufacturer's VIFs, its `layouts` to octets that are no records: the whole content of a telegram with a
+manufacturer CI-field, what follows DIF 0F, or the octets of one record. What a layout finds are records like
+those of the standard, so that they flow on to the same OBIS codes. `profiles/README.md` describes the files.
+The files are read when the first telegram of a manufacturer that has one comes.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from concentrator.wmbus.address import Address
+from concentrator.wmbus.profile_fields import Layout, layout_from_table
+from concentrator.wmbus.records import Function, Record
+from concentrator.wmbus.values import decode_value
+from concentrator.wmbus.vif import Kind
+
+PAYLOAD = "payload"
+MANUFACTURER_DATA = "manufacturer_data"
+
+
+@dataclass(frozen=True, slots=True)
+class MeterMatch:
+    """Which meters are meant; an empty set means any."""
+
+    manufacturer: str
+    versions: frozenset[int]
+    device_types: frozenset[int]
+
+    def fits(self, meter: Address) -> bool:
+        """Whether `meter` is one of them."""
+        return (
+            meter.manufacturer == self.manufacturer
+            and (not self.versions or meter.version in self.versions)
+            and (not self.device_types or meter.device_type in self.device_types)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRule:
+    """What a record means whose header ends with `vib` (VIF and VIFEs): it replaces the standard's reading."""
+
+    vib: bytes
+    quantity: str
+    unit: str
+    exponent: int
+    kind: Kind
+    qualifiers: tuple[str, ...]
+
+    def apply(self, record: Record) -> Record:
+        """The record with this meaning."""
+        decoded = decode_value(record.header[0] & 0x0F, record.raw, self.kind)
+        return replace(
+            record,
+            quantity=self.quantity,
+            unit=self.unit,
+            value=decoded.value,
+            scaler=self.exponent + decoded.exponent if isinstance(decoded.value, int) else 0,
+            valid=decoded.valid,
+            unit_scaler=self.exponent,
+            qualifiers=self.qualifiers,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One meter model."""
+
+    name: str
+    meters: tuple[MeterMatch, ...]
+    rules: tuple[RecordRule, ...]
+    layouts: tuple[Layout, ...]
+
+    def read_records(self, records: Sequence[Record], manufacturer_data: bytes) -> tuple[Record, ...]:
+        """The records with the profile's meanings, and what its layouts find in their octets."""
+        given: list[Record] = []
+        for record in records:
+            rule = next((one for one in self.rules if record.header.endswith(one.vib)), None)
+            given.append(record if rule is None else rule.apply(record))
+            if isinstance(record.value, bytes):
+                given += self._read(record.header.hex().upper(), None, record.value)
+        return (*given, *self._read(MANUFACTURER_DATA, None, manufacturer_data))
+
+    def read_payload(self, ci: int, payload: bytes) -> tuple[Record, ...]:
+        """What the profile finds in a content that is no records; nothing where it has no layout for it."""
+        return self._read(PAYLOAD, ci, payload)
+
+    def _read(self, where: str, ci: int | None, octets: bytes) -> tuple[Record, ...]:
+        for layout in self.layouts:
+            if layout.where == where and layout.fits(ci, octets):
+                return layout.read(octets)
+        return ()
+
+
+def profile_for(meter: Address) -> Profile | None:
+    """The profile of a meter, or None: then the standard says all that is known of it."""
+    for profile in _profiles_by_manufacturer().get(meter.manufacturer, ()):
+        if any(match.fits(meter) for match in profile.meters):
+            return profile
+    return None
+
+
+@cache
+def all_profiles() -> tuple[Profile, ...]:
+    """Every profile, by file name."""
+    folder = resources.files("concentrator.wmbus") / "profiles"
+    files = sorted((one for one in folder.iterdir() if one.name.endswith(".toml")), key=lambda one: one.name)
+    return tuple(_from_table(tomllib.loads(one.read_text("utf-8"))) for one in files)
+
+
+@cache
+def _profiles_by_manufacturer() -> dict[str, tuple[Profile, ...]]:
+    found: dict[str, tuple[Profile, ...]] = {}
+    for profile in all_profiles():
+        for manufacturer in {match.manufacturer for match in profile.meters}:
+            found[manufacturer] = (*found.get(manufacturer, ()), profile)
+    return found
+
+
+def _from_table(table: dict[str, Any]) -> Profile:
+    return Profile(
+        name=table["name"],
+        meters=tuple(
+            MeterMatch(
+                one["manufacturer"],
+                frozenset(one.get("versions", ())),
+                frozenset(one.get("device_types", ())),
+            )
+            for one in table["meters"]
+        ),
+        rules=tuple(
+            RecordRule(
+                vib=bytes.fromhex(one["vib"]),
+                quantity=one["quantity"],
+                unit=one.get("unit", ""),
+                exponent=one.get("exponent", 0),
+                kind=Kind(one.get("kind", "number")),
+                qualifiers=tuple(one.get("qualifiers", ())),
+            )
+            for one in table.get("records", ())
+        ),
+        layouts=tuple(layout_from_table(one) for one in table.get("layouts", ())),
+    )
+
+
+def describe(record: Record) -> str:
+    """A name for a record among those of its telegram: quantity, function, storage, tariff, qualifiers."""
+    parts = [record.quantity, *record.qualifiers]
+    if record.function is not Function.INSTANTANEOUS:
+        parts.append(record.function.value)
+    parts += [
+        f"{name}_{value}" for name, value in (("storage", record.storage), ("tariff", record.tariff)) if value
+    ]
+    return "_".join(parts)

@@ -1,0 +1,212 @@
+"""Read-out through an optical head, against a simulated meter that speaks the bytes, also on a pseudo-terminal."""
+
+import contextlib
+import json
+import os
+import threading
+import tty
+from functools import reduce
+from operator import xor
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from concentrator.cli import main
+from concentrator.iec62056_21.reader import (
+    BaudRateChanged,
+    DataReceived,
+    Identified,
+    OpticalReader,
+    ReadingFailed,
+    ReadingFinished,
+)
+
+REGISTERS = {"0.0.0": "12345678", "1.8.0": "000123.4*kWh", "2.8.0": "000000.0*kWh"}
+
+
+def even(text):
+    return bytes(one | (one.bit_count() % 2) << 7 for one in text)
+
+
+def block(start, body):
+    return start + body + b"\x03" + bytes((reduce(xor, body + b"\x03"),))
+
+
+class SimulatedMeter:
+    """A meter of mode A, B or C, and of programming mode; answers whole messages, with parity."""
+
+    def __init__(self, character="5", password="", echo=False):  # noqa: S107
+        self.identification = f"/ELS{character}\\@V1.0\r\n".replace("\\@", "")
+        self.password = password
+        self.echo = echo
+        self.heard = b""
+        data = "".join(f"{address}({value})\r\n" for address, value in REGISTERS.items())
+        self.message = block(b"\x02", data.encode() + b"!\r\n")
+
+    def answer(self, octets):
+        assert octets == even(bytes(one & 0x7F for one in octets))
+        self.heard += bytes(one & 0x7F for one in octets)
+        request = self.heard.lstrip(b"\0")
+        if not (request.endswith(b"\r\n") or (request[:1] == b"\x01" and request[-2:-1] == b"\x03")):
+            return b""
+        self.heard = b""
+        return even((request if self.echo else b"") + self.react(request))
+
+    def react(self, request):
+        if request.startswith(b"/?"):
+            pushes = not self.identification[4].isdigit()
+            return self.identification.encode() + (self.message if pushes else b"")
+        if request.startswith(b"\x060") and request[3:4] == b"0":
+            return self.message
+        if request.startswith(b"\x060"):
+            return block(b"\x01", b"P0\x02(00000000)")
+        if request.startswith(b"\x01P1"):
+            right = f"({self.password})".encode() in request
+            return b"\x06" if right else block(b"\x02", b"(ER01)")
+        if request.startswith(b"\x01R1"):
+            address = request[4 : request.index(b"(")].decode()
+            return block(b"\x02", f"({REGISTERS[address]})".encode())
+        return b""
+
+
+def dialogue(reader, meter, chunk=1000):
+    now, found = 0.0, []
+    reader.start(now)
+    while not found or not isinstance(found[-1], ReadingFinished | ReadingFailed):
+        while data := reader.data_to_send():
+            answer = meter.answer(data)
+            for at in range(0, len(answer), chunk):
+                reader.receive_data(answer[at : at + chunk], now)
+        found += iter(reader.next_event, None)
+        if reader.next_timeout() is not None:
+            now = reader.next_timeout()
+            reader.handle_timeout(now)
+    return found
+
+
+def values(found):
+    return {
+        one.address: one.values[0]
+        for event in found
+        if isinstance(event, DataReceived)
+        for one in event.data_sets
+    }
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 1000])
+@pytest.mark.parametrize("echo", [False, True])
+@pytest.mark.parametrize(
+    ("character", "mode", "baud_rate"),
+    [("5", "C", 9600), ("0", "C", 300), ("E", "B", 9600), ("Z", "A", None)],
+)
+def test_the_read_out_of_modes_a_b_and_c(character, mode, baud_rate, echo, chunk):
+    found = dialogue(OpticalReader(), SimulatedMeter(character, echo=echo), chunk)
+    assert isinstance(found[0], Identified)
+    assert (found[0].identification.manufacturer, found[0].identification.mode) == ("ELS", mode)
+    assert [one.baud_rate for one in found if isinstance(one, BaudRateChanged)] == (
+        [baud_rate] if baud_rate else []
+    )
+    assert values(found) == REGISTERS
+    assert found[-1] == ReadingFinished()
+
+
+def test_a_rate_above_what_the_head_can_do_is_not_chosen():
+    found = dialogue(OpticalReader(highest_baud_rate=2400), SimulatedMeter("5"))
+    assert BaudRateChanged(300) in found
+    assert values(found) == REGISTERS
+
+
+def test_mode_d_is_listened_to():
+    reader = OpticalReader(pushed=True)
+    reader.start(0.0)
+    assert (reader.start_baud_rate, reader.data_to_send()) == (2400, b"")
+    reader.receive_data(even(b"7)\r\n!\r\n/ELS3V1\r\n\r\n1.8.0(000123.4*kWh)\r\n!\r\n"), 0.0)
+    found = list(iter(reader.next_event, None))
+    assert found[1].data_sets[0].values == ("000123.4*kWh",)
+    assert not found[1].checked
+
+
+def test_programming_mode_reads_single_registers_with_the_password():
+    reader = OpticalReader(registers=("1.8.0", "0.0.0"), password="0815")  # noqa: S106
+    found = dialogue(reader, SimulatedMeter(password="0815"))  # noqa: S106
+    assert values(found) == {"1.8.0": "000123.4*kWh", "0.0.0": "12345678"}
+    assert reader.data_to_send() == b""
+
+
+def test_a_wrong_password_is_told_without_repeating_it():
+    found = dialogue(OpticalReader(registers=("1.8.0",), password="4711"), SimulatedMeter(password="0815"))  # noqa: S106
+    assert found[-1] == ReadingFailed("the meter refused the password")
+
+
+def test_a_flipped_bit_is_found():
+    meter = SimulatedMeter()
+    meter.message = meter.message.replace(b"123.4", b"123.5")
+    found = dialogue(OpticalReader(), meter)
+    assert isinstance(found[-1], ReadingFailed)
+    assert "block check character" in found[-1].reason
+    assert values(found) == {}
+
+
+def test_a_meter_with_battery_is_woken_up():
+    reader = OpticalReader(wake_up=True)
+    assert values(dialogue(reader, SimulatedMeter())) == REGISTERS
+
+
+def test_silence_is_told_after_the_request_was_repeated():
+    class Silent:
+        requests = 0
+
+        def answer(self, octets):
+            self.requests += 1
+            return octets[:0]
+
+    silent = Silent()
+    found = dialogue(OpticalReader(), silent)
+    assert silent.requests == 2
+    assert "is the head on the meter" in found[-1].reason
+
+
+@given(st.lists(st.binary(max_size=40), max_size=10))
+def test_any_octets_end_in_events(chunks):
+    reader = OpticalReader(registers=("1.8.0",))
+    reader.start(0.0)
+    reader.receive_data(b"/ELS5V1\r\n", 0.0)
+    for chunk in chunks:
+        reader.receive_data(chunk, 0.0)
+    assert isinstance(reader.next_event(), Identified)
+
+
+@contextlib.contextmanager
+def meter_on_a_port(meter):
+    ours, theirs = os.openpty()
+    tty.setraw(ours)
+    tty.setraw(theirs)
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while octets := os.read(ours, 1000):
+                os.write(ours, meter.answer(octets))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield os.ttyname(theirs)
+    os.close(theirs)
+    thread.join(5)
+    os.close(ours)
+
+
+def test_the_command_reads_a_meter_on_a_port():
+    with meter_on_a_port(SimulatedMeter()) as port:
+        result = CliRunner().invoke(main, ["read", "--optical", port, "--json"])
+    assert result.exit_code == 0, result.output
+    tree = json.loads(result.output)
+    assert (tree["manufacturer"], tree["mode"]) == ("ELS", "C")
+    assert {one["address"]: one["values"][0] for one in tree["objects"]} == REGISTERS
+
+
+def test_the_command_tells_a_missing_port():
+    result = CliRunner().invoke(main, ["read", "--optical", "/dev/not-there"])
+    assert result.exit_code == 1
+    assert "/dev/not-there" in result.output

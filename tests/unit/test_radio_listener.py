@@ -1,0 +1,88 @@
+"""What the listener to wireless meters remembers over a restart."""
+
+import asyncio
+
+from test_wmbus_layers import COMPACT, FULL, OMS_KEY, OMS_MODE_7
+
+from concentrator.clock import SystemClock
+from concentrator.collection.radio_listener import RadioListener
+from concentrator.model import MeterState
+from concentrator.store.store import Store
+from concentrator.wmbus.modules.face import TelegramHeard
+
+
+def listener_on(store):
+    return RadioListener(store, SystemClock(), {"12345678": OMS_KEY}, 900)
+
+
+def heard(octets):
+    return TelegramHeard(octets, -70, None)
+
+
+async def run_shortly(listener):
+    task = asyncio.create_task(listener.run())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def test_message_counters_and_formats_survive_a_restart(tmp_path):
+    async def first():
+        store = Store(tmp_path / "store.db", SystemClock())
+        listener = listener_on(store)
+        await listener.load()
+        listener.hear(heard(OMS_MODE_7))
+        listener.hear(heard(FULL))
+        await run_shortly(listener)
+        store.close()
+
+    async def second():
+        store = Store(tmp_path / "store.db", SystemClock())
+        listener = listener_on(store)
+        await listener.load()
+        listener.hear(heard(OMS_MODE_7))
+        listener.hear(heard(COMPACT))
+        store.close()
+        return listener
+
+    asyncio.run(first())
+    listener = asyncio.run(second())
+    assert listener.counters["replays"] == 1
+    (kamstrup,) = (record for record in listener.records.values() if record.manufacturer == "KAM")
+    assert (kamstrup.state, kamstrup.reason) == (MeterState.ACTIVE, "")
+
+
+def test_without_a_restart_nothing_is_written_twice(tmp_path):
+    class CountingStore(Store):
+        writes = 0
+
+        async def keep_setting(self, name, value):
+            self.writes += 1
+            await super().keep_setting(name, value)
+
+    async def scenario():
+        store = CountingStore(tmp_path / "store.db", SystemClock())
+        listener = listener_on(store)
+        await listener.keep_memory()
+        assert store.writes == 0
+        listener.hear(heard(FULL))
+        await listener.keep_memory()
+        await listener.keep_memory()
+        assert store.writes == 1
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_kept_memory_that_is_damaged_is_left_out(tmp_path):
+    async def scenario():
+        store = Store(tmp_path / "store.db", SystemClock())
+        await store.keep_setting("wmbus_formats", '["zz"]')
+        await store.keep_setting("wmbus_message_counters", "[1]")
+        listener = listener_on(store)
+        await listener.load()
+        listener.hear(heard(OMS_MODE_7))
+        store.close()
+        return listener
+
+    assert asyncio.run(scenario()).counters["replays"] == 0
