@@ -69,7 +69,7 @@ async def tls(bench):
         # Mosquitto gives its root rights up before it reads them, and has to reach the folder.
         for file in directory.glob("*.key"):
             file.chmod(0o644)
-        for folder in (directory, *list(directory.parents)[:2]):
+        for folder in (directory, *list(directory.parents)[:3]):
             folder.chmod(folder.stat().st_mode | 0o055)
     await bench.start_outside()
     bench.start_substation(meters=2)
