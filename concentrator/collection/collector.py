@@ -70,7 +70,6 @@ class Collector:
         self._clock = clock
         self._keyring = keyring
         self.on_progress = on_progress
-        self._link: PlcLink | None = None
         self._wake = asyncio.Event()
 
     async def load(self) -> None:
@@ -81,7 +80,6 @@ class Collector:
 
     async def run(self, link: PlcLink) -> None:
         """Visit meters through a link until cancelled."""
-        self._link = link
         async with asyncio.TaskGroup() as group:
             for _ in range(self._settings.meters_in_flight):
                 group.create_task(self._work(link))
@@ -243,34 +241,28 @@ class Collector:
         visit = Visit(self, link, meter, self._settings, self._store, self._clock, self._keyring)
         try:
             async with asyncio.timeout(self._settings.dialogue_timeout_s):
-                meter = await visit.hold()
+                await visit.hold()
         except (TransientError, TimeoutError) as error:
-            meter = visit.meter
-            self._failed(meter, str(error) or f"took longer than {self._settings.dialogue_timeout_s} s")
+            self._failed(visit.meter, str(error) or f"took longer than {self._settings.dialogue_timeout_s} s")
         except KeysMissingError as error:
-            meter = visit.meter
-            self._refused(meter, MeterState.KEY_MISSING, str(error))
+            self._refused(visit.meter, MeterState.KEY_MISSING, str(error))
         except (AssociationRejectedError, SecurityError) as error:
-            meter = visit.meter
-            self._refused(meter, MeterState.REFUSED, str(error))
+            self._refused(visit.meter, MeterState.REFUSED, str(error))
         except StoreError as error:
-            meter = visit.meter
-            meter.next_visit = self._clock.monotonic() + _STORE_RETRY_S
-            log.warning("visit ended", meter=meter.identity, reason=str(error))
+            visit.meter.next_visit = self._clock.monotonic() + _STORE_RETRY_S
+            log.warning("visit ended", meter=visit.meter.identity, reason=str(error))
         except ConcentratorError as error:
-            meter = visit.meter
-            self._failed(meter, str(error))
+            self._failed(visit.meter, str(error))
         except Exception as error:  # noqa: BLE001 - one meter must not stop the reading of all others
-            meter = visit.meter
-            log.exception("visit broke", meter=meter.identity)
-            self._failed(meter, f"internal error: {type(error).__name__}; the log has the details")
+            log.exception("visit broke", meter=visit.meter.identity)
+            self._failed(visit.meter, f"internal error: {type(error).__name__}; the log has the details")
         else:
-            self._succeeded(meter)
+            self._succeeded(visit.meter)
         finally:
             visit.meter.busy = False
             visit.meter.activity = ""
             self._fail_orders(visit.meter)
-        await self._save(meter)
+        await self._save(visit.meter)
         self._wake.set()
 
     def _succeeded(self, meter: CollectedMeter) -> None:

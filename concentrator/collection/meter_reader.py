@@ -8,7 +8,7 @@ asked for.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from concentrator.dlms.attributes import (
     AttributeDescriptor,
@@ -21,7 +21,7 @@ from concentrator.dlms.axdr import Data
 from concentrator.dlms.client import Client, Conversation
 from concentrator.dlms.cosem_time import CosemDateTime
 from concentrator.dlms.errors import AccessError, DlmsError
-from concentrator.dlms.profile import ProfileRow, decode_profile
+from concentrator.dlms.profile import ProfileRow, capture_objects, decode_profile
 from concentrator.model import Answer, Channel, Quality, Reading
 from concentrator.obis import Obis
 from concentrator.units import NO_UNIT
@@ -147,7 +147,7 @@ def read_clock_and_shape(
         raise columns
     if isinstance(period, AccessError):
         raise period
-    captured = tuple(CaptureObject.from_data(column) for column in columns.items())
+    captured = capture_objects(columns)
     with_unit = [column for column in captured if column.class_id in _SCALER_UNIT]
     units = yield from client.get_many(
         [
@@ -214,8 +214,3 @@ def _row_quality(row: ProfileRow) -> Quality:
             if bits is not None and bits & bit:
                 quality |= meaning
     return quality
-
-
-def utc(seconds: int) -> datetime:
-    """The aware moment of seconds since 1970."""
-    return datetime.fromtimestamp(seconds, UTC)

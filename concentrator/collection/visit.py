@@ -14,7 +14,7 @@ from concentrator.collection import gaps, meter_reader
 from concentrator.collection.conversation import converse
 from concentrator.collection.errors import CollectionError
 from concentrator.collection.keyring import Keyring, MeterKeys
-from concentrator.collection.meter_reader import CLOCK, ProfileShape, utc
+from concentrator.collection.meter_reader import CLOCK, ProfileShape
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
 from concentrator.config import CollectionSection
 from concentrator.dlms.attributes import AttributeDescriptor
@@ -30,6 +30,7 @@ from concentrator.model import MeterState
 from concentrator.obis import Obis, ObisError
 from concentrator.orders import OrderError
 from concentrator.store.counters import InvocationCounter
+from concentrator.store.readings import from_epoch
 from concentrator.store.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -84,8 +85,8 @@ class Visit:
         self._keyring = keyring
         self._deviation: int | None = 0
 
-    async def hold(self) -> CollectedMeter:
-        """Hold the dialogue; returns the meter's entry.
+    async def hold(self) -> None:
+        """Hold the dialogue; `meter` is the entry that it was held with.
 
         Raises:
             TransientError: the meter or the link went away.
@@ -105,7 +106,6 @@ class Visit:
                 await self._after_association(client, channel)
             finally:
                 await self._release(client, channel)
-        return self.meter
 
     async def _after_association(self, client: Client, channel: MeterChannel) -> None:
         self._heard()
@@ -252,7 +252,7 @@ class Visit:
         longest = per_day
         while missing:
             begin, end = gaps.spans(missing, shape.period_s, longest)[0]
-            meter.activity = f"reading {utc(begin):%Y-%m-%d}"
+            meter.activity = f"reading {from_epoch(begin):%Y-%m-%d}"
             came = await self._read_span(client, channel, shape, begin, end)
             missing = [at for at in missing if at < begin]
             # Before a meter was installed there is nothing, and nothing costs little: ask for more at once.
@@ -268,7 +268,9 @@ class Visit:
     ) -> int:
         """Read and store one span; returns how many of the intervals asked for came."""
         meter = self.meter
-        conversation = meter_reader.read_range(client, shape, utc(begin), utc(end), self._deviation)
+        conversation = meter_reader.read_range(
+            client, shape, from_epoch(begin), from_epoch(end), self._deviation
+        )
         rows = await self._converse(conversation, channel)
         self._heard()
         answer = meter_reader.to_answer(meter.identity, shape, rows, self._clock.now())
@@ -281,7 +283,9 @@ class Visit:
         settled = int(self._clock.now().timestamp()) - 2 * shape.period_s
         lacking = [at for at in asked if at not in came and at <= settled]
         for first, last in gaps.spans(lacking, shape.period_s, len(asked)):
-            await self._store.close_gap(meter.identity, shape.obis, utc(first), utc(last), _NO_DATA)
+            await self._store.close_gap(
+                meter.identity, shape.obis, from_epoch(first), from_epoch(last), _NO_DATA
+            )
         meter.closed += len(lacking)
         return len(came)
 

@@ -16,9 +16,9 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from concentrator.dlms.apdu.notification import DataNotification, DataNotificationConfirm
-from concentrator.dlms.attributes import CaptureObject
 from concentrator.dlms.cosem_time import CosemDateTime
 from concentrator.dlms.errors import DlmsError
+from concentrator.dlms.profile import capture_objects
 from concentrator.dlms.reader import Reader
 from concentrator.dlms.wrapper import WrapperDecoder, WrapperFrame
 from concentrator.obis import Obis
@@ -171,7 +171,7 @@ class PushReceiver:
             return None
         notification = DataNotification.read(Reader(apdu, 1))
         meter, _profile, columns, rows, _units = notification.body.items(5)
-        captured = [CaptureObject.from_data(column) for column in columns.items()]
+        captured = capture_objects(columns)
         name = meter.octets().decode()
         self.ledger.messages += 1
         for row in rows.items():
