@@ -44,6 +44,7 @@ from concentrator.tasks import until_first_ends
 from concentrator.uplink.messages import Topics
 from concentrator.uplink.mqtt import MqttUplink
 from concentrator.uplink.push import PushUplink
+from concentrator.uplink.uplink import CONNECTED, Uplink
 from concentrator.web.parent import DIES_WITH_PARENT
 from plc.network import Event
 
@@ -76,10 +77,13 @@ class Service:
         self.radio: RadioLink | None = None
         self.listener: RadioListener | None = None
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
-        self.uplinks: list[MqttUplink | PushUplink] = [
-            MqttUplink(one, topics, store, clock, boot_id, self.reporter.health, self.collector.carry_out)
-            for one in config.mqtt
-        ] + [PushUplink(one, store, clock) for one in config.push]
+        self.uplinks: list[Uplink] = [
+            *(
+                MqttUplink(one, topics, store, clock, boot_id, self.reporter.health, self.collector.carry_out)
+                for one in config.mqtt
+            ),
+            *(PushUplink(one, store, clock) for one in config.push),
+        ]
         self.reporter.uplinks = self.uplinks
         self._keyring = keyring
         self._clock = clock
@@ -174,7 +178,7 @@ class Service:
         board.light("alive", lit=True)
         try:
             while True:
-                board.light("uplink", lit=all(uplink.state == "connected" for uplink in self.uplinks))
+                board.light("uplink", lit=all(uplink.state == CONNECTED for uplink in self.uplinks))
                 await asyncio.sleep(_LAMP_INTERVAL_S)
         finally:
             for lamp in ("alive", "uplink"):

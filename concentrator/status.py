@@ -20,8 +20,7 @@ from concentrator.model import MeterRecord
 from concentrator.store.errors import StoreError
 from concentrator.store.outbox import DestinationState
 from concentrator.store.store import Store
-from concentrator.uplink.mqtt import MqttUplink
-from concentrator.uplink.push import PushUplink
+from concentrator.uplink.uplink import Uplink
 
 # Counting what waits in the outbox reads the store: not more often than this, whoever asks.
 _OUTBOX_INTERVAL_S = 0.5
@@ -36,7 +35,7 @@ class StatusReporter:
         self.link: PlcLink | None = None
         self.radio: RadioLink | None = None
         self.listener: RadioListener | None = None
-        self.uplinks: Sequence[MqttUplink | PushUplink] = ()
+        self.uplinks: Sequence[Uplink] = ()
         self._config = config
         self._store = store
         self._clock = clock
@@ -134,7 +133,7 @@ class StatusReporter:
         uplink = next((one for one in self.uplinks if one.feed.destination == state.name), None)
         return {
             "name": state.name,
-            "kind": "mqtt" if isinstance(uplink, MqttUplink) else "push" if uplink else "not configured",
+            "kind": uplink.kind if uplink else "not configured",
             "state": uplink.state if uplink else "not configured",
             "reason": uplink.reason if uplink else "",
             "cursor": state.cursor,

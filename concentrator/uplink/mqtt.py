@@ -12,7 +12,7 @@ import json
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import paho.mqtt.client as paho
 import structlog
@@ -24,13 +24,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 from concentrator.clock import Clock
 from concentrator.config import MqttSection
 from concentrator.errors import ConcentratorError
-from concentrator.links.backoff import Backoff
 from concentrator.orders import Order, OrderError, OrderHandler
 from concentrator.store.outbox import OutgoingBatch
 from concentrator.store.store import Store
 from concentrator.tasks import until_first_ends
-from concentrator.uplink.feed import Feed
 from concentrator.uplink.messages import Topics, batch_messages, encode, timestamp
+from concentrator.uplink.uplink import CONNECTED, Uplink, UplinkLostError
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -42,10 +41,6 @@ _HEALTH_INTERVAL_S = 60.0
 _SESSION_EXPIRY_S = 7 * 86_400
 _LARGEST_COMMAND_OCTETS = 64 * 1024
 _MOST_ORDERS_UNDER_WAY = 16
-
-
-class _ConnectionLostError(Exception):
-    """Internal: the connection ended; the text says why."""
 
 
 class _Connection:
@@ -102,13 +97,13 @@ class _Connection:
                 self._client.connect, settings.host, settings.port, _KEEP_ALIVE_S, **arguments
             )
         except (OSError, ValueError) as error:
-            raise _ConnectionLostError(str(error)) from error
+            raise UplinkLostError(str(error)) from error
         self._client.loop_start()
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 await self._connected
         except TimeoutError:
-            raise _ConnectionLostError("the broker does not answer CONNECT") from None
+            raise UplinkLostError("the broker does not answer CONNECT") from None
 
     async def close(self, *, politely: bool) -> None:
         """End the connection, and paho's thread."""
@@ -167,13 +162,13 @@ class _Connection:
         if self._connected.done():
             return
         if reason.is_failure:
-            self._connected.set_exception(_ConnectionLostError(f"the broker refused us: {reason}"))
+            self._connected.set_exception(UplinkLostError(f"the broker refused us: {reason}"))
         else:
             self._connected.set_result(None)
 
     def _disconnected(self, reason: str) -> None:
         if not self._connected.done():
-            self._connected.set_exception(_ConnectionLostError(reason))
+            self._connected.set_exception(UplinkLostError(reason))
         if not self.lost.done():
             self.lost.set_result(reason)
 
@@ -194,8 +189,10 @@ def _wait_for_publish(info: paho.MQTTMessageInfo) -> None:
         return
 
 
-class MqttUplink:
-    """One broker. `state` and `reason` are for the page; `run()` until cancelled."""
+class MqttUplink(Uplink):
+    """One broker."""
+
+    kind: ClassVar[str] = "mqtt"
 
     def __init__(  # noqa: PLR0913 - what it is made of, once, in app.py
         self,
@@ -207,16 +204,13 @@ class MqttUplink:
         health: Callable[[], dict[str, Any]],
         handle_order: OrderHandler,
     ) -> None:
+        super().__init__(settings.name, settings.host, store)
         self.topics = topics
-        self.state = "not connected"
-        self.reason = ""
-        self.feed = Feed(store, settings.name)
         self._settings = settings
         self._clock = clock
         self._boot_id = boot_id
         self._health = health
         self._handle_order = handle_order
-        self._backoff = Backoff()
         self._connection: _Connection | None = None
         self._orders: set[asyncio.Task[None]] = set()
 
@@ -224,32 +218,19 @@ class MqttUplink:
         """The retained status, also used as the will."""
         return encode({"state": state, "boot_id": self._boot_id, "ts": timestamp(self._clock.now())})
 
-    async def run(self) -> None:
-        """Connect, drain, reconnect, until cancelled."""
-        await until_first_ends(self.feed.run(), self._keep_connected())
-
-    async def _keep_connected(self) -> None:
-        while True:
-            try:
-                await self._connect_and_drain()
-            except (_ConnectionLostError, OSError, ssl.SSLError) as error:
-                self._set_state("not connected", str(error))
-            self.feed.start_again()
-            await asyncio.sleep(self._backoff.next_delay_s())
-
     async def _connect_and_drain(self) -> None:
         connection = _Connection(self, self._settings)
         politely = True
         try:
             await connection.open()
             self._connection = connection
-            self._set_state("connected", "")
+            self._set_state(CONNECTED, "")
             connection.subscribe(self.topics.command)
             connection.publish(self.topics.status, self.status_payload("online"), _ignore, retain=True)
             await until_first_ends(
                 self._watch(connection), self._drain(connection), self._report_health(connection)
             )
-        except _ConnectionLostError:
+        except UplinkLostError:
             politely = False
             raise
         finally:
@@ -257,7 +238,7 @@ class MqttUplink:
             await connection.close(politely=politely)
 
     async def _watch(self, connection: _Connection) -> None:
-        raise _ConnectionLostError(await asyncio.shield(connection.lost))
+        raise UplinkLostError(await asyncio.shield(connection.lost))
 
     async def _drain(self, connection: _Connection) -> None:
         """Send batches in order, at most `in_flight` messages unacknowledged."""
@@ -279,7 +260,7 @@ class MqttUplink:
                 async with asyncio.timeout(_ACKNOWLEDGE_TIMEOUT_S):
                     await window.acquire()
             except TimeoutError:
-                raise _ConnectionLostError("the broker acknowledges nothing any more") from None
+                raise UplinkLostError("the broker acknowledges nothing any more") from None
 
             def acknowledged(reason: ReasonCode) -> None:
                 nonlocal remaining
@@ -332,9 +313,3 @@ class MqttUplink:
         if self._connection is not None:
             payload = encode({"id": order.order_id, **fields, "ts": timestamp(self._clock.now())})
             self._connection.publish(self.topics.result(order.order_id), payload, _ignore)
-
-    def _set_state(self, state: str, reason: str) -> None:
-        if (state, reason) != (self.state, self.reason):
-            emit = log.info if state == "connected" else log.warning
-            emit("mqtt " + state, destination=self._settings.name, host=self._settings.host, reason=reason)
-        self.state, self.reason = state, reason

@@ -17,6 +17,7 @@ import socket
 import struct
 import termios
 from dataclasses import dataclass
+from typing import ClassVar
 
 import structlog
 
@@ -26,17 +27,14 @@ from concentrator.dlms import axdr
 from concentrator.dlms.apdu.notification import DataNotification, DataNotificationConfirm
 from concentrator.dlms.axdr import Data, DataType
 from concentrator.dlms.cosem_time import CosemDateTime
-from concentrator.dlms.errors import DlmsError
 from concentrator.dlms.reader import Reader
 from concentrator.dlms.wrapper import WrapperDecoder, WrapperFrame
-from concentrator.errors import RemoteError
-from concentrator.links.backoff import Backoff
 from concentrator.model import Channel, Reading
 from concentrator.obis import Obis
 from concentrator.store.outbox import OutgoingBatch
 from concentrator.store.store import Store
 from concentrator.tasks import until_first_ends
-from concentrator.uplink.feed import Feed
+from concentrator.uplink.uplink import CONNECTED, Uplink, UplinkLostError
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -49,10 +47,6 @@ _INVOKE_ID_MODULUS = 2**24
 _CONFIRMED = 0x4000_0000
 _CLOCK = (8, Obis(0, 0, 1, 0, 0), 2)
 _STATUS = (1, Obis(0, 0, 96, 10, 1), 2)
-
-
-class PushLostError(RemoteError):
-    """The connection to the head-end ended, or it does not confirm."""
 
 
 def notification_bodies(batch: OutgoingBatch) -> list[Data]:
@@ -125,30 +119,16 @@ class _Waiting:
     left: int
 
 
-class PushUplink:
-    """One head-end. `state` and `reason` are for the page; `run()` until cancelled."""
+class PushUplink(Uplink):
+    """One head-end."""
+
+    kind: ClassVar[str] = "push"
 
     def __init__(self, settings: PushSection, store: Store, clock: Clock) -> None:
-        self.state = "not connected"
-        self.reason = ""
-        self.feed = Feed(store, settings.name)
+        super().__init__(settings.name, settings.host, store)
         self._settings = settings
         self._clock = clock
-        self._backoff = Backoff()
         self._invoke_id = 0
-
-    async def run(self) -> None:
-        """Connect when there is something to push, drain, reconnect, until cancelled."""
-        await until_first_ends(self.feed.run(), self._keep_connected())
-
-    async def _keep_connected(self) -> None:
-        while True:
-            try:
-                await self._connect_and_drain()
-            except (PushLostError, DlmsError, OSError) as error:
-                self._set_state("not connected", str(error) or type(error).__name__)
-            self.feed.start_again()
-            await asyncio.sleep(self._backoff.next_delay_s())
 
     async def _connect_and_drain(self) -> None:
         settings = self._settings
@@ -156,9 +136,9 @@ class PushUplink:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 reader, writer = await asyncio.open_connection(settings.host, settings.port)
         except TimeoutError:
-            raise PushLostError("the head-end does not accept the connection") from None
+            raise UplinkLostError("the head-end does not accept the connection") from None
         try:
-            self._set_state("connected", "")
+            self._set_state(CONNECTED, "")
             window = asyncio.Semaphore(settings.in_flight)
             waiting: dict[int, _Waiting] = {}
             await until_first_ends(
@@ -180,7 +160,7 @@ class PushUplink:
                     async with asyncio.timeout(settings.timeout_s):
                         await window.acquire()
                 except TimeoutError:
-                    raise PushLostError(
+                    raise UplinkLostError(
                         f"the head-end did not confirm within {settings.timeout_s} s"
                     ) from None
                 self._invoke_id = (self._invoke_id + 1) % _INVOKE_ID_MODULUS
@@ -206,7 +186,7 @@ class PushUplink:
                 if octets == 0 and not writer.transport.get_write_buffer_size():
                     return
                 await asyncio.sleep(_QUEUE_POLL_S)
-        raise PushLostError("the head-end closed the connection")
+        raise UplinkLostError("the head-end closed the connection")
 
     async def _receive(
         self, reader: asyncio.StreamReader, waiting: dict[int, _Waiting], window: asyncio.Semaphore
@@ -222,7 +202,7 @@ class PushUplink:
                     continue
                 confirm = DataNotificationConfirm.read(Reader(frame.apdu, 1))
                 self._confirmed(confirm.long_invoke % _INVOKE_ID_MODULUS, waiting, window)
-        raise PushLostError("the head-end closed the connection")
+        raise UplinkLostError("the head-end closed the connection")
 
     def _confirmed(self, invoke_id: int, waiting: dict[int, _Waiting], window: asyncio.Semaphore) -> None:
         entry = waiting.pop(invoke_id, None)
@@ -233,9 +213,3 @@ class PushUplink:
         entry.left -= 1
         if entry.left == 0:
             self.feed.acknowledged(entry.sequence)
-
-    def _set_state(self, state: str, reason: str) -> None:
-        if (state, reason) != (self.state, self.reason):
-            emit = log.info if state == "connected" else log.warning
-            emit("push " + state, destination=self._settings.name, host=self._settings.host, reason=reason)
-        self.state, self.reason = state, reason

@@ -1,0 +1,60 @@
+"""What every uplink is: a feed of one destination, and a connection that is made anew whenever it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import structlog
+
+from concentrator.errors import RemoteError
+from concentrator.links.backoff import Backoff
+from concentrator.store.store import Store
+from concentrator.tasks import until_first_ends
+from concentrator.uplink.feed import Feed
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+CONNECTED = "connected"
+NOT_CONNECTED = "not connected"
+
+
+class UplinkLostError(RemoteError):
+    """The connection ended, or the peer acknowledges nothing; the text says why."""
+
+
+class Uplink(ABC):
+    """One destination. `state` and `reason` are for the page; `run()` until cancelled."""
+
+    kind: ClassVar[str]
+
+    def __init__(self, name: str, host: str, store: Store) -> None:
+        self.state = NOT_CONNECTED
+        self.reason = ""
+        self.feed = Feed(store, name)
+        self._host = host
+        self._backoff = Backoff()
+
+    async def run(self) -> None:
+        """Connect, drain, reconnect, until cancelled."""
+        await until_first_ends(self.feed.run(), self._keep_connected())
+
+    async def _keep_connected(self) -> None:
+        while True:
+            try:
+                await self._connect_and_drain()
+            except (RemoteError, OSError) as error:
+                self._set_state(NOT_CONNECTED, str(error) or type(error).__name__)
+            self.feed.start_again()
+            await asyncio.sleep(self._backoff.next_delay_s())
+
+    @abstractmethod
+    async def _connect_and_drain(self) -> None:
+        """Connect and send what the feed has, until the connection is lost (RemoteError, OSError)."""
+
+    def _set_state(self, state: str, reason: str) -> None:
+        if (state, reason) != (self.state, self.reason):
+            emit = log.info if state == CONNECTED else log.warning
+            emit(f"{self.kind} {state}", destination=self.feed.destination, host=self._host, reason=reason)
+        self.state, self.reason = state, reason
