@@ -188,11 +188,11 @@ def dialogue() -> None:
 
     def run(conversation: Conversation[T]) -> T:
         try:
-            request = next(conversation)
+            requests = next(conversation)
             while True:
-                if request:
+                for request in requests:
                     meter.send(request)
-                request = conversation.send(meter.replies.pop(0))
+                requests = conversation.send(meter.replies.pop(0))
         except StopIteration as stop:
             return stop.value
 
