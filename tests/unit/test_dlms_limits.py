@@ -1,5 +1,6 @@
 """Input made to exhaust a decoder: it ends soon, in memory in proportion to the input, with the documented error."""
 
+import contextlib
 import time
 import tracemalloc
 
@@ -89,38 +90,30 @@ def test_values_that_claim_more_than_is_there(bomb, bounded):
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
-def test_the_same_within_apdus(bomb, bounded):
-    bounded(bomb)
-    for head in ("c401c100", "0f0000000100", "c101c1000100006001090ff0200", "d9000000010001010001000060"):
-        octets = bytes.fromhex(head + "0" * (len(head) % 2)) + bomb
-        try:
-            apdu.decode(octets)
-        except DecodeError:
-            pass
-        assert "apdu" in (tree := explain(octets)) or "error" in tree
-        break
+@pytest.mark.parametrize("head", ["c401c100", "0f0000000100", "c101c100010000600109ff0200"])
+def test_the_same_within_apdus(head, bomb, bounded):
+    octets = bytes.fromhex(head) + bomb
+    bounded(octets)
+    with contextlib.suppress(DecodeError):
+        apdu.decode(octets)
+    assert explain(octets)["apdu"] in ("get-response", "data-notification", "set-request")
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
 def test_skipping_takes_no_longer_than_decoding(bomb, bounded):
     bounded(bomb)
-    try:
+    with contextlib.suppress(DecodeError):
         assert axdr.skip(bomb, 0) <= len(bomb)
-    except DecodeError:
-        pass
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
 def test_profiles_of_the_same(bomb, bounded):
     bounded(bomb)
     decoder = ProfileDecoder((), 900)
-    try:
+    with contextlib.suppress(DecodeError):
         decoder.receive_data(bomb)
-        for _ in decoder.rows():
-            pass
+        assert len(list(decoder.rows())) <= len(bomb)
         decoder.finish()
-    except DecodeError:
-        pass
 
 
 LISTS = {
