@@ -257,13 +257,13 @@ def common_apdus(invoke):
 
 
 invoke = st.builds(lambda low, high: low | high, st.integers(0, 15), flags)
-# Theirs drops general-block-transfer and others from the conformance, writes the date-time of a data-notification
-# with a length of 1 (A-XDR: 0C), and encodes lists of results without four of the types.
+# Theirs drops the conformance bits that it has no name for, general-protection and general-block-transfer among them,
+# writes the date-time of a data-notification with a length of 1 (A-XDR: 0C), and encodes lists of results without
+# four of the types.
 _COSEM_CONFORMANCE = (
     Conformance.GET | Conformance.SET | Conformance.ACTION | Conformance.SELECTIVE_ACCESS
     | Conformance.EVENT_NOTIFICATION | Conformance.ACCESS | Conformance.DATA_NOTIFICATION
     | Conformance.MULTIPLE_REFERENCES | Conformance.BLOCK_TRANSFER_WITH_GET_OR_READ
-    | Conformance.GENERAL_PROTECTION
 )  # fmt: skip
 dlms_cosem_apdus = st.one_of(
     *common_apdus(invoke),
