@@ -49,6 +49,7 @@ __all__ = [
     "boolean",
     "data_type",
     "decode",
+    "decode_described",
     "decode_from",
     "double_long",
     "double_long_unsigned",
@@ -59,6 +60,7 @@ __all__ = [
     "long_unsigned",
     "octet_string",
     "read",
+    "read_description",
     "skip",
     "structure",
     "unsigned",
@@ -197,7 +199,7 @@ class _Decoder:
         if kind == DataType.STRUCTURE:
             count = self.length()
             if count > len(self.data) - self.offset:
-                raise DecodeError(f"a type description claims {count} elements, more than octets left")
+                raise TruncatedError(f"a type description claims {count} elements, more than octets left")
             return TypeDescription(kind, tuple([self.description(depth + 1) for _ in range(count)]), count)
         if kind == DataType.COMPACT_ARRAY:
             raise DecodeError("a compact-array cannot hold compact-arrays")
@@ -223,6 +225,28 @@ def decode_from(data: bytes, offset: int = 0) -> tuple[Data, int]:
     """
     decoder = _Decoder(data, offset)
     return decoder.value(0), decoder.offset
+
+
+def read_description(reader: Reader) -> TypeDescription:
+    """Take the type description of a compact-array from a cursor, behind the array's tag.
+
+    Raises:
+        DecodeError: the octets are none.
+    """
+    decoder = _Decoder(reader.data, reader.offset)
+    description = decoder.description(0)
+    reader.offset = decoder.offset
+    return description
+
+
+def decode_described(data: bytes, offset: int, description: TypeDescription) -> tuple[Data, int]:
+    """Decode one element of a compact-array at `offset`; returns it and the offset behind it.
+
+    Raises:
+        DecodeError: the octets are no such element.
+    """
+    decoder = _Decoder(data, offset)
+    return decoder.described(description, 0), decoder.offset
 
 
 def decode(data: bytes) -> Data:
