@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import islice, repeat
+from itertools import repeat
 from typing import NamedTuple, TypeAlias, cast
 
 from concentrator.dlms import axdr
@@ -250,7 +250,7 @@ class ProfileDecoder:
             clock_statuses = shape.clock_statuses(octets)
         elif self.clock_column >= 0 and self._period and before and before.captured_at:
             inferred = True
-            times = islice(following(before.captured_at, self._period), rows)
+            times = following(before.captured_at, self._period, rows)
             clock_statuses = repeat(before.clock_status)
         statuses = shape.statuses(octets)
         if statuses is None:
@@ -312,7 +312,7 @@ class ProfileDecoder:
         if cell is None or cell.is_null:
             if before is None or before.captured_at is None or not self._period:
                 return None, None, False
-            return next(following(before.captured_at, self._period)), before.clock_status, True
+            return following(before.captured_at, self._period, 1)[0], before.clock_status, True
         if isinstance(cell.value, int):
             # Some meters capture UNIX time.
             try:

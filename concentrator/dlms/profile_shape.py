@@ -9,10 +9,10 @@ those of the Blue Book (4.1.6.1): 12 octets of local time, with the deviation fr
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from itertools import repeat
+from itertools import accumulate, repeat
 from operator import add, itemgetter
 from typing import NamedTuple
 
@@ -52,7 +52,7 @@ class RowShape:
     these meanings, or -1.
     """
 
-    __slots__ = ("_checks", "_clock_at", "_pick", "_status", "_values", "nulls", "stride")
+    __slots__ = ("_checks", "_clock_at", "_fixed", "_mask", "_sent", "_status", "_values", "nulls", "stride")
 
     def __init__(self, octets: bytes, cells: Sequence[Cell], clock: int, status: int) -> None:
         self.stride = len(octets)
@@ -79,23 +79,27 @@ class RowShape:
                 layout += f"{cell.start - offset}x{code}"
                 offset = cell.end
         self._checks += [(i, octets[i : i + 1]) for i in range(checked, self.stride)]
+        mask = bytearray(self.stride)
+        for i, _ in self._checks:
+            mask[i] = 0xFF
+        self._mask = int.from_bytes(mask, "big")
+        self._fixed = int.from_bytes(octets, "big") & self._mask
         self._values = struct.Struct(f">{layout}{self.stride - offset}x")
         self.nulls = tuple(i for i, was_sent in enumerate(sent) if not was_sent)
-        # What a row leaves out is taken from behind its own fields, where `values` puts it.
-        own, others = iter(range(len(sent))), iter(range(len(sent) - len(self.nulls), len(sent)))
-        order = [next(own) if was_sent else next(others) for was_sent in sent]
-        self._pick = itemgetter(*order) if len(order) > 1 and self.nulls else None
+        self._sent = tuple(sent)
 
     def matching(self, data: bytes, start: int, rows: int) -> int:
         """How many of the next `rows` rows have this shape."""
         stride = self.stride
+        if int.from_bytes(data[start : start + stride], "big") & self._mask != self._fixed:
+            return 0
         for offset, octet in self._checks:
             end = start + rows * stride
             column = data[start + offset : end : stride]
             if column.count(octet) != rows:
                 rows = len(column) - len(column.lstrip(octet))
-                if rows == 0:
-                    return 0
+                if rows == 1:
+                    break
         return rows
 
     @staticmethod
@@ -110,13 +114,18 @@ class RowShape:
 
     def values(self, octets: bytes, before: tuple[Native, ...] | None) -> Iterable[tuple[Native, ...]]:
         """The values of each row; what it leaves out stands as it did in `before`, or is None."""
-        sent = self._values.iter_unpack(octets)
+        rows = self._values.iter_unpack(octets)
         if not self.nulls:
-            return sent
-        left_out: tuple[Native, ...] = tuple([before[i] if before else None for i in self.nulls])
-        if self._pick is None:
-            return repeat(left_out, len(octets) // self.stride)
-        return map(self._pick, map(add, sent, repeat(left_out)))
+            return rows
+        fields = zip(*rows, strict=True)
+        left_out = iter(self.nulls)
+        columns: list[Iterable[Native]] = [
+            next(fields)
+            if was_sent
+            else repeat(before[next(left_out)] if before else None, len(octets) // self.stride)
+            for was_sent in self._sent
+        ]
+        return zip(*columns, strict=True)
 
     def statuses(self, octets: bytes) -> Iterable[int] | None:
         """The profile status of each row, as a number; None where the rows have none."""
@@ -142,6 +151,8 @@ class RowShape:
             DecodeError: a clock has no deviation, and no default is given; or lies beyond the calendar.
         """
         stride, rows = self.stride, len(octets) // self.stride
+        if rows == 1:
+            return [_time_of(octets[self._clock_at : self._clock_at + CLOCK_OCTETS], default_deviation)]
         columns = [octets[self._clock_at + i :: stride] for i in range(CLOCK_OCTETS)]
         changing = [columns[i] for i in _OF_THE_DAY if columns[i].count(columns[i][:1]) != rows]
         of_each_row = [columns[i] for i in _OF_THE_ROW]
@@ -154,7 +165,7 @@ class RowShape:
                 if here.count(here[:1]) != last - first:
                     last = first + len(here) - len(here.lstrip(here[:1]))
             at = self._clock_at + first * stride
-            times += _times_of_day(
+            times += times_of_day(
                 octets[at : at + CLOCK_OCTETS],
                 *[column[first:last] for column in of_each_row],
                 default_deviation,
@@ -165,7 +176,7 @@ class RowShape:
 
 # Meters behind one substation stamp the same quarter hours: what one of them had is there for the others.
 @lru_cache(maxsize=64)
-def _times_of_day(  # noqa: PLR0917 - the columns of a clock
+def times_of_day(  # noqa: PLR0917 - the columns of a clock
     first_clock: bytes,
     hours: bytes,
     minutes: bytes,
@@ -200,6 +211,11 @@ def _times_of_day(  # noqa: PLR0917 - the columns of a clock
     )
 
 
+@lru_cache(maxsize=1024)
+def _time_of(clock: bytes, default_deviation: int | None) -> datetime | None:
+    return moment_of(clock, default_deviation)
+
+
 def moment_of(clock: bytes, default_deviation: int | None) -> datetime | None:
     """The moment that a clock of 12 octets names, in UTC; None where it names none.
 
@@ -210,16 +226,14 @@ def moment_of(clock: bytes, default_deviation: int | None) -> datetime | None:
     return moment.to_utc(default_deviation) if moment.is_moment else None
 
 
-def following(captured_at: datetime, period: timedelta) -> Iterator[datetime]:
-    """The moments that follow, one period after the other.
+def following(captured_at: datetime, period: timedelta, rows: int) -> list[datetime]:
+    """The next `rows` moments, one period after the other.
 
     Raises:
         DecodeError: they run beyond the calendar.
     """
     try:
-        while True:
-            captured_at += period
-            yield captured_at
+        return list(accumulate(repeat(period, rows - 1), datetime.__add__, initial=captured_at + period))
     except OverflowError:
         raise DecodeError("the profile's times run beyond the calendar") from None
 
