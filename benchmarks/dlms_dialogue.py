@@ -81,11 +81,11 @@ class Dialogues:
 
     def _run(self, conversation: Conversation[T]) -> T:
         try:
-            request = next(conversation)
+            requests = next(conversation)
             while True:
-                if request:
+                for request in requests:
                     self.meter.send(request)
-                request = conversation.send(self.meter.replies.pop(0))
+                requests = conversation.send(self.meter.replies.pop(0))
         except StopIteration as stop:
             return stop.value
 

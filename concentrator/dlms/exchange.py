@@ -1,9 +1,10 @@
 """One request and its answer, as a client exchanges them: protection, what comes in between, and repetition.
 
-A conversation is a generator: it yields the APDU to send and is sent the APDU that came. An empty yield
-means: send nothing, hand in the next APDU. What goes wrong below is thrown in from outside: a
-`ConnectionLostError` ends the conversation, any other `TransientError` is an answer that did not come, and
-is met by asking again where that does no harm. Nothing here knows sockets or time.
+A conversation is a generator: it yields the APDUs to send, in their order, and is sent the APDU that came.
+Mostly it is one; a window of a general-block-transfer is several; none means: hand in the next APDU. What goes
+wrong below is thrown in from outside: a `ConnectionLostError` ends the conversation, any other `TransientError`
+is an answer that did not come, and is met by asking again where that does no harm. Nothing here knows sockets
+or time.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ from concentrator.errors import ConnectionLostError, TransientError
 from concentrator.obis import Obis
 
 T = TypeVar("T")
-Conversation: TypeAlias = Generator[bytes, bytes, T]
+Outgoing: TypeAlias = tuple[bytes, ...]
+Conversation: TypeAlias = Generator[Outgoing, bytes, T]
 Selectable: TypeAlias = Selection | RangeDescriptor | EntryDescriptor | None
 Notification: TypeAlias = DataNotification | EventNotification | InformationReport
 
@@ -128,6 +130,10 @@ class ClientSettings:
         return Envelope(kind, bool(self.dedicated_key), signed=self.signed)
 
 
+def _encoded(blocks: list[GeneralBlockTransfer]) -> Outgoing:
+    return tuple([block.to_bytes() for block in blocks])
+
+
 class Exchange:
     """What all clients share: protection, notifications in between, blocks below the services.
 
@@ -154,6 +160,7 @@ class Exchange:
         self._envelope = settings.envelope
         self._overhead = self._envelope.overhead(settings.security_suite)
         self._budget = 0
+        self._peer_window = 1
         self._confirmations: deque[bytes] = deque(maxlen=16)
         self._authentication: SecurityContext | None = None
         if settings.keys is not None:
@@ -217,7 +224,7 @@ class Exchange:
         if 0 < self.max_send_size < len(protected) and self.conformance & Conformance.GENERAL_BLOCK_TRANSFER:
             incoming = yield from self._send_by_gbt(protected)
         else:
-            incoming = yield protected
+            incoming = yield (protected,)
         return (yield from self.await_reply(incoming, belongs))
 
     def await_reply(self, incoming: bytes, belongs: Callable[[Apdu], bool]) -> Conversation[Apdu]:
@@ -238,23 +245,28 @@ class Exchange:
             incoming = yield self._idle()
         raise UnexpectedReplyError(f"{UNRELATED_LIMIT} APDUs came, none of them the answer")
 
-    def _idle(self) -> bytes:
-        """What to send when nothing is to be asked: a confirmation that is due, or nothing."""
-        return self._confirmations.popleft() if self._confirmations else b""
+    def _idle(self) -> Outgoing:
+        """What to send when nothing is to be asked: the confirmations that are due."""
+        due = tuple(self._confirmations)
+        self._confirmations.clear()
+        return due
 
     # General-block-transfer
 
     def _transfer(self) -> BlockTransfer:
-        # A conversation sends one APDU and is given one: blocks go out one at a time.
-        return BlockTransfer(self.settings.gbt_window, self.settings.max_value_octets, send_limit=1)
+        return BlockTransfer(
+            self.settings.gbt_window, self.settings.max_value_octets, peer_window=self._peer_window
+        )
 
     def _send_by_gbt(self, apdu: bytes) -> Conversation[bytes]:
         """Send a long APDU in blocks; gives the answer to it."""
         transfer = self._transfer()
         first = transfer.send(apdu, self.max_send_size - BLOCK_OVERHEAD)
-        return (yield from self._by_gbt(transfer, b"", first[0].to_bytes()))
+        return (yield from self._by_gbt(transfer, b"", _encoded(first)))
 
-    def _by_gbt(self, transfer: BlockTransfer, incoming: bytes, outgoing: bytes = b"") -> Conversation[bytes]:
+    def _by_gbt(
+        self, transfer: BlockTransfer, incoming: bytes, outgoing: Outgoing = ()
+    ) -> Conversation[bytes]:
         """The APDU that comes in blocks, or the plain one that answers what we sent in blocks."""
         answered = False
         progress, idle = -1, 0
@@ -264,13 +276,14 @@ class Exchange:
                 block = apdus.decode(incoming)
                 if isinstance(block, GeneralBlockTransfer):
                     answers, whole = transfer.receive_block(block)
+                    self._peer_window = transfer.peer_window
                     if whole is not None:
                         return whole
                     idle = idle + 1 if transfer.progress == progress else 0
                     progress = transfer.progress
                     if transfer.stalls > _STALL_LIMIT or idle > _IDLE_LIMIT:
                         break
-                    outgoing = answers[0].to_bytes() if answers else b""
+                    outgoing = _encoded(answers)
             elif incoming:
                 if not transfer.sending and not transfer.receiving and answered:
                     return incoming
@@ -281,7 +294,7 @@ class Exchange:
                 incoming = yield outgoing
             except TransientError as error:
                 self._spend(error)
-                outgoing, incoming = transfer.repetition()[0].to_bytes(), b""
+                outgoing, incoming = _encoded(transfer.repetition()), b""
         raise UnexpectedReplyError("a general-block-transfer does not come to its end")
 
     # Protection

@@ -54,7 +54,7 @@ def associated(*, short):
     )
     conversation = client.associate()
     with pytest.raises(StopIteration):
-        conversation.send(server.receive_apdu(16, 1, next(conversation))[0])
+        conversation.send(server.receive_apdu(16, 1, *next(conversation))[0])
     return server, client
 
 

@@ -3,18 +3,28 @@
 from concentrator.dlms.errors import ReplyTimeoutError
 
 
-def talk(server, conversation, saps=(16, 1), *, lose=lambda _reply: False, upset=lambda replies: replies):
-    """Run a conversation; replies for which `lose` is true do not arrive, `upset` may change the rest."""
+def talk(
+    server,
+    conversation,
+    saps=(16, 1),
+    *,
+    lose=lambda _reply: False,
+    lose_request=lambda _request: False,
+    upset=lambda replies: replies,
+):
+    """Run a conversation; what `lose` and `lose_request` say does not arrive, `upset` may change replies."""
     pending = []
     try:
-        request = next(conversation)
+        requests = next(conversation)
         while True:
-            if request:
+            for request in requests:
+                if lose_request(request):
+                    continue
                 replies = upset(server.receive_apdu(*saps, request))
                 pending += [reply for reply in replies if not lose(reply)]
             if pending:
-                request = conversation.send(pending.pop(0))
+                requests = conversation.send(pending.pop(0))
             else:
-                request = conversation.throw(ReplyTimeoutError("no reply"))
+                requests = conversation.throw(ReplyTimeoutError("no reply"))
     except StopIteration as done:
         return done.value

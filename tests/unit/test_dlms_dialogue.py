@@ -54,14 +54,14 @@ def talk(server, conversation, saps=(16, 1), *, upset=lambda replies: replies):
     """Run a conversation against a server; `upset` may change what comes back."""
     pending = []
     try:
-        request = next(conversation)
+        requests = next(conversation)
         while True:
-            if request:
+            for request in requests:
                 pending += upset(server.receive_apdu(*saps, request))
             if not pending:
-                request = conversation.throw(LinkLostError("no reply"))
+                requests = conversation.throw(LinkLostError("no reply"))
             else:
-                request = conversation.send(pending.pop(0))
+                requests = conversation.send(pending.pop(0))
     except StopIteration as done:
         return done.value
 
@@ -211,7 +211,7 @@ def test_a_meter_that_never_answers_the_question_ends_the_conversation():
     next(conversation)
     push = DataNotification(1, None, axdr.NULL).to_bytes()
     for _ in range(16):
-        assert conversation.send(push) == b""
+        assert conversation.send(push) == ()
     with pytest.raises(UnexpectedReplyError):
         conversation.send(push)
 
@@ -232,7 +232,7 @@ def test_replays_are_refused_and_counted_on_both_sides():
     client = client_for(AuthenticationMechanism.HLS_GMAC, KEYS)
     talk(server, client.associate())
     conversation = client.get(AttributeDescriptor(1, LONG, 1))
-    request = next(conversation)
+    (request,) = next(conversation)
     (reply,) = server.receive_apdu(16, 1, request)
     with pytest.raises(StopIteration):
         conversation.send(reply)
@@ -243,8 +243,8 @@ def test_replays_are_refused_and_counted_on_both_sides():
     assert refusal.expected_counter is not None
     assert server.devices[1].replays == 1
     old = client.get(AttributeDescriptor(1, LONG, 1))
-    fresh = next(old)
-    assert old.send(reply) == b""
+    (fresh,) = next(old)
+    assert old.send(reply) == ()
     assert client.security.replays == 1
     with pytest.raises(StopIteration):
         old.send(server.receive_apdu(16, 1, fresh)[0])
