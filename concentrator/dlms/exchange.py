@@ -13,7 +13,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, get_args
 
 from concentrator.dlms import apdu as apdus
 from concentrator.dlms.acse import AssociationResponse, ReleaseResponse
@@ -25,7 +25,13 @@ from concentrator.dlms.apdu.notification import (
     EventNotification,
     ExceptionResponse,
 )
-from concentrator.dlms.apdu.protection import GeneralBlockTransfer
+from concentrator.dlms.apdu.protection import (
+    GeneralBlockTransfer,
+    GeneralCiphered,
+    GeneralCiphering,
+    GeneralSigning,
+    ServiceCiphered,
+)
 from concentrator.dlms.apdu.short_name import InformationReport
 from concentrator.dlms.attributes import EntryDescriptor, RangeDescriptor, Selection
 from concentrator.dlms.authentication import ManufacturerFunction
@@ -128,6 +134,11 @@ class ClientSettings:
             return Envelope(EnvelopeKind.GENERAL_CIPHERING, False, self.key_establishment, signed=self.signed)
         kind = EnvelopeKind.GENERAL if self.general_ciphering else EnvelopeKind.SERVICE_SPECIFIC
         return Envelope(kind, bool(self.dedicated_key), signed=self.signed)
+
+
+# As tuples: a union is slower to look into, and this is asked for each APDU.
+_NOTIFICATIONS = (DataNotification, EventNotification, InformationReport)
+_PROTECTED = (ServiceCiphered, GeneralCiphered, GeneralCiphering, GeneralSigning)
 
 
 def _encoded(blocks: list[GeneralBlockTransfer]) -> Outgoing:
@@ -318,10 +329,10 @@ class Exchange:
             DlmsError: what came is malformed, or its protection does not hold.
         """
         reply = apdus.decode(incoming)
-        protected = isinstance(reply, Protected)
+        protected = isinstance(reply, _PROTECTED)
         if protected:
             reply = apdus.decode(self.unprotect(reply))
-        if isinstance(reply, DataNotification | EventNotification | InformationReport):
+        if isinstance(reply, _NOTIFICATIONS):
             self._keep(reply)
             return None
         if isinstance(reply, ExceptionResponse):
@@ -331,7 +342,7 @@ class Exchange:
         if (
             self.security is not None
             and not protected
-            and not isinstance(reply, AssociationResponse | ReleaseResponse)
+            and not isinstance(reply, (AssociationResponse, ReleaseResponse))
         ):
             raise SecurityError(
                 f"the meter answered with {apdus.name_of(incoming[0])} in plain, where ciphered is agreed"
