@@ -13,7 +13,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar, get_args
+from typing import TypeAlias, TypeVar
 
 from concentrator.dlms import apdu as apdus
 from concentrator.dlms.acse import AssociationResponse, ReleaseResponse
