@@ -14,11 +14,10 @@ from concentrator.collection import gaps, meter_reader
 from concentrator.collection.conversation import converse
 from concentrator.collection.errors import CollectionError
 from concentrator.collection.keyring import Keyring, MeterKeys
-from concentrator.collection.meter_reader import CLOCK, ProfileShape
+from concentrator.collection.meter_orders import check_order
+from concentrator.collection.meter_reader import ProfileShape
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
 from concentrator.config import CollectionSection
-from concentrator.dlms.attributes import AttributeDescriptor
-from concentrator.dlms.axdr import Data
 from concentrator.dlms.client import Client, ClientSettings, Conversation
 from concentrator.dlms.codes import AuthenticationMechanism
 from concentrator.dlms.cosem_time import CosemDateTime
@@ -27,8 +26,7 @@ from concentrator.dlms.security import SecurityKeys
 from concentrator.errors import ConcentratorError, LocalError, TransientError
 from concentrator.links.plc_link import MeterChannel, PlcLink
 from concentrator.model import MeterState
-from concentrator.obis import Obis, ObisError
-from concentrator.orders import OrderError
+from concentrator.obis import Obis
 from concentrator.store.counters import InvocationCounter
 from concentrator.store.readings import from_epoch
 from concentrator.store.store import Store
@@ -310,36 +308,16 @@ class Visit:
     async def _carry_out(
         self, pending: PendingOrder, client: Client, channel: MeterChannel
     ) -> dict[str, Any]:
-        order, arguments = pending.order, pending.order.arguments
-        if order.operation == "ping":
-            attribute = AttributeDescriptor(8, CLOCK, 2)
-        else:
-            try:
-                obis = Obis.parse(str(arguments.get("obis")))
-                attribute = AttributeDescriptor(
-                    int(arguments.get("class_id", 3)), obis, int(arguments.get("attribute", 2))
-                )
-            except (ObisError, ValueError) as error:
-                raise OrderError(f"order {order.order_id}: {error}") from None
-        value: Data = await self._converse(client.get(attribute), channel)
+        order = pending.order
+        operation = check_order(order)
+        result = await self._converse(operation.converse(client, order), channel)
         self._heard()
-        return {
-            "meter": self.meter.identity,
-            "obis": str(attribute.obis),
-            "value": _shown(value),
-            "at": self._clock.now().isoformat(),
-        }
+        if operation.changes_meter:
+            log.info(
+                "meter changed by order", meter=self.meter.identity, op=order.operation, order=order.order_id
+            )
+        return {"meter": self.meter.identity, "at": self._clock.now().isoformat(), **result}
 
 
 class MeterGoneError(CollectionError, TransientError):
     """The meter's node left the network before its turn."""
-
-
-def _shown(value: Data) -> object:
-    native = value.native
-    if isinstance(native, bytes):
-        if len(native) == 12:  # noqa: PLR2004 - the length of a COSEM date-time
-            with contextlib.suppress(DlmsError):
-                return str(CosemDateTime.from_bytes(native))
-        return native.hex()
-    return native if isinstance(native, int | float | str | bool | None) else str(native)

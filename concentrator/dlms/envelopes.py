@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 
 from concentrator.dlms import apdu as apdus
 from concentrator.dlms import elliptic
@@ -90,6 +91,8 @@ class Envelope:
         return octets
 
 
+# There are few of them, and one for each APDU that comes.
+_envelope = lru_cache(Envelope)
 PLAIN = Envelope(EnvelopeKind.PLAIN)
 Protected = ServiceCiphered | GeneralCiphered | GeneralCiphering | GeneralSigning
 
@@ -138,21 +141,25 @@ def unwrap(security: SecurityContext, protected: Protected) -> tuple[bytes, Enve
             if security.policy:
                 raise SecurityError("a signed APDU is plain, where ciphered is agreed")
             security.remember_signature(signature)
-            return content, Envelope(EnvelopeKind.PLAIN, signed=True)
+            return content, _envelope(EnvelopeKind.PLAIN, signed=True)
     elif security.signed:
         raise SecurityError("an APDU came without signature, where signed is agreed")
     if isinstance(inner, GeneralCiphering):
         plain, establishment = _decipher(security, inner)
-        kind = EnvelopeKind.GENERAL_CIPHERING
-        return plain, Envelope(kind, False, establishment, signed, _is_compressed(inner.content))
+        return plain, _envelope(
+            EnvelopeKind.GENERAL_CIPHERING,
+            establishment=establishment,
+            signed=signed,
+            compressed=_is_compressed(inner.content),
+        )
     title = inner.system_title if isinstance(inner, GeneralCiphered) else b""
     plain = security.unprotect(inner.content, title, dedicated=inner.dedicated)
     if isinstance(inner, GeneralCiphered):
         compressed = _is_compressed(inner.content)
-        return plain, Envelope(EnvelopeKind.GENERAL, inner.dedicated, signed=signed, compressed=compressed)
+        return plain, _envelope(EnvelopeKind.GENERAL, inner.dedicated, signed=signed, compressed=compressed)
     if plain[:1] != bytes((inner.service_tag,)):
         raise SecurityError(f"{apdus.name_of(inner.tag)} carries another service")
-    return plain, Envelope(EnvelopeKind.SERVICE_SPECIFIC, inner.dedicated, signed=signed)
+    return plain, _envelope(EnvelopeKind.SERVICE_SPECIFIC, inner.dedicated, signed=signed)
 
 
 # general-ciphering

@@ -25,7 +25,13 @@ from concentrator.dlms.apdu.notification import (
     EventNotification,
     ExceptionResponse,
 )
-from concentrator.dlms.apdu.protection import GeneralBlockTransfer
+from concentrator.dlms.apdu.protection import (
+    GeneralBlockTransfer,
+    GeneralCiphered,
+    GeneralCiphering,
+    GeneralSigning,
+    ServiceCiphered,
+)
 from concentrator.dlms.apdu.short_name import InformationReport
 from concentrator.dlms.attributes import EntryDescriptor, RangeDescriptor, Selection
 from concentrator.dlms.authentication import ManufacturerFunction
@@ -131,6 +137,11 @@ class ClientSettings:
             return Envelope(kind, False, self.key_establishment, self.signed, self.compressed)
         kind = EnvelopeKind.GENERAL if self.general_ciphering else EnvelopeKind.SERVICE_SPECIFIC
         return Envelope(kind, bool(self.dedicated_key), signed=self.signed, compressed=self.compressed)
+
+
+# As tuples: a union is slower to look into, and this is asked for each APDU.
+_NOTIFICATIONS = (DataNotification, EventNotification, InformationReport)
+_PROTECTED = (ServiceCiphered, GeneralCiphered, GeneralCiphering, GeneralSigning)
 
 
 def _encoded(blocks: list[GeneralBlockTransfer]) -> Outgoing:
@@ -323,10 +334,10 @@ class Exchange:
             DlmsError: what came is malformed, or its protection does not hold.
         """
         reply = apdus.decode(incoming)
-        protected = isinstance(reply, Protected)
+        protected = isinstance(reply, _PROTECTED)
         if protected:
             reply = apdus.decode(self.unprotect(reply))
-        if isinstance(reply, DataNotification | EventNotification | InformationReport):
+        if isinstance(reply, _NOTIFICATIONS):
             self._keep(reply)
             return None
         if isinstance(reply, ExceptionResponse):
@@ -336,7 +347,7 @@ class Exchange:
         if (
             self.security is not None
             and not protected
-            and not isinstance(reply, AssociationResponse | ReleaseResponse)
+            and not isinstance(reply, (AssociationResponse, ReleaseResponse))
         ):
             raise SecurityError(
                 f"the meter answered with {apdus.name_of(incoming[0])} in plain, where ciphered is agreed"
