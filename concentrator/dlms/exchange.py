@@ -51,6 +51,7 @@ from concentrator.dlms.errors import (
     ServiceRefusedError,
     UnexpectedReplyError,
 )
+from concentrator.dlms.gateway import GatewayAddress
 from concentrator.dlms.gbt import BLOCK_OVERHEAD, MAX_WINDOW, BlockTransfer
 from concentrator.dlms.security import BOTH, CounterSource, SecurityContext, SecurityKeys
 from concentrator.errors import ConnectionLostError, TransientError
@@ -98,7 +99,8 @@ class ClientSettings:
 
     `max_pdu_size` is what we can receive; `gbt_window` how many blocks of a general-block-transfer, where
     `conformance` proposes it. `repetitions` is how often one answer that did not come is asked for again
-    within a transfer in blocks; `repetition_budget` how often in the whole of it.
+    within a transfer in blocks; `repetition_budget` how often in the whole of it. `gateway` addresses a meter behind
+    a gateway, to which all APDUs go then.
     """
 
     client_sap: int = 16
@@ -126,6 +128,7 @@ class ClientSettings:
     repetitions: int = 3
     repetition_budget: int = 32
     compressed: bool = False
+    gateway: GatewayAddress | None = None
 
     @property
     def envelope(self) -> Envelope:
@@ -198,10 +201,30 @@ class Exchange:
 
     def room(self) -> int:
         """Octets of plain APDU that the meter can take."""
-        limit = self.max_send_size or 0xFFFF
+        limit = self._send_size or 0xFFFF
         if self.security is None:
             return limit
         return limit - self._overhead
+
+    @property
+    def _send_size(self) -> int:
+        """Octets that the meter takes of one APDU, the gateway's header aside; 0 where it has not told."""
+        gateway = self.settings.gateway
+        return self.max_send_size - gateway.overhead if gateway and self.max_send_size else self.max_send_size
+
+    def transmit(self, outgoing: Outgoing) -> Conversation[bytes]:
+        """Send APDUs and take the next that comes: through the gateway, where there is one."""
+        gateway = self.settings.gateway
+        if gateway is None:
+            return (yield outgoing)
+        incoming = yield tuple([gateway.request(apdu) for apdu in outgoing])
+        for _ in range(UNRELATED_LIMIT):
+            found = gateway.within(incoming)
+            if found is not None:
+                return found
+            self.unrelated_replies += 1
+            incoming = yield ()
+        raise UnexpectedReplyError(f"{UNRELATED_LIMIT} APDUs came from other meters behind the gateway")
 
     def start_service(self) -> None:
         """A new request by the caller: its repetitions are counted from here."""
@@ -237,10 +260,10 @@ class Exchange:
 
     def _once(self, request: bytes, belongs: Callable[[Apdu], bool]) -> Conversation[Apdu]:
         protected = self._protect(request)
-        if 0 < self.max_send_size < len(protected) and self.conformance & Conformance.GENERAL_BLOCK_TRANSFER:
+        if 0 < self._send_size < len(protected) and self.conformance & Conformance.GENERAL_BLOCK_TRANSFER:
             incoming = yield from self._send_by_gbt(protected)
         else:
-            incoming = yield (protected,)
+            incoming = yield from self.transmit((protected,))
         return (yield from self.await_reply(incoming, belongs))
 
     def await_reply(self, incoming: bytes, belongs: Callable[[Apdu], bool]) -> Conversation[Apdu]:
@@ -258,7 +281,7 @@ class Exchange:
                 if belongs(reply):
                     return reply
                 self.unrelated_replies += 1
-            incoming = yield self._idle()
+            incoming = yield from self.transmit(self._idle())
         raise UnexpectedReplyError(f"{UNRELATED_LIMIT} APDUs came, none of them the answer")
 
     def _idle(self) -> Outgoing:
@@ -277,7 +300,7 @@ class Exchange:
     def _send_by_gbt(self, apdu: bytes) -> Conversation[bytes]:
         """Send a long APDU in blocks; gives the answer to it."""
         transfer = self._transfer()
-        first = transfer.send(apdu, self.max_send_size - BLOCK_OVERHEAD)
+        first = transfer.send(apdu, self._send_size - BLOCK_OVERHEAD)
         return (yield from self._by_gbt(transfer, b"", _encoded(first)))
 
     def _by_gbt(
@@ -307,7 +330,7 @@ class Exchange:
                     self.unrelated_replies += 1
                 outgoing = self._idle()
             try:
-                incoming = yield outgoing
+                incoming = yield from self.transmit(outgoing)
             except TransientError as error:
                 self._spend(error)
                 outgoing, incoming = _encoded(transfer.repetition()), b""
