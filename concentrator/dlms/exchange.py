@@ -91,11 +91,12 @@ _BLOCK_LIMIT = 2 * 0xFFFF
 class ClientSettings:
     """How to speak to one meter. `secret` is the LLS password or the HLS secret (mechanisms 2, 3, 4, 6).
 
-    With `keys` the association is ciphered, unless `ciphered` is false: then they only prove who we are
-    (mechanisms 5 and 7). `general_ciphering` wraps requests as general-glo-ciphering instead of the
-    service-specific APDUs, `key_establishment` as general-ciphering; with `signed` requests and answers are
-    signed. `compressed` lets requests be compressed (suites 1 and 2, in a general envelope). `manufacturer` is f
-    of mechanism 2.
+    `security_policy` are the bits of the security control that requests have, and responses must have, unless
+    `response_policy` says otherwise for these. With `keys` the association is ciphered, unless `ciphered` is
+    false: then they only prove who we are (mechanisms 5 and 7). `general_ciphering` wraps requests as general-
+    glo-ciphering instead of the service-specific APDUs, `key_establishment` as general-ciphering; with `signed`
+    requests and answers are signed. `compressed` lets requests be compressed (suites 1 and 2, in a general
+    envelope). `manufacturer` is f of mechanism 2.
 
     `max_pdu_size` is what we can receive; `gbt_window` how many blocks of a general-block-transfer, where
     `conformance` proposes it. `repetitions` is how often one answer that did not come is asked for again
@@ -112,6 +113,7 @@ class ClientSettings:
     meter_system_title: bytes = b""
     security_suite: int = 0
     security_policy: int = BOTH
+    response_policy: int | None = None
     general_ciphering: bool = False
     dedicated_key: bytes = field(default=b"", repr=False)
     max_pdu_size: int = 0xFFFF
@@ -192,6 +194,7 @@ class Exchange:
                 peer_system_title=settings.meter_system_title,
                 suite=settings.security_suite,
                 policy=settings.security_policy if settings.ciphered else 0,
+                accepted=settings.response_policy if settings.ciphered else None,
                 signed=settings.signed,
                 header_authenticated=settings.header_authenticated,
                 length_signed=settings.length_signed,

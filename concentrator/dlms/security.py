@@ -43,6 +43,31 @@ _AUTHENTICATED, _ENCRYPTED, _BROADCAST, _COMPRESSED = 0x10, 0x20, 0x40, 0x80
 BOTH = _AUTHENTICATED | _ENCRYPTED
 
 
+class SecurityPolicy(enum.IntFlag):
+    """What must protect requests, and what responses: security_policy of Security setup in version 1.
+
+    Version 0 has 1 for authenticated, 2 for encrypted, 3 for both, always in both directions.
+    """
+
+    NONE = 0
+    AUTHENTICATED_REQUEST = 0x04
+    ENCRYPTED_REQUEST = 0x08
+    SIGNED_REQUEST = 0x10
+    AUTHENTICATED_RESPONSE = 0x20
+    ENCRYPTED_RESPONSE = 0x40
+    SIGNED_RESPONSE = 0x80
+
+    @property
+    def request_control(self) -> int:
+        """The bits of the security control that requests need."""
+        return int(self) << 2 & BOTH
+
+    @property
+    def response_control(self) -> int:
+        """The bits of the security control that responses need."""
+        return int(self) >> 1 & BOTH
+
+
 class CounterSource(Protocol):
     """Where invocation counters come from. None gives the same number twice, not even after a crash."""
 
@@ -213,8 +238,9 @@ def _open(key: bytes, authentication_key: bytes, system_title: bytes, content: b
 class SecurityContext:
     """Protection between us and one peer: keys, titles, and the counters of both directions.
 
-    `policy` is how we protect, and the least protection that is accepted from the peer; with `signed` APDUs
-    are signed too, both ways. `replays` counts what was refused because its counter did not rise.
+    `policy` is how we protect at least, `accepted` the least protection that is accepted from the peer (the same,
+    if not given); with `signed` its APDUs must be signed. `replays` counts what was refused because its counter
+    did not rise.
 
     Two readings of the standard are in the field; each peer follows one, and never both are tried:
     `header_authenticated` says that general-ciphering authenticates its header fields (Green Book) and not
@@ -230,6 +256,7 @@ class SecurityContext:
         peer_system_title: bytes = b"",
         suite: int = 0,
         policy: int = BOTH,
+        accepted: int | None = None,
         signed: bool = False,
         header_authenticated: bool = True,
         length_signed: bool = False,
@@ -244,6 +271,7 @@ class SecurityContext:
         self.peer_system_title = peer_system_title
         self.suite = suite
         self.policy = policy
+        self.accepted = policy if accepted is None else accepted
         self.signed = signed
         self.header_authenticated = header_authenticated
         self.length_signed = length_signed
@@ -252,13 +280,15 @@ class SecurityContext:
         self._dedicated_counter = MemoryCounter(1)
         self._signatures: dict[bytes, None] = {}
 
-    def protect(self, plain: bytes, *, dedicated: bool = False, compressed: bool = False) -> bytes:
-        """Protect an APDU as the policy says. Raises EncodeError, SecurityError."""
+    def protect(
+        self, plain: bytes, *, dedicated: bool = False, compressed: bool = False, more: int = 0
+    ) -> bytes:
+        """Protect an APDU as the policy says, and `more` bits of the control. Raises EncodeError, SecurityError."""
         if dedicated:
             key, counter = self.keys.dedicated, self._dedicated_counter
         else:
             key, counter = self.keys.encryption, self.counter
-        return self.protect_with(key, plain, counter=counter, compressed=compressed)
+        return self.protect_with(key, plain, counter=counter, compressed=compressed, more=more)
 
     def protect_with(
         self,
@@ -269,11 +299,12 @@ class SecurityContext:
         counter: CounterSource | None = None,
         broadcast: bool = False,
         compressed: bool = False,
+        more: int = 0,
     ) -> bytes:
         """Protect with a key of one's choice, and compress where that helps. Raises EncodeError, SecurityError."""
         if not key:
             raise EncodeError("the key to protect with is not set up")
-        control = self.suite | self.policy | (_BROADCAST if broadcast else 0)
+        control = self.suite | self.policy | more | (_BROADCAST if broadcast else 0)
         if compressed:
             if self.suite == 0:
                 raise EncodeError("security suite 0 has no compression")
@@ -317,7 +348,7 @@ class SecurityContext:
         control = content[0] if content else 0
         if control & 0x0F != self.suite:
             raise SecurityError(f"protected with suite {control & 0x0F}, agreed is suite {self.suite}")
-        if self.policy & ~control & BOTH:
+        if self.accepted & ~control & BOTH:
             raise SecurityError(f"security control {control:#04x} protects less than agreed")
         if not key:
             raise SecurityError(f"protected with the {kind} key, which is not set up")

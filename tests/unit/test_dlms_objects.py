@@ -85,7 +85,7 @@ class Secured(Device):
             mechanism=AuthenticationMechanism.HLS_GMAC,
             keys=self.theirs,
             security_suite=suite,
-            policy=self.setup.control,
+            policy=lambda: self.setup.policy,
             **more,
         )
         self.setup.holder = self.device
