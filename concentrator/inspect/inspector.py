@@ -91,8 +91,7 @@ class Inspector:
         if frame is not None:
             return explain_usi(frame[0], frame[1], self._dlms)
         if looks_like_hdlc:
-            tree = self._dlms.explain(octets)
-            return {**tree, "fcs_ok": False} if "FCS" in str(tree.get("error")) else tree
+            return self._dlms.explain(octets)
         dropped = ", ".join(f"{name} {count}" for name, count in sorted(usi.counters.items()) if count)
         return {"frame": "usi", "error": f"no whole frame with a right CRC: {dropped or 'it is cut off'}"}
 
@@ -128,7 +127,6 @@ class Inspector:
         }
         if not all(segment.checksum_ok and segment.stop_ok for segment in segments):
             tree["error"] = "a check sum or stop octet misses"
-            return tree
         for segment in segments:
             whole = self._segments.receive(segment)
             if whole is not None:
