@@ -1,6 +1,7 @@
 """Decoding A-XDR (IEC 61334-6, Green Book 9.5, Blue Book 4.1.5); the values themselves are in `data`.
 
-Decoding is bounded: depth, the number of values, and no length is trusted before its octets are there.
+Decoding is bounded: in depth, and by the octets that are there. A value takes one octet at least, but for those of a
+compact-array, which may describe values without octets: how many is limited by its size.
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ __all__ = [
 ]
 
 MAX_DEPTH = 16
-# An encoded value takes at least one octet, but for null-data within a compact-array.
+# Values within one compact-array, for each of its octets.
 _VALUES_PER_OCTET = 4
-_VALUES_AT_LEAST = 256
+_VALUES_AT_LEAST = 16
 _FIXED = {kind: struct.Struct(">" + code) for kind, code in FIXED_FORMATS.items()}
 _TYPES: tuple[DataType | None, ...] = tuple(
     DataType(tag) if tag in DataType._value2member_map_ else None for tag in range(256)
@@ -93,14 +94,14 @@ def data_type(tag: int) -> DataType:
 
 
 class _Decoder:
-    """One decoding run: the cursor, and how many values it may still make."""
+    """One decoding run: the cursor, and how many values the compact-array at hand may still make."""
 
     __slots__ = ("budget", "data", "offset")
 
     def __init__(self, data: bytes, offset: int) -> None:
         self.data = data
         self.offset = offset
-        self.budget = _VALUES_PER_OCTET * len(data) + _VALUES_AT_LEAST
+        self.budget = 0
 
     def value(self, depth: int) -> Data:
         offset = self.offset
@@ -115,9 +116,6 @@ class _Decoder:
 
     def contents(self, kind: DataType, depth: int) -> Data:
         """The contents of a value whose tag is known."""
-        self.budget -= 1
-        if self.budget < 0:
-            raise DecodeError("a compact-array describes more values than its octets can hold")
         fixed = _FIXED_BY_TAG[kind]
         if fixed is not None:
             try:
@@ -173,12 +171,14 @@ class _Decoder:
         return int.from_bytes(self.take(first & 0x7F), "big")
 
     def compact_array(self, depth: int) -> CompactArray:
+        start = self.offset
         description = self.description(depth + 1)
         stop = self.length() + self.offset
         if stop > len(self.data):
             raise DecodeError(
                 f"truncated: contents of a compact-array end at {stop} of {len(self.data)} octets"
             )
+        self.budget = _VALUES_PER_OCTET * (stop - start) + _VALUES_AT_LEAST
         items: list[Data] = []
         while self.offset < stop:
             before = self.offset
@@ -207,6 +207,9 @@ class _Decoder:
 
     def described(self, description: TypeDescription, depth: int) -> Data:
         kind = description.type
+        self.budget -= 1
+        if self.budget < 0:
+            raise DecodeError("a compact-array describes more values than its octets can hold")
         if kind == DataType.ARRAY:
             if description.length > self.budget:
                 raise DecodeError("a compact-array describes more values than its octets can hold")

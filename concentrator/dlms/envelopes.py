@@ -28,7 +28,7 @@ from concentrator.dlms.apdu.protection import (
 )
 from concentrator.dlms.errors import EncodeError, SecurityError
 from concentrator.dlms.reader import encode_octet_string
-from concentrator.dlms.security import KEY_LENGTHS, SecurityContext, unwrap_key, wrap_key
+from concentrator.dlms.security import KEY_LENGTHS, SecurityContext, SecurityControl, unwrap_key, wrap_key
 
 # Tags, lengths, security header, authentication tag, and the system title of a general- envelope.
 _CIPHERING_OVERHEAD = 32
@@ -62,12 +62,22 @@ class KeyEstablishment(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """How an APDU is protected. `establishment` counts with general-ciphering only."""
+    """How an APDU is protected. `establishment` counts with general-ciphering only.
+
+    `compressed` tells that it was, or may be where that makes it shorter: in general-glo, general-ded and
+    general-ciphering, with suites 1 and 2.
+    """
 
     kind: EnvelopeKind = EnvelopeKind.SERVICE_SPECIFIC
     dedicated: bool = False
     establishment: KeyEstablishment = KeyEstablishment.IDENTIFIED
     signed: bool = False
+    compressed: bool = False
+
+    @property
+    def compresses(self) -> bool:
+        """Whether what it carries is compressed where that makes it shorter."""
+        return self.compressed and self.kind in (EnvelopeKind.GENERAL, EnvelopeKind.GENERAL_CIPHERING)
 
     def overhead(self, suite: int) -> int:
         """Octets that it adds to an APDU, at most."""
@@ -96,10 +106,10 @@ def wrap(security: SecurityContext, plain: bytes, envelope: Envelope) -> bytes:
     """
     octets = plain
     if envelope.kind == EnvelopeKind.GENERAL_CIPHERING:
-        octets = _cipher(security, plain, envelope.establishment).to_bytes()
+        octets = _cipher(security, plain, envelope).to_bytes()
     elif envelope.kind != EnvelopeKind.PLAIN:
         tags = DEDICATED_TAGS if envelope.dedicated else GLOBAL_TAGS
-        content = security.protect(plain, dedicated=envelope.dedicated)
+        content = security.protect(plain, dedicated=envelope.dedicated, compressed=envelope.compresses)
         tag = tags.get(plain[0])
         # ACCESS and notifications have no service-specific form.
         if envelope.kind == EnvelopeKind.SERVICE_SPECIFIC and tag is not None:
@@ -136,11 +146,13 @@ def unwrap(security: SecurityContext, protected: Protected) -> tuple[bytes, Enve
         raise SecurityError("an APDU came without signature, where signed is agreed")
     if isinstance(inner, GeneralCiphering):
         plain, establishment = _decipher(security, inner)
-        return plain, _envelope(EnvelopeKind.GENERAL_CIPHERING, establishment=establishment, signed=signed)
+        kind = EnvelopeKind.GENERAL_CIPHERING
+        return plain, _envelope(kind, False, establishment, signed, _is_compressed(inner.content))
     title = inner.system_title if isinstance(inner, GeneralCiphered) else b""
     plain = security.unprotect(inner.content, title, dedicated=inner.dedicated)
     if isinstance(inner, GeneralCiphered):
-        return plain, _envelope(EnvelopeKind.GENERAL, inner.dedicated, signed=signed)
+        compressed = _is_compressed(inner.content)
+        return plain, _envelope(EnvelopeKind.GENERAL, inner.dedicated, signed=signed, compressed=compressed)
     if plain[:1] != bytes((inner.service_tag,)):
         raise SecurityError(f"{apdus.name_of(inner.tag)} carries another service")
     return plain, _envelope(EnvelopeKind.SERVICE_SPECIFIC, inner.dedicated, signed=signed)
@@ -149,8 +161,12 @@ def unwrap(security: SecurityContext, protected: Protected) -> tuple[bytes, Enve
 # general-ciphering
 
 
-def _cipher(security: SecurityContext, plain: bytes, establishment: KeyEstablishment) -> GeneralCiphering:
-    keys, peer_title = security.keys, security.peer_system_title
+def _is_compressed(content: bytes) -> bool:
+    return bool(content[0] & SecurityControl.COMPRESSED)
+
+
+def _cipher(security: SecurityContext, plain: bytes, how: Envelope) -> GeneralCiphering:
+    keys, peer_title, establishment = security.keys, security.peer_system_title, how.establishment
     if len(peer_title) != 8:
         raise SecurityError("general-ciphering names its recipient: the peer's system title is not known")
     transaction = secrets.token_bytes(8)
@@ -168,7 +184,7 @@ def _cipher(security: SecurityContext, plain: bytes, establishment: KeyEstablish
     envelope = GeneralCiphering(transaction, security.system_title, peer_title, b"", b"", info, b"")
     header = envelope.header if security.header_authenticated else b""
     broadcast = establishment == KeyEstablishment.BROADCAST
-    content = security.protect_with(key, plain, header, broadcast=broadcast)
+    content = security.protect_with(key, plain, header, broadcast=broadcast, compressed=how.compressed)
     return GeneralCiphering(transaction, security.system_title, peer_title, b"", b"", info, content)
 
 

@@ -93,7 +93,8 @@ class ClientSettings:
     With `keys` the association is ciphered, unless `ciphered` is false: then they only prove who we are
     (mechanisms 5 and 7). `general_ciphering` wraps requests as general-glo-ciphering instead of the
     service-specific APDUs, `key_establishment` as general-ciphering; with `signed` requests and answers are
-    signed. `manufacturer` is f of mechanism 2.
+    signed. `compressed` lets requests be compressed (suites 1 and 2, in a general envelope). `manufacturer` is f
+    of mechanism 2.
 
     `max_pdu_size` is what we can receive; `gbt_window` how many blocks of a general-block-transfer, where
     `conformance` proposes it. `repetitions` is how often one answer that did not come is asked for again
@@ -124,6 +125,7 @@ class ClientSettings:
     manufacturer: ManufacturerFunction | None = None
     repetitions: int = 3
     repetition_budget: int = 32
+    compressed: bool = False
 
     @property
     def envelope(self) -> Envelope:
@@ -131,9 +133,10 @@ class ClientSettings:
         if not self.ciphered:
             return Envelope(EnvelopeKind.PLAIN, signed=self.signed)
         if self.key_establishment is not None:
-            return Envelope(EnvelopeKind.GENERAL_CIPHERING, False, self.key_establishment, signed=self.signed)
+            kind = EnvelopeKind.GENERAL_CIPHERING
+            return Envelope(kind, False, self.key_establishment, self.signed, self.compressed)
         kind = EnvelopeKind.GENERAL if self.general_ciphering else EnvelopeKind.SERVICE_SPECIFIC
-        return Envelope(kind, bool(self.dedicated_key), signed=self.signed)
+        return Envelope(kind, bool(self.dedicated_key), signed=self.signed, compressed=self.compressed)
 
 
 # As tuples: a union is slower to look into, and this is asked for each APDU.
@@ -169,6 +172,8 @@ class Exchange:
         self.repetitions = 0
         self._random = random_octets
         self._envelope = settings.envelope
+        if settings.compressed and not (self._envelope.compresses and settings.security_suite):
+            raise EncodeError("compression takes a general envelope, and security suite 1 or 2")
         self._overhead = self._envelope.overhead(settings.security_suite)
         self._budget = 0
         self._peer_window = 1

@@ -212,7 +212,7 @@ class Explainer:
             return tree
         try:
             plain = unprotect(self.keys.encryption, self.keys.authentication, title, content, header)
-        except SecurityError as error:
+        except DlmsError as error:
             tree["error"] = str(error)
             return tree
         tree["plain_apdu"] = plain.hex()

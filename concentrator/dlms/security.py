@@ -2,8 +2,8 @@
 
 Suites 0, 1 and 2 protect with AES-GCM (128, 128 and 256 bits) and a tag of 12 octets. Keys live in one object
 that shows them to nobody; received invocation counters must rise, and tags are compared in constant time.
-Who one is proves `authentication`; `envelopes` puts APDUs into what is protected here. Compression (V.44,
-bit 7 of the security control) is not done: such an APDU is refused as such.
+Who one is proves `authentication`; `envelopes` puts APDUs into what is protected here. An APDU with bit 7 of the
+security control was compressed (V.44) before it was protected.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
+from concentrator.dlms import v44
 from concentrator.dlms.elliptic import PrivateKey, PublicKey
 from concentrator.dlms.errors import EncodeError, ReplayError, SecurityError
 
@@ -140,16 +141,16 @@ def protect(
     plain: bytes,
     header: bytes = b"",
 ) -> bytes:
-    """Security header, contents and tag for an APDU.
+    """Security header, contents and tag for an APDU, which is compressed where the control octet says so.
 
     `header` is what general-ciphering authenticates beside the contents.
 
     Raises:
-        EncodeError: the control octet asks for what is not done here, or the counter is used up.
+        EncodeError: the counter is used up.
         SecurityError: the system title is not known.
     """
     if control & _COMPRESSED:
-        raise EncodeError("compression is not supported")
+        plain = v44.compress(plain)
     if counter > COUNTER_LIMIT:
         raise EncodeError("the invocation counter is used up: the key must be changed")
     vector = initialisation_vector(system_title, counter)
@@ -171,13 +172,18 @@ def unprotect(
     """The APDU within security header, contents and tag.
 
     Raises:
-        SecurityError: too short, compressed, or the tag does not fit (wrong key, or altered on the way).
+        SecurityError: too short, or the tag does not fit (wrong key, or altered on the way).
+        DecodeError: it is compressed, and does not decompress.
     """
+    plain = _open(key, authentication_key, system_title, content, header)
+    return v44.decompress(plain) if content[0] & _COMPRESSED else plain
+
+
+def _open(key: bytes, authentication_key: bytes, system_title: bytes, content: bytes, header: bytes) -> bytes:
+    """What was protected, which may be compressed."""
     if len(content) < HEADER_LENGTH:
         raise SecurityError(f"a ciphered APDU has a security header of 5 octets, got {len(content)}")
     control = content[0]
-    if control & _COMPRESSED:
-        raise SecurityError(f"security control {control:#04x} asks for decompression, which is not supported")
     vector = initialisation_vector(system_title, int.from_bytes(content[1:5], "big"))
     additional = content[:1] + authentication_key + header
     if not control & _AUTHENTICATED:
@@ -246,13 +252,13 @@ class SecurityContext:
         self._dedicated_counter = MemoryCounter(1)
         self._signatures: dict[bytes, None] = {}
 
-    def protect(self, plain: bytes, *, dedicated: bool = False) -> bytes:
+    def protect(self, plain: bytes, *, dedicated: bool = False, compressed: bool = False) -> bytes:
         """Protect an APDU as the policy says. Raises EncodeError, SecurityError."""
         if dedicated:
             key, counter = self.keys.dedicated, self._dedicated_counter
         else:
             key, counter = self.keys.encryption, self.counter
-        return self.protect_with(key, plain, counter=counter)
+        return self.protect_with(key, plain, counter=counter, compressed=compressed)
 
     def protect_with(
         self,
@@ -262,11 +268,16 @@ class SecurityContext:
         *,
         counter: CounterSource | None = None,
         broadcast: bool = False,
+        compressed: bool = False,
     ) -> bytes:
-        """Protect with a key of one's choice. Raises EncodeError, SecurityError."""
+        """Protect with a key of one's choice, and compress where that helps. Raises EncodeError, SecurityError."""
         if not key:
             raise EncodeError("the key to protect with is not set up")
         control = self.suite | self.policy | (_BROADCAST if broadcast else 0)
+        if compressed:
+            if self.suite == 0:
+                raise EncodeError("security suite 0 has no compression")
+            control |= _COMPRESSED if len(v44.compress(plain)) < len(plain) else 0
         number = (counter or self.counter).next()
         return protect(key, self.keys.authentication, self.system_title, control, number, plain, header)
 
@@ -288,6 +299,7 @@ class SecurityContext:
         Raises:
             ReplayError: the counter did not rise.
             SecurityError: the protection is less than agreed, of another suite, or does not hold.
+            DecodeError: it is compressed, and does not decompress.
         """
         title = self.check_originator(system_title)
         if content and content[0] & _BROADCAST:
@@ -309,7 +321,7 @@ class SecurityContext:
             raise SecurityError(f"security control {control:#04x} protects less than agreed")
         if not key:
             raise SecurityError(f"protected with the {kind} key, which is not set up")
-        plain = unprotect(key, self.keys.authentication, title, content, header)
+        plain = _open(key, self.keys.authentication, title, content, header)
         received = int.from_bytes(content[1:5], "big")
         last = self.received_counters.get((title, kind), -1)
         if received <= last:
@@ -318,7 +330,7 @@ class SecurityContext:
                 f"invocation counter {received} from {title.hex()} is not above {last}: old, or a replay"
             )
         self.received_counters[title, kind] = received
-        return plain
+        return v44.decompress(plain) if control & _COMPRESSED else plain
 
     def remember_signature(self, signature: bytes) -> None:
         """Take a verified signature once: a signed plain APDU has no counter to tell a replay by.

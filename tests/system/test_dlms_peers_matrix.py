@@ -4,6 +4,15 @@ Each mechanism, each kind of ciphered APDU and each suite, over WRAPPER and HDLC
 """
 
 import pytest
+
+from concentrator.dlms import axdr
+from concentrator.dlms.attributes import AttributeDescriptor, MethodDescriptor
+from concentrator.dlms.client import Client
+from concentrator.dlms.codes import AuthenticationMechanism
+from concentrator.dlms.hdlc import HdlcAddress
+from concentrator.dlms.hdlc_link import HdlcClientLink, HdlcParameters
+from concentrator.dlms.security import MemoryCounter
+
 from dlms_peers import (
     CASES,
     LONG,
@@ -17,15 +26,6 @@ from dlms_peers import (
     our_meter,
     our_settings,
 )
-
-from concentrator.dlms import axdr
-from concentrator.dlms.attributes import AttributeDescriptor, MethodDescriptor
-from concentrator.dlms.client import Client
-from concentrator.dlms.codes import AuthenticationMechanism
-from concentrator.dlms.hdlc import HdlcAddress
-from concentrator.dlms.hdlc_link import HdlcClientLink, HdlcParameters
-from concentrator.dlms.security import MemoryCounter
-
 from dlms_wire import HdlcService, HdlcWire, WrapperService, WrapperWire
 
 pytestmark = pytest.mark.system

@@ -3,16 +3,6 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from dlms_peers import (
-    LONG,
-    Case,
-    CurrentServer,
-    DlmsCosemPeer,
-    GuruxPeer,
-    PydlmsPeer,
-    our_meter,
-    our_settings,
-)
 
 from concentrator.dlms import axdr
 from concentrator.dlms.attributes import AttributeDescriptor, EntryDescriptor, RangeDescriptor
@@ -25,6 +15,16 @@ from concentrator.dlms.profile import capture_objects, decode_profile
 from concentrator.obis import Obis
 from concentrator.simulator.meter import LOAD_PROFILE, SimulatedMeter
 
+from dlms_peers import (
+    LONG,
+    Case,
+    CurrentServer,
+    DlmsCosemPeer,
+    GuruxPeer,
+    PydlmsPeer,
+    our_meter,
+    our_settings,
+)
 from dlms_wire import HdlcService, HdlcWire, WrapperService, WrapperWire
 
 pytestmark = pytest.mark.system
