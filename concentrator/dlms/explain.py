@@ -282,13 +282,14 @@ def _before_damage(octets: bytes, error: DecodeError) -> Tree:
     return {}
 
 
-def _part(octets: bytes, offset: int) -> Explained:
+def _part(octets: bytes, offset: int, depth: int = 0) -> Explained:
     """The value at `offset` as far as it can be decoded; what is missing is not in the tree."""
     try:
         return explain_data(axdr.decode_from(octets, offset)[0])
     except DecodeError:
         pass
-    if offset >= len(octets) or octets[offset] not in (DataType.ARRAY, DataType.STRUCTURE):
+    inner = offset < len(octets) and octets[offset] in (DataType.ARRAY, DataType.STRUCTURE)
+    if not inner or depth == axdr.MAX_DEPTH:
         return None
     reader = Reader(octets, offset + 1)
     items: list[Explained] = []
@@ -297,7 +298,7 @@ def _part(octets: bytes, offset: int) -> Explained:
         while len(items) < count:
             items.append(explain_data(axdr.read(reader)))
     except DecodeError:
-        last = _part(octets, reader.offset)
+        last = _part(octets, reader.offset, depth + 1)
         items += [] if last is None else [last]
     return {DataType(octets[offset]).label: items}
 
