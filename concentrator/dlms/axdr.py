@@ -40,6 +40,8 @@ __all__ = [
     "FIXED_FORMATS",
     "MAX_DEPTH",
     "NULL",
+    "VALUES_AT_LEAST",
+    "VALUES_PER_OCTET",
     "CompactArray",
     "Data",
     "DataType",
@@ -70,8 +72,8 @@ __all__ = [
 
 MAX_DEPTH = 16
 # Values within one compact-array, for each of its octets.
-_VALUES_PER_OCTET = 4
-_VALUES_AT_LEAST = 16
+VALUES_PER_OCTET = 4
+VALUES_AT_LEAST = 16
 _FIXED = {kind: struct.Struct(">" + code) for kind, code in FIXED_FORMATS.items()}
 _TYPES: tuple[DataType | None, ...] = tuple(
     DataType(tag) if tag in DataType._value2member_map_ else None for tag in range(256)
@@ -178,7 +180,7 @@ class _Decoder:
             raise DecodeError(
                 f"truncated: contents of a compact-array end at {stop} of {len(self.data)} octets"
             )
-        self.budget = _VALUES_PER_OCTET * (stop - start) + _VALUES_AT_LEAST
+        self.budget = VALUES_PER_OCTET * (stop - start) + VALUES_AT_LEAST
         items: list[Data] = []
         while self.offset < stop:
             before = self.offset
@@ -242,14 +244,20 @@ def read_description(reader: Reader) -> TypeDescription:
     return description
 
 
-def decode_described(data: bytes, offset: int, description: TypeDescription) -> tuple[Data, int]:
-    """Decode one element of a compact-array at `offset`; returns it and the offset behind it.
+def decode_described(
+    data: bytes, offset: int, description: TypeDescription, budget: int
+) -> tuple[Data, int, int]:
+    """Decode one element of a compact-array at `offset`; returns it, the offset behind it, and the budget for the next.
+
+    The budget is how many values may be made; each octet adds some (`VALUES_PER_OCTET`).
 
     Raises:
-        DecodeError: the octets are no such element.
+        DecodeError: the octets are no such element, or it has more values than the budget allows.
     """
     decoder = _Decoder(data, offset)
-    return decoder.described(description, 0), decoder.offset
+    decoder.budget = budget
+    element = decoder.described(description, 0)
+    return element, decoder.offset, decoder.budget + VALUES_PER_OCTET * (decoder.offset - offset)
 
 
 def decode(data: bytes) -> Data:
