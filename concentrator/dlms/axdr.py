@@ -1,7 +1,7 @@
 """Decoding A-XDR (IEC 61334-6, Green Book 9.5, Blue Book 4.1.5); the values themselves are in `data`.
 
 Decoding is bounded: in depth, and by the octets that are there. A value takes one octet at least, but for those of a
-compact-array, which may describe values without octets: how many is limited by its size.
+compact-array: of those that it describes without octets there may only be a few beside each that has some.
 """
 
 from __future__ import annotations
@@ -40,8 +40,6 @@ __all__ = [
     "FIXED_FORMATS",
     "MAX_DEPTH",
     "NULL",
-    "VALUES_AT_LEAST",
-    "VALUES_PER_OCTET",
     "CompactArray",
     "Data",
     "DataType",
@@ -71,9 +69,9 @@ __all__ = [
 ]
 
 MAX_DEPTH = 16
-# Values within one compact-array, for each of its octets.
-VALUES_PER_OCTET = 4
-VALUES_AT_LEAST = 16
+# Values without octets that a compact-array may describe beside each that has some.
+_EMPTY_VALUES = 4
+_EMPTY = (DataType.NULL_DATA, DataType.DONT_CARE)
 _FIXED = {kind: struct.Struct(">" + code) for kind, code in FIXED_FORMATS.items()}
 _TYPES: tuple[DataType | None, ...] = tuple(
     DataType(tag) if tag in DataType._value2member_map_ else None for tag in range(256)
@@ -96,14 +94,13 @@ def data_type(tag: int) -> DataType:
 
 
 class _Decoder:
-    """One decoding run: the cursor, and how many values the compact-array at hand may still make."""
+    """One decoding run."""
 
-    __slots__ = ("budget", "data", "offset")
+    __slots__ = ("data", "offset")
 
     def __init__(self, data: bytes, offset: int) -> None:
         self.data = data
         self.offset = offset
-        self.budget = 0
 
     def value(self, depth: int) -> Data:
         offset = self.offset
@@ -126,7 +123,7 @@ class _Decoder:
                 raise TruncatedError(f"truncated: {kind.label} at {self.offset} is incomplete") from None
             self.offset += fixed.size
             return Data(kind, value)
-        if kind in (DataType.NULL_DATA, DataType.DONT_CARE):
+        if kind in _EMPTY:
             return Data(kind)
         if kind in (DataType.ARRAY, DataType.STRUCTURE):
             if depth >= MAX_DEPTH:
@@ -173,14 +170,12 @@ class _Decoder:
         return int.from_bytes(self.take(first & 0x7F), "big")
 
     def compact_array(self, depth: int) -> CompactArray:
-        start = self.offset
         description = self.description(depth + 1)
         stop = self.length() + self.offset
         if stop > len(self.data):
             raise DecodeError(
                 f"truncated: contents of a compact-array end at {stop} of {len(self.data)} octets"
             )
-        self.budget = VALUES_PER_OCTET * (stop - start) + VALUES_AT_LEAST
         items: list[Data] = []
         while self.offset < stop:
             before = self.offset
@@ -192,29 +187,37 @@ class _Decoder:
         return CompactArray(description, tuple(items))
 
     def description(self, depth: int) -> TypeDescription:
+        return self._description(depth)[0]
+
+    def _description(self, depth: int) -> tuple[TypeDescription, int, int]:
+        """A type, and how many values without and with octets it describes, an array's counted once."""
         if depth > MAX_DEPTH:
             raise DecodeError(f"types are nested deeper than {MAX_DEPTH}")
         kind = data_type(self.take(1)[0])
         if kind == DataType.ARRAY:
             count = int.from_bytes(self.take(2), "big")
-            return TypeDescription(kind, (self.description(depth + 1),), count)
+            element, empty, sized = self._description(depth + 1)
+            if count and not sized:
+                raise DecodeError("a compact-array describes an array of values without octets")
+            description = TypeDescription(kind, (element,), count)
+            return (description, empty, sized) if count else (description, 1, 0)
         if kind == DataType.STRUCTURE:
             count = self.length()
             if count > len(self.data) - self.offset:
                 raise TruncatedError(f"a type description claims {count} elements, more than octets left")
-            return TypeDescription(kind, tuple([self.description(depth + 1) for _ in range(count)]), count)
+            found = [self._description(depth + 1) for _ in range(count)]
+            empty = sum(element[1] for element in found) or not count
+            sized = sum(element[2] for element in found)
+            if empty > _EMPTY_VALUES * (sized + 1):
+                raise DecodeError("a compact-array describes more values than its octets can hold")
+            return TypeDescription(kind, tuple([element[0] for element in found]), count), empty, sized
         if kind == DataType.COMPACT_ARRAY:
             raise DecodeError("a compact-array cannot hold compact-arrays")
-        return TypeDescription(kind)
+        return TypeDescription(kind), kind in _EMPTY, kind not in _EMPTY
 
     def described(self, description: TypeDescription, depth: int) -> Data:
         kind = description.type
-        self.budget -= 1
-        if self.budget < 0:
-            raise DecodeError("a compact-array describes more values than its octets can hold")
         if kind == DataType.ARRAY:
-            if description.length > self.budget:
-                raise DecodeError("a compact-array describes more values than its octets can hold")
             element = description.elements[0]
             return Data(kind, tuple([self.described(element, depth + 1) for _ in range(description.length)]))
         if kind == DataType.STRUCTURE:
@@ -244,20 +247,14 @@ def read_description(reader: Reader) -> TypeDescription:
     return description
 
 
-def decode_described(
-    data: bytes, offset: int, description: TypeDescription, budget: int
-) -> tuple[Data, int, int]:
-    """Decode one element of a compact-array at `offset`; returns it, the offset behind it, and the budget for the next.
-
-    The budget is how many values may be made; each octet adds some (`VALUES_PER_OCTET`).
+def decode_described(data: bytes, offset: int, description: TypeDescription) -> tuple[Data, int]:
+    """Decode one element of a compact-array at `offset`; returns it and the offset behind it.
 
     Raises:
-        DecodeError: the octets are no such element, or it has more values than the budget allows.
+        DecodeError: the octets are no such element.
     """
     decoder = _Decoder(data, offset)
-    decoder.budget = budget
-    element = decoder.described(description, 0)
-    return element, decoder.offset, decoder.budget + VALUES_PER_OCTET * (decoder.offset - offset)
+    return decoder.described(description, 0), decoder.offset
 
 
 def decode(data: bytes) -> Data:

@@ -28,7 +28,14 @@ from concentrator.dlms.apdu.protection import (
 )
 from concentrator.dlms.errors import EncodeError, SecurityError
 from concentrator.dlms.reader import encode_octet_string
-from concentrator.dlms.security import KEY_LENGTHS, SecurityContext, SecurityControl, unwrap_key, wrap_key
+from concentrator.dlms.security import (
+    BOTH,
+    KEY_LENGTHS,
+    SecurityContext,
+    SecurityControl,
+    unwrap_key,
+    wrap_key,
+)
 
 # Tags, lengths, security header, authentication tag, and the system title of a general- envelope.
 _CIPHERING_OVERHEAD = 32
@@ -39,6 +46,7 @@ _KEY_INFO_OVERHEAD = 48
 _UNICAST, _BROADCAST = 0, 1
 _MASTER = 0
 _ONE_PASS, _STATIC_UNIFIED = 1, 2
+_COMPRESSED = int(SecurityControl.COMPRESSED)
 
 
 class EnvelopeKind(enum.Enum):
@@ -65,7 +73,7 @@ class Envelope:
     """How an APDU is protected. `establishment` counts with general-ciphering only.
 
     `compressed` tells that it was, or may be where that makes it shorter: in general-glo, general-ded and
-    general-ciphering, with suites 1 and 2.
+    general-ciphering, with suites 1 and 2. `control` are bits of the security control beyond the policy's.
     """
 
     kind: EnvelopeKind = EnvelopeKind.SERVICE_SPECIFIC
@@ -73,6 +81,7 @@ class Envelope:
     establishment: KeyEstablishment = KeyEstablishment.IDENTIFIED
     signed: bool = False
     compressed: bool = False
+    control: int = 0
 
     @property
     def compresses(self) -> bool:
@@ -93,6 +102,7 @@ class Envelope:
 
 # There are few of them, and one for each APDU that comes.
 _envelope = lru_cache(Envelope)
+_IDENTIFIED = KeyEstablishment.IDENTIFIED
 PLAIN = Envelope(EnvelopeKind.PLAIN)
 Protected = ServiceCiphered | GeneralCiphered | GeneralCiphering | GeneralSigning
 
@@ -109,7 +119,9 @@ def wrap(security: SecurityContext, plain: bytes, envelope: Envelope) -> bytes:
         octets = _cipher(security, plain, envelope).to_bytes()
     elif envelope.kind != EnvelopeKind.PLAIN:
         tags = DEDICATED_TAGS if envelope.dedicated else GLOBAL_TAGS
-        content = security.protect(plain, dedicated=envelope.dedicated, compressed=envelope.compresses)
+        content = security.protect(
+            plain, dedicated=envelope.dedicated, compressed=envelope.compresses, more=envelope.control
+        )
         tag = tags.get(plain[0])
         # ACCESS and notifications have no service-specific form.
         if envelope.kind == EnvelopeKind.SERVICE_SPECIFIC and tag is not None:
@@ -138,7 +150,7 @@ def unwrap(security: SecurityContext, protected: Protected) -> tuple[bytes, Enve
         if not isinstance(inner, ServiceCiphered | GeneralCiphered | GeneralCiphering):
             if isinstance(inner, GeneralSigning):
                 raise SecurityError("a signed APDU is signed again")
-            if security.policy:
+            if security.accepted:
                 raise SecurityError("a signed APDU is plain, where ciphered is agreed")
             security.remember_signature(signature)
             return content, _envelope(EnvelopeKind.PLAIN, signed=True)
@@ -146,23 +158,28 @@ def unwrap(security: SecurityContext, protected: Protected) -> tuple[bytes, Enve
         raise SecurityError("an APDU came without signature, where signed is agreed")
     if isinstance(inner, GeneralCiphering):
         plain, establishment = _decipher(security, inner)
-        kind = EnvelopeKind.GENERAL_CIPHERING
-        return plain, _envelope(kind, False, establishment, signed, _is_compressed(inner.content))
+        return plain, _envelope(
+            EnvelopeKind.GENERAL_CIPHERING, False, establishment, signed, *_control(inner.content)
+        )
     title = inner.system_title if isinstance(inner, GeneralCiphered) else b""
     plain = security.unprotect(inner.content, title, dedicated=inner.dedicated)
     if isinstance(inner, GeneralCiphered):
-        compressed = _is_compressed(inner.content)
-        return plain, _envelope(EnvelopeKind.GENERAL, inner.dedicated, signed=signed, compressed=compressed)
+        return plain, _envelope(
+            EnvelopeKind.GENERAL, inner.dedicated, _IDENTIFIED, signed, *_control(inner.content)
+        )
     if plain[:1] != bytes((inner.service_tag,)):
         raise SecurityError(f"{apdus.name_of(inner.tag)} carries another service")
-    return plain, _envelope(EnvelopeKind.SERVICE_SPECIFIC, inner.dedicated, signed=signed)
+    return plain, _envelope(
+        EnvelopeKind.SERVICE_SPECIFIC, inner.dedicated, _IDENTIFIED, signed, *_control(inner.content)
+    )
 
 
 # general-ciphering
 
 
-def _is_compressed(content: bytes) -> bool:
-    return bool(content[0] & SecurityControl.COMPRESSED)
+def _control(content: bytes) -> tuple[bool, int]:
+    """Whether it was compressed, and how it was protected."""
+    return content[0] & _COMPRESSED != 0, content[0] & BOTH
 
 
 def _cipher(security: SecurityContext, plain: bytes, how: Envelope) -> GeneralCiphering:
@@ -184,7 +201,9 @@ def _cipher(security: SecurityContext, plain: bytes, how: Envelope) -> GeneralCi
     envelope = GeneralCiphering(transaction, security.system_title, peer_title, b"", b"", info, b"")
     header = envelope.header if security.header_authenticated else b""
     broadcast = establishment == KeyEstablishment.BROADCAST
-    content = security.protect_with(key, plain, header, broadcast=broadcast, compressed=how.compressed)
+    content = security.protect_with(
+        key, plain, header, broadcast=broadcast, compressed=how.compressed, more=how.control
+    )
     return GeneralCiphering(transaction, security.system_title, peer_title, b"", b"", info, content)
 
 

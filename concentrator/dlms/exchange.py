@@ -51,6 +51,7 @@ from concentrator.dlms.errors import (
     ServiceRefusedError,
     UnexpectedReplyError,
 )
+from concentrator.dlms.gateway import GatewayAddress
 from concentrator.dlms.gbt import BLOCK_OVERHEAD, MAX_WINDOW, BlockTransfer
 from concentrator.dlms.security import BOTH, CounterSource, SecurityContext, SecurityKeys
 from concentrator.errors import ConnectionLostError, TransientError
@@ -90,15 +91,17 @@ _BLOCK_LIMIT = 2 * 0xFFFF
 class ClientSettings:
     """How to speak to one meter. `secret` is the LLS password or the HLS secret (mechanisms 2, 3, 4, 6).
 
-    With `keys` the association is ciphered, unless `ciphered` is false: then they only prove who we are
-    (mechanisms 5 and 7). `general_ciphering` wraps requests as general-glo-ciphering instead of the
-    service-specific APDUs, `key_establishment` as general-ciphering; with `signed` requests and answers are
-    signed. `compressed` lets requests be compressed (suites 1 and 2, in a general envelope). `manufacturer` is f
-    of mechanism 2.
+    `security_policy` are the bits of the security control that requests have, and responses must have, unless
+    `response_policy` says otherwise for these. With `keys` the association is ciphered, unless `ciphered` is
+    false: then they only prove who we are (mechanisms 5 and 7). `general_ciphering` wraps requests as general-
+    glo-ciphering instead of the service-specific APDUs, `key_establishment` as general-ciphering; with `signed`
+    requests and answers are signed. `compressed` lets requests be compressed (suites 1 and 2, in a general
+    envelope). `manufacturer` is f of mechanism 2.
 
     `max_pdu_size` is what we can receive; `gbt_window` how many blocks of a general-block-transfer, where
     `conformance` proposes it. `repetitions` is how often one answer that did not come is asked for again
-    within a transfer in blocks; `repetition_budget` how often in the whole of it.
+    within a transfer in blocks; `repetition_budget` how often in the whole of it. `gateway` addresses a meter behind
+    a gateway, to which all APDUs go then.
     """
 
     client_sap: int = 16
@@ -110,6 +113,7 @@ class ClientSettings:
     meter_system_title: bytes = b""
     security_suite: int = 0
     security_policy: int = BOTH
+    response_policy: int | None = None
     general_ciphering: bool = False
     dedicated_key: bytes = field(default=b"", repr=False)
     max_pdu_size: int = 0xFFFF
@@ -126,6 +130,7 @@ class ClientSettings:
     repetitions: int = 3
     repetition_budget: int = 32
     compressed: bool = False
+    gateway: GatewayAddress | None = None
 
     @property
     def envelope(self) -> Envelope:
@@ -189,6 +194,7 @@ class Exchange:
                 peer_system_title=settings.meter_system_title,
                 suite=settings.security_suite,
                 policy=settings.security_policy if settings.ciphered else 0,
+                accepted=settings.response_policy if settings.ciphered else None,
                 signed=settings.signed,
                 header_authenticated=settings.header_authenticated,
                 length_signed=settings.length_signed,
@@ -198,10 +204,30 @@ class Exchange:
 
     def room(self) -> int:
         """Octets of plain APDU that the meter can take."""
-        limit = self.max_send_size or 0xFFFF
+        limit = self._send_size or 0xFFFF
         if self.security is None:
             return limit
         return limit - self._overhead
+
+    @property
+    def _send_size(self) -> int:
+        """Octets that the meter takes of one APDU, the gateway's header aside; 0 where it has not told."""
+        gateway = self.settings.gateway
+        return self.max_send_size - gateway.overhead if gateway and self.max_send_size else self.max_send_size
+
+    def transmit(self, outgoing: Outgoing) -> Conversation[bytes]:
+        """Send APDUs and take the next that comes: through the gateway, where there is one."""
+        gateway = self.settings.gateway
+        if gateway is None:
+            return (yield outgoing)
+        incoming = yield tuple([gateway.request(apdu) for apdu in outgoing])
+        for _ in range(UNRELATED_LIMIT):
+            found = gateway.within(incoming)
+            if found is not None:
+                return found
+            self.unrelated_replies += 1
+            incoming = yield ()
+        raise UnexpectedReplyError(f"{UNRELATED_LIMIT} APDUs came from other meters behind the gateway")
 
     def start_service(self) -> None:
         """A new request by the caller: its repetitions are counted from here."""
@@ -237,10 +263,10 @@ class Exchange:
 
     def _once(self, request: bytes, belongs: Callable[[Apdu], bool]) -> Conversation[Apdu]:
         protected = self._protect(request)
-        if 0 < self.max_send_size < len(protected) and self.conformance & Conformance.GENERAL_BLOCK_TRANSFER:
+        if 0 < self._send_size < len(protected) and self.conformance & Conformance.GENERAL_BLOCK_TRANSFER:
             incoming = yield from self._send_by_gbt(protected)
         else:
-            incoming = yield (protected,)
+            incoming = yield from self.transmit((protected,))
         return (yield from self.await_reply(incoming, belongs))
 
     def await_reply(self, incoming: bytes, belongs: Callable[[Apdu], bool]) -> Conversation[Apdu]:
@@ -258,7 +284,7 @@ class Exchange:
                 if belongs(reply):
                     return reply
                 self.unrelated_replies += 1
-            incoming = yield self._idle()
+            incoming = yield from self.transmit(self._idle())
         raise UnexpectedReplyError(f"{UNRELATED_LIMIT} APDUs came, none of them the answer")
 
     def _idle(self) -> Outgoing:
@@ -277,7 +303,7 @@ class Exchange:
     def _send_by_gbt(self, apdu: bytes) -> Conversation[bytes]:
         """Send a long APDU in blocks; gives the answer to it."""
         transfer = self._transfer()
-        first = transfer.send(apdu, self.max_send_size - BLOCK_OVERHEAD)
+        first = transfer.send(apdu, self._send_size - BLOCK_OVERHEAD)
         return (yield from self._by_gbt(transfer, b"", _encoded(first)))
 
     def _by_gbt(
@@ -307,7 +333,7 @@ class Exchange:
                     self.unrelated_replies += 1
                 outgoing = self._idle()
             try:
-                incoming = yield outgoing
+                incoming = yield from self.transmit(outgoing)
             except TransientError as error:
                 self._spend(error)
                 outgoing, incoming = _encoded(transfer.repetition()), b""

@@ -92,7 +92,6 @@ class ProfileDecoder:
         # Of an array the rows that are still to come, of a compact-array the octets.
         self._left: int | None = None
         self._description: TypeDescription | None = None
-        self._budget = 0
         self._before: ProfileRow | None = None
         self._run = _FIRST_RUN
         self._shapes = _known_shapes(self.columns, None)
@@ -171,7 +170,6 @@ class ProfileDecoder:
             description = axdr.read_description(reader)
             self._left = reader.length()
             self._description = description
-            self._budget = axdr.VALUES_AT_LEAST + axdr.VALUES_PER_OCTET * (reader.offset - self._offset)
             self._shapes = _known_shapes(self.columns, description)
         else:
             raise DecodeError(f"a profile buffer is an array, got data type tag {tag}")
@@ -202,12 +200,11 @@ class ProfileDecoder:
         else:
             stop = start + (self._left or 0)
             try:
-                row, end, budget = axdr.decode_described(self._buffer, start, self._description, self._budget)
+                row, end = axdr.decode_described(self._buffer, start, self._description)
             except TruncatedError:
                 if stop > len(self._buffer):
                     raise
-                row, end, budget = NULL, stop + 1, 0
-            self._budget = budget
+                row, end = NULL, stop + 1
             if end > stop:
                 raise DecodeError("the contents of a compact-array end within an element")
             if end == start:

@@ -298,7 +298,7 @@ class SimulatedMeter:
                     MANAGEMENT_CLIENT,
                     AuthenticationMechanism.HLS_GMAC,
                     keys=self.keys,
-                    policy=self.security_setup.control,
+                    policy=lambda: self.security_setup.policy,
                 ),
             ],
             system_title=self.system_title,

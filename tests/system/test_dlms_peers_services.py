@@ -225,7 +225,7 @@ def test_their_client_manages_our_security_setup(suite):
         mechanism=AuthenticationMechanism.HLS_GMAC,
         keys=ours,
         security_suite=suite,
-        policy=setup.control,
+        policy=lambda: setup.policy,
     )
     setup.holder = device
     with service:

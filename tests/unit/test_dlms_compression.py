@@ -1,7 +1,6 @@
 """Compressed APDUs (V.44) through whole dialogues and foreign decoders."""
 
 import pytest
-from dlms_talk import talk
 
 from concentrator.dlms import axdr
 from concentrator.dlms.apdu.get import GetResponseNormal
@@ -15,6 +14,7 @@ from concentrator.dlms.security import BOTH, MemoryCounter, SecurityContext, Sec
 from concentrator.dlms.server import AssociationDefinition
 
 from dlms_peers import LONG, METER_TITLE, THING, Case, CaseKeys, PydlmsPeer, our_meter, our_settings
+from dlms_talk import talk
 
 GMAC = AuthenticationMechanism.HLS_GMAC
 ATTRIBUTE = AttributeDescriptor(1, THING, 2)

@@ -1,7 +1,6 @@
 """Lists, ACCESS, blocks below the services, short names, and what of it gets lost: our client and our server."""
 
 import pytest
-from dlms_talk import talk
 
 from concentrator.dlms import apdu, axdr
 from concentrator.dlms.apdu.access import AccessKind, AccessRequest, AccessSpecification
@@ -35,6 +34,8 @@ from concentrator.dlms.server import (
 )
 from concentrator.dlms.short_name_client import DEFAULT_SHORT_NAME_CONFORMANCE, ShortNameClient
 from concentrator.obis import Obis
+
+from dlms_talk import talk
 
 THING, OTHER = Obis(0, 0, 96, 1, 9, 255), Obis(0, 0, 96, 1, 8, 255)
 LONG, SHORT = AttributeDescriptor(1, THING, 2), AttributeDescriptor(1, OTHER, 2)
