@@ -12,8 +12,10 @@ import calendar
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
-from concentrator.wmbus.records import Function, Record
+from concentrator.wmbus.record import Function, Record
+from concentrator.wmbus.records import read_headers
 from concentrator.wmbus.values import BCD_CODINGS, FIXED_LENGTHS, MeterTime, decode_value
 from concentrator.wmbus.vif import Kind
 
@@ -28,6 +30,12 @@ _ONE_MONTH = 254
 _LARGEST_NUMBER = 250
 # Bits 6 and 7: what is added to the value before for one step, by the number that was sent.
 _ABSOLUTE, _DECREMENTS = 0, 2
+
+
+@lru_cache(maxsize=1024)
+def may_hold_compact_profiles(headers: bytes) -> bool:
+    """Whether one of the headers of a chain is a profile's; of an unfinished chain nothing is known."""
+    return not headers or any(_PROFILES.intersection(one.qualifiers) for one in read_headers(headers))
 
 
 def open_compact_profiles(records: Sequence[Record]) -> tuple[Record, ...]:
@@ -66,18 +74,11 @@ def _open(profile: Record, content: bytes, records: Sequence[Record], *, inverse
         storage = profile.storage + step
         if value is None or storage in taken:
             continue
-        yield replace(
-            profile,
-            value=value,
-            scaler=profile.unit_scaler,
-            storage=storage,
-            qualifiers=qualifiers,
-            raw=raw,
-            is_bcd=coding in BCD_CODINGS,
-        )
+        header = replace(profile.header, octets=b"", coding=coding, storage=storage, qualifiers=qualifiers)
+        yield Record(header, value, profile.unit_scaler, True, raw)
         moment = None if date is None else _moved(date.value, unit, number, -step if inverse else step)
         if date is not None and moment is not None:
-            yield replace(date, value=moment, storage=storage)
+            yield Record(replace(date.header, octets=b"", storage=storage), moment, 0, True, b"")
 
 
 def _same_storage(

@@ -8,7 +8,7 @@ coding are undone in `raw_bits`.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from concentrator.wmbus.address import ADDRESS_OCTETS, Address
 from concentrator.wmbus.crc import crc_en13757
@@ -56,8 +56,7 @@ class FrameFormat(enum.StrEnum):
     WIRED = "wired"  # EN 13757-2: 68 L L 68 C A CI ... check sum 16
 
 
-@dataclass(frozen=True, slots=True)
-class LinkFrame:
+class LinkFrame(NamedTuple):
     """A telegram without its link layer's framing. `payload` starts with the first CI-field.
 
     `address` is the sender's; None on the wire, where only `primary_address` (0..255) is sent.
@@ -164,13 +163,16 @@ def format_a_octets(length_field: int) -> int:
 def _strip_format_a(data: bytes) -> tuple[bytes, int]:
     total = format_a_octets(data[0]) if data else FIRST_BLOCK_OCTETS
     _require(data, total)
-    content = bytearray()
-    start, size = 0, FIRST_BLOCK_OCTETS
+    data_blocks: list[bytes] = []
+    start, end = 0, FIRST_BLOCK_OCTETS + CRC_OCTETS
     while start < total:
-        end = min(start + size + CRC_OCTETS, total)
-        content += _checked_block(data[start:end], start)
-        start, size = end, FORMAT_A_BLOCK_OCTETS
-    return bytes(content[1:]), len(data) - total
+        end = min(end, total)
+        block = data[start : end - CRC_OCTETS]
+        if not block or crc_en13757(block) != data[end - 2] << 8 | data[end - 1]:
+            raise TelegramError(f"the CRC of the block at octet {start} misses: {data[start:end].hex()}")
+        data_blocks.append(block)
+        start, end = end, end + FORMAT_A_BLOCK_OCTETS + CRC_OCTETS
+    return b"".join(data_blocks)[1:], len(data) - total
 
 
 def _strip_format_b(data: bytes) -> tuple[bytes, int]:
@@ -187,22 +189,16 @@ def _decode_wired(data: bytes) -> LinkFrame:
     _require(data, _WIRED_OVERHEAD + 3)
     length = data[1]
     total = length + _WIRED_OVERHEAD
-    _require(data, total)
-    body = data[4 : 4 + length]
+    if len(data) < total:
+        _require(data, total)
+    body = bytes(data[4 : 4 + length])
     if data[0] != _WIRED_START or data[3] != _WIRED_START or data[2] != length or length < 3:  # noqa: PLR2004
         raise TelegramError(f"a wired long frame starts 68 L L 68, got {data[:4].hex()}")
     if data[total - 2] != sum(body) & 0xFF or data[total - 1] != _WIRED_STOP:
         raise TelegramError(
             f"a wired long frame should end {sum(body) & 0xFF:02x}16, got {data[total - 2 : total].hex()}"
         )
-    return LinkFrame(
-        c_field=body[0],
-        address=None,
-        payload=bytes(body[2:]),
-        frame_format=FrameFormat.WIRED,
-        primary_address=body[1],
-        surplus=len(data) - total,
-    )
+    return LinkFrame(body[0], None, body[2:], FrameFormat.WIRED, body[1], len(data) - total)
 
 
 def _require(data: bytes, octets: int) -> None:

@@ -12,14 +12,14 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
 from concentrator.wmbus.address import Address
 from concentrator.wmbus.profile_fields import Layout, layout_from_table
-from concentrator.wmbus.records import Function, Record
-from concentrator.wmbus.values import decode_value
+from concentrator.wmbus.record import Function, Record
+from concentrator.wmbus.record_plan import read_record
 from concentrator.wmbus.vif import Kind
 
 PAYLOAD = "payload"
@@ -56,17 +56,15 @@ class RecordRule:
 
     def apply(self, record: Record) -> Record:
         """The record with this meaning."""
-        decoded = decode_value(record.header[0] & 0x0F, record.raw, self.kind)
-        return replace(
-            record,
+        header = replace(
+            record.header,
             quantity=self.quantity,
             unit=self.unit,
-            value=decoded.value,
-            scaler=self.exponent + decoded.exponent if isinstance(decoded.value, int) else 0,
-            valid=decoded.valid,
-            unit_scaler=self.exponent,
+            exponent=self.exponent,
+            kind=self.kind,
             qualifiers=self.qualifiers,
         )
+        return read_record(header, record.raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +80,10 @@ class Profile:
         """The records with the profile's meanings, and what its layouts find in their octets."""
         given: list[Record] = []
         for record in records:
-            rule = next((one for one in self.rules if record.header.endswith(one.vib)), None)
+            rule = next((one for one in self.rules if record.header.octets.endswith(one.vib)), None)
             given.append(record if rule is None else rule.apply(record))
             if isinstance(record.value, bytes):
-                given += self._read(record.header.hex().upper(), None, record.value)
+                given += self._read(record.header.octets.hex().upper(), None, record.value)
         return (*given, *self._read(MANUFACTURER_DATA, None, manufacturer_data))
 
     def read_payload(self, ci: int, payload: bytes) -> tuple[Record, ...]:
@@ -99,6 +97,7 @@ class Profile:
         return ()
 
 
+@lru_cache(maxsize=4096)
 def profile_for(meter: Address) -> Profile | None:
     """The profile of a meter, or None: then the standard says all that is known of it."""
     for profile in _profiles_by_manufacturer().get(meter.manufacturer, ()):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from concentrator.wmbus.records import Function, Record
+from concentrator.wmbus.record import Function, Record, RecordHeader
 from concentrator.wmbus.values import DecodedValue, MeterTime, Value, decode_time, decode_value
 from concentrator.wmbus.vif import Kind
 
@@ -182,18 +182,17 @@ def _date(year: int, month: int, day: int) -> DecodedValue:
 def _record(field: Field, position: int, raw: bytes, decoded: DecodedValue) -> Record:
     number = isinstance(decoded.value, int)
     scaler = field.exponent + (decoded.exponent if number else 0)
-    return Record(
-        quantity=field.quantity,
-        value=decoded.value,
-        scaler=scaler if number or not decoded.valid else 0,
-        unit=field.unit,
+    header = RecordHeader(
+        octets=b"",
+        coding=0,
         function=field.function,
         storage=field.storage + position * field.storage_step,
         tariff=0,
         subunit=0,
+        quantity=field.quantity,
+        unit=field.unit,
+        exponent=scaler,
+        kind=Kind.NUMBER,
         qualifiers=field.qualifiers,
-        valid=decoded.valid,
-        header=b"",
-        raw=raw,
-        unit_scaler=scaler,
     )
+    return Record(header, decoded.value, scaler if number or not decoded.valid else 0, decoded.valid, raw)

@@ -31,6 +31,7 @@ from concentrator.wmbus.crc import crc_en13757
 from concentrator.wmbus.errors import WmbusUsageError
 
 KEY_OCTETS = 16
+_MOST_METERS_FOUND = 4096
 BLOCK_OCTETS = 16
 DECRYPTION_CHECK = b"\x2f\x2f"
 MODE_NONE = 0
@@ -137,6 +138,7 @@ class KeyRing:
             WmbusUsageError: a key has not 16 octets, or a name is none of a meter.
         """
         self._keys: dict[str, MeterKey] = {}
+        self._found: dict[Address, MeterKey | None] = {}
         self._everyone = everyone if isinstance(everyone, MeterKey | None) else MeterKey(everyone)
         for name, key in (keys or {}).items():
             self.add(name, key)
@@ -150,16 +152,26 @@ class KeyRing:
         identification = meter.rpartition("-")[2]
         if len(identification) != 8:  # noqa: PLR2004 - eight characters by the standard
             raise WmbusUsageError(f"a meter is named 12345678 or ELS-12345678, got {meter!r}")
+        self._found.clear()
         self._keys[meter.upper()] = key if isinstance(key, MeterKey) else MeterKey(key)
 
     def remove(self, meter: str) -> None:
         """Forget the key of a meter, if there is one."""
+        self._found.clear()
         self._keys.pop(meter.upper(), None)
 
     def key_for(self, address: Address) -> MeterKey | None:
         """The key of the meter at `address`, or None."""
+        try:
+            return self._found[address]
+        except KeyError:
+            pass
         named = self._keys.get(f"{address.manufacturer}-{address.identification}")
-        return named or self._keys.get(address.identification) or self._everyone
+        key = named or self._keys.get(address.identification) or self._everyone
+        if len(self._found) >= _MOST_METERS_FOUND:
+            self._found.clear()
+        self._found[address] = key
+        return key
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -209,6 +221,9 @@ class Security:
     def readable(self) -> bool:
         """Whether the content may be taken as the meter's: records are given in these states only."""
         return self.state in (SecurityState.PLAIN, SecurityState.DECODED, SecurityState.ALREADY_PLAIN)
+
+
+PLAIN = Security()
 
 
 def decrypt_mode_5(key: MeterKey, address: Address, access_number: int, ciphertext: bytes) -> bytes | None:

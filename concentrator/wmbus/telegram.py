@@ -7,18 +7,20 @@ fragments are the caller's objects, to be stored and restored by the caller.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from concentrator.model import Medium
 from concentrator.wmbus.address import Address
 from concentrator.wmbus.compact import FormatMemory
-from concentrator.wmbus.compact_profile import open_compact_profiles
+from concentrator.wmbus.compact_profile import may_hold_compact_profiles, open_compact_profiles
 from concentrator.wmbus.errors import TelegramError
 from concentrator.wmbus.fragments import FragmentMemory
 from concentrator.wmbus.frame import FrameFormat, LinkFrame, decode_frame
 from concentrator.wmbus.layers import (
     CI_AUTHENTICATION,
+    CI_ELL_VARIABLE,
     CI_NETWORK_LAYER,
+    LOWER_LAYER_CIS,
     AuthenticationLayer,
     Content,
     Cursor,
@@ -30,7 +32,9 @@ from concentrator.wmbus.layers import (
     read_tpl,
 )
 from concentrator.wmbus.profile import profile_for
-from concentrator.wmbus.records import Record, RecordList, decode_records
+from concentrator.wmbus.record import NO_RECORDS, Record, RecordList
+from concentrator.wmbus.records import decode_records
+from concentrator.wmbus.report import read_report
 from concentrator.wmbus.security import (
     BLOCK_MODES,
     BLOCK_OCTETS,
@@ -40,6 +44,7 @@ from concentrator.wmbus.security import (
     MODE_AES_CBC_ZERO_VECTOR,
     MODE_AES_CTR,
     MODE_NONE,
+    PLAIN,
     SHORTEST_TAG_OCTETS,
     KeyRing,
     MessageCounters,
@@ -57,10 +62,10 @@ from concentrator.wmbus.security import (
 )
 
 _KDF_CMAC = 1
+_NO_KEYS = KeyRing()
 
 
-@dataclass(frozen=True, slots=True)
-class Telegram:
+class Telegram(NamedTuple):
     """A decoded telegram.
 
     `meter` is the meter's own address (the transport layer's, where that has one; None only for a wired
@@ -130,11 +135,24 @@ def decode_telegram(
             told by `security.state` and `fault`.
     """
     frame = decode_frame(data, frame_format)
-    return _Decoder(frame, keys or KeyRing(), formats, counters, fragments).decode()
+    return _Decoder(frame, _NO_KEYS if keys is None else keys, formats, counters, fragments).decode()
 
 
 class _Decoder:
     """One walk through the layers of one telegram."""
+
+    __slots__ = (
+        "_afl",
+        "_counters",
+        "_ell",
+        "_ell_state",
+        "_formats",
+        "_fragments",
+        "_frame",
+        "_keys",
+        "_meter",
+        "_tpl",
+    )
 
     def __init__(
         self,
@@ -157,42 +175,53 @@ class _Decoder:
 
     def decode(self) -> Telegram:
         cursor = Cursor(self._frame.payload)
-        if not cursor.rest:
-            return self._result(Security(), Content.NOTHING, b"")
-        if is_ell(cursor.data[0]):
-            self._ell = read_ell(cursor)
-            if self._ell.session_number is not None:
-                refused, opened = self._open_ell(self._ell, cursor.rest)
-                if refused is not None:
-                    return self._result(refused, Content.UNKNOWN, cursor.rest)
-                cursor = Cursor(opened)
-        if cursor.rest[:1] == bytes((CI_NETWORK_LAYER,)):
-            reason = "the network layer (CI 81) is not opened"
-            return self._result(
-                self._security(SecurityState.NOT_SUPPORTED, reason), Content.UNKNOWN, cursor.rest
-            )
-        if cursor.rest[:1] == bytes((CI_AUTHENTICATION,)):
-            self._afl = read_afl(cursor)
-            if self._afl.fragmented:
-                message = self._join(self._afl, cursor.rest)
-                if message is None:
-                    reason = f"fragment {self._afl.fragment} of a message; the others are still to come"
-                    waiting = self._security(SecurityState.INCOMPLETE, reason)
-                    return self._result(waiting, Content.UNKNOWN, cursor.rest)
-                cursor = Cursor(message)
-        if not cursor.rest:
-            return self._result(self._security(self._ell_state), Content.NOTHING, b"")
-        protected = cursor.rest
+        if not cursor.data:
+            return self._result(PLAIN, Content.NOTHING, b"")
+        if cursor.data[0] in LOWER_LAYER_CIS:
+            ended, cursor = self._walk_lower_layers(cursor)
+            if ended is not None:
+                return ended
+        protected_at = cursor.at
         tpl = self._tpl = read_tpl(cursor)
         if tpl.address is not None:
             self._meter = tpl.address
-        security, payload, tail = self._unprotect(tpl, protected, cursor.rest)
+        if tpl.mode == MODE_NONE and self._afl is None and self._ell is None:
+            return self._read_content(tpl, PLAIN, cursor.rest)
+        security, payload, tail = self._unprotect(tpl, cursor.data[protected_at:], cursor.rest)
         if not security.readable:
             # What follows the encrypted blocks was sent in the clear.
             in_the_clear = tail if security.state is SecurityState.KEY_MISSING else b""
             found = decode_records(in_the_clear) if tpl.content is Content.RECORDS else RecordList()
             return self._result(security, tpl.content, payload, found)
         return self._read_content(tpl, security, payload)
+
+    def _walk_lower_layers(self, cursor: Cursor) -> tuple[Telegram | None, Cursor]:
+        """Take ELL and AFL off: the telegram if it ends here, and what is left to read."""
+        if is_ell(cursor.data[0]):
+            self._ell = read_ell(cursor)
+            if self._ell.session_number is not None:
+                refused, opened = self._open_ell(self._ell, cursor.rest)
+                if refused is not None:
+                    return self._result(refused, Content.UNKNOWN, cursor.rest), cursor
+                cursor = Cursor(opened)
+        rest = cursor.rest
+        if rest[:1] == bytes((CI_NETWORK_LAYER,)) or rest[:1] == bytes((CI_ELL_VARIABLE,)):
+            reason = f"the layer of CI {rest[0]:02X} is not opened"
+            security = self._security(SecurityState.NOT_SUPPORTED, reason)
+            return self._result(security, Content.UNKNOWN, rest), cursor
+        if rest[:1] == bytes((CI_AUTHENTICATION,)):
+            self._afl = read_afl(cursor)
+            if self._afl.fragmented:
+                message = self._join(self._afl, cursor.rest)
+                if message is None:
+                    reason = f"fragment {self._afl.fragment} of a message; the others are still to come"
+                    waiting = self._security(SecurityState.INCOMPLETE, reason)
+                    return self._result(waiting, Content.UNKNOWN, cursor.rest), cursor
+                cursor = Cursor(message)
+            rest = cursor.rest
+        if not rest:
+            return self._result(self._security(self._ell_state), Content.NOTHING, b""), cursor
+        return None, cursor
 
     def _join(self, afl: AuthenticationLayer, octets: bytes) -> bytes | None:
         """Add a fragment; the message and the AFL of its whole once it is complete."""
@@ -233,6 +262,13 @@ class _Decoder:
         return Security(SecurityState.KEY_WRONG, reason=reason, ell_encrypted=True), b""
 
     def _security(self, state: SecurityState, reason: str = "") -> Security:
+        if (
+            state is SecurityState.PLAIN
+            and self._afl is None
+            and self._tpl is not None
+            and not self._tpl.mode
+        ):
+            return PLAIN
         return Security(
             state=state,
             mode=MODE_NONE if self._tpl is None else self._tpl.mode,
@@ -319,30 +355,34 @@ class _Decoder:
         return SecurityState.DECODED, "", plain
 
     def _read_content(self, tpl: TransportLayer, security: Security, payload: bytes) -> Telegram:
-        found, fault = RecordList(), ""
+        found, fault = NO_RECORDS, ""
         try:
-            if tpl.content is Content.RECORDS:
+            if tpl.content is Content.RECORDS or tpl.content is Content.COMMAND:
                 found = decode_records(payload)
-                if self._formats is not None:
-                    self._formats.learn_full_frame(payload)
+                if self._formats is not None and found.headers:
+                    self._formats.learn_headers(found.headers)
             elif tpl.content is Content.COMPACT:
                 found = self._expand(payload)
             elif tpl.content is Content.FORMAT and self._formats is not None:
                 self._formats.learn_format_frame(payload.lstrip(DECRYPTION_CHECK))
+            elif tpl.content is Content.ALARM or tpl.content is Content.ERROR:
+                found = read_report(tpl.content, payload)
         except TelegramError as error:
             fault = str(error)
-        found = replace(found, records=found.records + open_compact_profiles(found.records))
-        name = ""
+        if may_hold_compact_profiles(found.headers):
+            found = found._replace(records=found.records + open_compact_profiles(found.records))
         profile = profile_for(self._meter) if self._meter is not None else None
-        if profile is not None:
-            proprietary = profile.read_payload(tpl.ci, payload)
-            if proprietary:
-                return self._result(security, tpl.content, payload, RecordList(proprietary), "", profile.name)
-            records = profile.read_records(found.records, found.manufacturer_data)
-            if records != found.records:
-                name = profile.name
-                found = replace(found, records=records)
-        return self._result(security, tpl.content, payload, found, fault, name)
+        if profile is None:
+            return self._result(security, tpl.content, payload, found, fault)
+        proprietary = profile.read_payload(tpl.ci, payload)
+        if proprietary:
+            return self._result(security, tpl.content, payload, RecordList(proprietary), "", profile.name)
+        records = profile.read_records(found.records, found.manufacturer_data)
+        if records == found.records:
+            return self._result(security, tpl.content, payload, found, fault)
+        return self._result(
+            security, tpl.content, payload, found._replace(records=records), fault, profile.name
+        )
 
     def _expand(self, payload: bytes) -> RecordList:
         formats = self._formats if self._formats is not None else FormatMemory()
@@ -353,23 +393,22 @@ class _Decoder:
         security: Security,
         content: Content,
         payload: bytes,
-        found: RecordList | None = None,
+        found: RecordList = NO_RECORDS,
         fault: str = "",
         profile: str = "",
     ) -> Telegram:
-        found = found or RecordList()
         return Telegram(
-            frame=self._frame,
-            meter=self._meter,
-            security=security,
-            content=content,
-            records=found.records,
-            manufacturer_data=found.manufacturer_data,
-            more_follows=found.more_follows,
-            payload=payload,
-            fault=fault or found.fault,
-            ell=self._ell,
-            afl=self._afl,
-            tpl=self._tpl,
-            profile=profile,
+            self._frame,
+            self._meter,
+            security,
+            content,
+            found.records,
+            found.manufacturer_data,
+            found.more_follows,
+            payload,
+            fault or found.fault,
+            self._ell,
+            self._afl,
+            self._tpl,
+            profile,
         )

@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import NamedTuple
 
 from concentrator.wmbus.errors import TelegramError
@@ -135,6 +136,7 @@ def decode_value(coding: int, raw: bytes, kind: Kind) -> DecodedValue:
     return _decode_integer(raw, kind)
 
 
+@lru_cache(maxsize=4096)
 def decode_time(raw: bytes) -> DecodedValue:
     """Types G (2 octets), J (3), F (4) and I (6): which one, the length tells."""
     if len(raw) == _TYPE_G_OCTETS:
