@@ -8,12 +8,12 @@ number, and beside it one with its date, so that history finds its time. The ori
 
 from __future__ import annotations
 
-import calendar
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 
+from concentrator.wmbus.profile_derived import months_on
 from concentrator.wmbus.record import Function, Record
 from concentrator.wmbus.records import read_headers
 from concentrator.wmbus.values import BCD_CODINGS, FIXED_LENGTHS, MeterTime, decode_value
@@ -103,22 +103,16 @@ def _moved(date: object, unit: int, number: int, steps: int) -> MeterTime | None
         return None
     try:
         if unit == _DAYS and number == _ONE_MONTH:
-            moved = _months_on(start, steps)
+            moved = months_on(start, steps)
         elif 0 < number <= _LARGEST_NUMBER:
             moved = start + _SPACINGS[unit] * number * steps
         else:
             return None
     except (OverflowError, ValueError):
         return None
+    if moved is None:
+        return None
     if date.is_date and unit == _DAYS:
         return MeterTime(moved.year, moved.month, moved.day)
     second = None if date.second is None and not moved.second else moved.second
     return MeterTime(moved.year, moved.month, moved.day, moved.hour, moved.minute, second)
-
-
-def _months_on(start: datetime, months: int) -> datetime:
-    """The same day of another month; the last day of a month stays the last one."""
-    year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
-    last = calendar.monthrange(year, month + 1)[1]
-    was_last = start.day == calendar.monthrange(start.year, start.month)[1]
-    return start.replace(year=year, month=month + 1, day=last if was_last else min(start.day, last))

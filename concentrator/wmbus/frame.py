@@ -19,6 +19,8 @@ FIRST_BLOCK_OCTETS = 10  # L C M M A A A A V T
 FORMAT_A_BLOCK_OCTETS = 16
 FORMAT_B_FIRST_PART_OCTETS = 126  # blocks 1 and 2 together, their one CRC not counted
 MAX_LENGTH_FIELD = 255
+# A file of telegrams may have lost so many octets of one: what is whole in it is still read.
+MOST_MISSING_OCTETS = 8
 _WIRED_START = 0x68
 _WIRED_STOP = 0x16
 _WIRED_OVERHEAD = 6  # 68 L L 68 ... check sum 16
@@ -60,7 +62,8 @@ class LinkFrame(NamedTuple):
     """A telegram without its link layer's framing. `payload` starts with the first CI-field.
 
     `address` is the sender's; None on the wire, where only `primary_address` (0..255) is sent.
-    `surplus` counts octets after the end that the L-field states: a receiver's own, not read.
+    `surplus_octets` came after the end that the L-field states: mostly a receiver's own. `missing` counts octets
+    that the L-field states and that did not come.
     """
 
     c_field: int
@@ -68,7 +71,13 @@ class LinkFrame(NamedTuple):
     payload: bytes
     frame_format: FrameFormat
     primary_address: int | None = None
-    surplus: int = 0
+    surplus_octets: bytes = b""
+    missing: int = 0
+
+    @property
+    def surplus(self) -> int:
+        """How many octets came after the end."""
+        return len(self.surplus_octets)
 
     @property
     def c_field_name(self) -> str:
@@ -84,18 +93,21 @@ def decode_frame(data: bytes, frame_format: FrameFormat | None = None) -> LinkFr
         frame_format: what the receiver left in; None finds out.
 
     Raises:
-        TelegramError: no frame of that format: too short, cut off, a CRC or check sum that misses.
+        TelegramError: no frame of that format: too short, cut off, a CRC or check sum that misses. Of a
+            frame without CRC whose format was not told, a few octets may be missing.
     """
     found = frame_format or _detect(data)
     if found is FrameFormat.WIRED:
         return _decode_wired(data)
     if found is FrameFormat.A:
-        content, surplus = _strip_format_a(data)
+        content, end = _strip_format_a(data)
     elif found is FrameFormat.B:
-        content, surplus = _strip_format_b(data)
+        content, end = _strip_format_b(data)
     else:
-        _require(data, data[0] + 1 if data else FIRST_BLOCK_OCTETS)
-        content, surplus = data[1 : data[0] + 1], len(data) - data[0] - 1
+        end = data[0] + 1 if data else FIRST_BLOCK_OCTETS
+        if frame_format is not None or len(data) + MOST_MISSING_OCTETS < end:
+            _require(data, end)
+        content = data[1:end]
     if len(content) < FIRST_BLOCK_OCTETS:
         raise TelegramError(f"a radio telegram has at least 10 octets after L, got {data.hex()}")
     return LinkFrame(
@@ -103,7 +115,8 @@ def decode_frame(data: bytes, frame_format: FrameFormat | None = None) -> LinkFr
         address=Address.from_link_layer(content[1 : 1 + ADDRESS_OCTETS]),
         payload=content[1 + ADDRESS_OCTETS :],
         frame_format=found,
-        surplus=surplus,
+        surplus_octets=data[end:],
+        missing=max(0, end - len(data)),
     )
 
 
@@ -172,7 +185,7 @@ def _strip_format_a(data: bytes) -> tuple[bytes, int]:
             raise TelegramError(f"the CRC of the block at octet {start} misses: {data[start:end].hex()}")
         data_blocks.append(block)
         start, end = end, end + FORMAT_A_BLOCK_OCTETS + CRC_OCTETS
-    return b"".join(data_blocks)[1:], len(data) - total
+    return b"".join(data_blocks)[1:], total
 
 
 def _strip_format_b(data: bytes) -> tuple[bytes, int]:
@@ -182,7 +195,7 @@ def _strip_format_b(data: bytes) -> tuple[bytes, int]:
     content = _checked_block(data[:end], 0)
     if end < total:
         content += _checked_block(data[end:total], end)
-    return content[1:], len(data) - total
+    return content[1:], total
 
 
 def _decode_wired(data: bytes) -> LinkFrame:
@@ -198,7 +211,7 @@ def _decode_wired(data: bytes) -> LinkFrame:
         raise TelegramError(
             f"a wired long frame should end {sum(body) & 0xFF:02x}16, got {data[total - 2 : total].hex()}"
         )
-    return LinkFrame(body[0], None, body[2:], FrameFormat.WIRED, body[1], len(data) - total)
+    return LinkFrame(body[0], None, body[2:], FrameFormat.WIRED, body[1], data[total:])
 
 
 def _require(data: bytes, octets: int) -> None:

@@ -30,6 +30,8 @@ _MAC_OCTETS = {3: 2, 4: 4, 5: 8, 6: 12, 7: 16}
 # Modes whose configuration field has an extension octet: key derivation and number of the key.
 _EXTENDED_MODES = range(7, 11)
 _SHORT_HEADER_OCTETS = 4
+_BLOCK_OCTETS = 16
+_DES_MODES = (2, 3)
 
 
 class Header(enum.Enum):
@@ -183,9 +185,11 @@ class TransportLayer(NamedTuple):
         return self.configuration >> 8 & 0x1F
 
     @property
-    def encrypted_blocks(self) -> int:
-        """Number of 16-octet blocks that are encrypted (modes 4, 5 and 7)."""
-        return self.configuration >> 4 & 0x0F
+    def encrypted_octets(self) -> int:
+        """How many octets are encrypted, in the modes that tell it: 2, 3 in octets, 4, 5 and 7 in blocks."""
+        if self.mode in _DES_MODES:
+            return self.configuration & 0xFF
+        return (self.configuration >> 4 & 0x0F) * _BLOCK_OCTETS
 
 
 class Cursor:

@@ -17,6 +17,7 @@ from importlib import resources
 from typing import Any
 
 from concentrator.wmbus.address import Address
+from concentrator.wmbus.profile_derived import DateSeries, Sum, series_from_table, sum_from_table
 from concentrator.wmbus.profile_fields import Layout, layout_from_table
 from concentrator.wmbus.record import Function, Record
 from concentrator.wmbus.record_plan import read_record
@@ -69,31 +70,43 @@ class RecordRule:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One meter model."""
+    """One meter model.
+
+    `plain_modes` are security modes that its configuration field names although the content is plain.
+    """
 
     name: str
     meters: tuple[MeterMatch, ...]
     rules: tuple[RecordRule, ...]
     layouts: tuple[Layout, ...]
+    sums: tuple[Sum, ...]
+    series: tuple[DateSeries, ...]
+    plain_modes: frozenset[int]
 
-    def read_records(self, records: Sequence[Record], manufacturer_data: bytes) -> tuple[Record, ...]:
-        """The records with the profile's meanings, and what its layouts find in their octets."""
+    def read_records(
+        self, meter: Address, records: Sequence[Record], manufacturer_data: bytes
+    ) -> tuple[Record, ...]:
+        """The records with the profile's meanings, what its layouts find in their octets, and what follows."""
         given: list[Record] = []
         for record in records:
             rule = next((one for one in self.rules if record.header.octets.endswith(one.vib)), None)
             given.append(record if rule is None else rule.apply(record))
-            if isinstance(record.value, bytes):
-                given += self._read(record.header.octets.hex().upper(), None, record.value)
-        return (*given, *self._read(MANUFACTURER_DATA, None, manufacturer_data))
+            if self.layouts:
+                octets = record.value if isinstance(record.value, bytes) else record.raw
+                given += self._read(meter, record.header.octets.hex().upper(), None, octets)
+        given += self._read(meter, MANUFACTURER_DATA, None, manufacturer_data)
+        for derived in (*self.sums, *self.series):
+            given += derived.derive(given)
+        return tuple(given)
 
-    def read_payload(self, ci: int, payload: bytes) -> tuple[Record, ...]:
+    def read_payload(self, meter: Address, ci: int, payload: bytes) -> tuple[Record, ...]:
         """What the profile finds in a content that is no records; nothing where it has no layout for it."""
-        return self._read(PAYLOAD, ci, payload)
+        return self._read(meter, PAYLOAD, ci, payload)
 
-    def _read(self, where: str, ci: int | None, octets: bytes) -> tuple[Record, ...]:
+    def _read(self, meter: Address, where: str, ci: int | None, octets: bytes) -> tuple[Record, ...]:
         for layout in self.layouts:
             if layout.where == where and layout.fits(ci, octets):
-                return layout.read(octets)
+                return layout.read(octets, meter)
         return ()
 
 
@@ -146,6 +159,9 @@ def _from_table(table: dict[str, Any]) -> Profile:
             for one in table.get("records", ())
         ),
         layouts=tuple(layout_from_table(one) for one in table.get("layouts", ())),
+        sums=tuple(sum_from_table(one) for one in table.get("sums", ())),
+        plain_modes=frozenset(table.get("plain_modes", ())),
+        series=tuple(series_from_table(one) for one in table.get("series", ())),
     )
 
 

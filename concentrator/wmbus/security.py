@@ -8,8 +8,8 @@ fragmentation layer. ELL: AES-CTR, protected by a CRC only.
 Modes 8, 9 and 10 use the keys, counter and MAC field of mode 7. No telegram of a real meter was at hand for
 them: that the whole content is encrypted, that the counter block of mode 8 starts at zero, and the nonces
 of modes 9 and 10 (address, message counter, filled with zeros) are this project's reading. A telegram that
-was built otherwise misses its MAC and is refused. Modes 2, 3 (DES) and 13 (TLS, which a listener cannot
-follow) are named, not decrypted.
+was built otherwise misses its MAC and is refused. Mode 2 is DES-CBC with zero vector. Modes 3 (DES with a vector of
+the date, withdrawn) and 13 (TLS, which a listener cannot follow) are named, not decrypted.
 
 Keys never appear in a repr or an exception text.
 """
@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from cryptography.hazmat.primitives.cmac import CMAC
@@ -31,18 +32,27 @@ from concentrator.wmbus.crc import crc_en13757
 from concentrator.wmbus.errors import WmbusUsageError
 
 KEY_OCTETS = 16
+DES_KEY_OCTETS = 8
 _MOST_METERS_FOUND = 4096
 BLOCK_OCTETS = 16
 DECRYPTION_CHECK = b"\x2f\x2f"
 MODE_NONE = 0
+MODE_DES_CBC_ZERO_VECTOR = 2
 MODE_AES_CBC_ZERO_VECTOR = 4
 MODE_AES_CBC_ADDRESS_VECTOR = 5
 MODE_AES_CBC_DERIVED_KEY = 7
 MODE_AES_CTR = 8
 MODE_AES_GCM = 9
 MODE_AES_CCM = 10
-# The modes that name the number of their encrypted blocks; what follows these is plain.
-BLOCK_MODES = frozenset((MODE_AES_CBC_ZERO_VECTOR, MODE_AES_CBC_ADDRESS_VECTOR, MODE_AES_CBC_DERIVED_KEY))
+# The modes that name how much of them is encrypted; what follows is plain.
+BLOCK_MODES = frozenset(
+    (
+        MODE_DES_CBC_ZERO_VECTOR,
+        MODE_AES_CBC_ZERO_VECTOR,
+        MODE_AES_CBC_ADDRESS_VECTOR,
+        MODE_AES_CBC_DERIVED_KEY,
+    )
+)
 DERIVED_KEY_MODES = frozenset((MODE_AES_CBC_DERIVED_KEY, MODE_AES_CTR, MODE_AES_GCM, MODE_AES_CCM))
 
 # EN 13757-7 table of modes; what is not in it is reserved or a vendor's.
@@ -87,18 +97,18 @@ class SecurityState(enum.StrEnum):
 
 
 class MeterKey:
-    """A meter's AES-128 key. Its octets leave it only towards a cipher."""
+    """A meter's AES-128 key, or the DES key of an old one. Its octets leave it only towards a cipher."""
 
     __slots__ = ("_octets",)
 
     def __init__(self, octets: bytes) -> None:
-        if len(octets) != KEY_OCTETS:
-            raise WmbusUsageError(f"a meter's key has {KEY_OCTETS} octets, got {len(octets)}")
+        if len(octets) not in (KEY_OCTETS, DES_KEY_OCTETS):
+            raise WmbusUsageError(f"a meter's key has {KEY_OCTETS} octets (DES: 8), got {len(octets)}")
         self._octets = bytes(octets)
 
     @classmethod
     def from_hex(cls, text: str) -> MeterKey:
-        """Read 32 hex digits.
+        """Read 32 hex digits (DES: 16).
 
         Raises:
             WmbusUsageError: other than that (the text is not repeated).
@@ -108,6 +118,11 @@ class MeterKey:
         except ValueError:
             raise WmbusUsageError(f"a key is 32 hex digits; this one has {len(text)} characters") from None
         return cls(octets)
+
+    @property
+    def is_des(self) -> bool:
+        """Whether it is a key of 8 octets, for DES only."""
+        return len(self._octets) == DES_KEY_OCTETS
 
     def reveal(self) -> bytes:
         """The octets, for a cipher."""
@@ -226,10 +241,20 @@ class Security:
 PLAIN = Security()
 
 
-def decrypt_mode_5(key: MeterKey, address: Address, access_number: int, ciphertext: bytes) -> bytes | None:
-    """Decrypt whole blocks of mode 5; None when the 2F 2F check misses (a wrong key)."""
+def decrypt_mode_5(
+    key: MeterKey, address: Address, access_number: int, ciphertext: bytes, check: bytes = DECRYPTION_CHECK
+) -> bytes | None:
+    """Decrypt whole blocks of mode 5; None when they do not begin with the check (a wrong key)."""
     vector = address.to_link_layer() + bytes((access_number,)) * 8
     plain = _decrypt_cbc(key.reveal(), vector, ciphertext)
+    return plain if plain.startswith(check) else None
+
+
+def decrypt_mode_2(key: MeterKey, ciphertext: bytes) -> bytes | None:
+    """Decrypt whole blocks of mode 2 (DES, which protects from nobody today); None without 2F 2F."""
+    # DES is triple DES with one key three times.
+    decryptor = Cipher(TripleDES(key.reveal() * 3), modes.CBC(bytes(DES_KEY_OCTETS))).decryptor()
+    plain = decryptor.update(ciphertext) + decryptor.finalize()
     return plain if plain.startswith(DECRYPTION_CHECK) else None
 
 

@@ -37,12 +37,13 @@ from concentrator.wmbus.records import decode_records
 from concentrator.wmbus.report import read_report
 from concentrator.wmbus.security import (
     BLOCK_MODES,
-    BLOCK_OCTETS,
     DECRYPTION_CHECK,
     DERIVED_KEY_MODES,
+    MODE_AES_CBC_ADDRESS_VECTOR,
     MODE_AES_CBC_DERIVED_KEY,
     MODE_AES_CBC_ZERO_VECTOR,
     MODE_AES_CTR,
+    MODE_DES_CBC_ZERO_VECTOR,
     MODE_NONE,
     PLAIN,
     SHORTEST_TAG_OCTETS,
@@ -53,6 +54,7 @@ from concentrator.wmbus.security import (
     SecurityState,
     decrypt_authenticated,
     decrypt_ell,
+    decrypt_mode_2,
     decrypt_mode_4,
     decrypt_mode_5,
     decrypt_mode_7,
@@ -63,6 +65,7 @@ from concentrator.wmbus.security import (
 
 _KDF_CMAC = 1
 _NO_KEYS = KeyRing()
+_MOST_SURPLUS_OCTETS = 8
 
 
 class Telegram(NamedTuple):
@@ -244,7 +247,7 @@ class _Decoder:
             return None, octets[2:]
         address = self._frame.address
         key = self._keys.key_for(address) if address is not None else None
-        if key is not None and address is not None:
+        if key is not None and address is not None and not key.is_des:
             plain = decrypt_ell(key, address, ell.communication_control, ell.session_number or 0, octets)
             if plain is not None:
                 self._ell_state = SecurityState.DECODED
@@ -282,9 +285,12 @@ class _Decoder:
         mode = tpl.mode
         if mode == MODE_NONE or tpl.content is Content.MANUFACTURER:
             return self._security(self._ell_state), body, b""
+        profile = profile_for(self._meter) if self._meter is not None else None
+        if profile is not None and mode in profile.plain_modes:
+            return self._security(self._ell_state), body, b""
         supported = mode in BLOCK_MODES or mode in DERIVED_KEY_MODES
-        blocks = tpl.encrypted_blocks if mode in BLOCK_MODES else 0
-        if mode in BLOCK_MODES and blocks == 0:
+        length = tpl.encrypted_octets if mode in BLOCK_MODES else 0
+        if mode in BLOCK_MODES and length == 0:
             return self._security(self._ell_state), body, b""
         looks_plain = body.startswith(DECRYPTION_CHECK)
         if not supported:
@@ -297,22 +303,21 @@ class _Decoder:
         key = self._keys.key_for(meter) if meter is not None else None
         encrypted, tail = body, b""
         if mode in BLOCK_MODES:
-            encrypted, tail = body[: blocks * BLOCK_OCTETS], body[blocks * BLOCK_OCTETS :]
+            encrypted, tail = body[:length], body[length:]
         if key is None or meter is None:
             if looks_plain:
                 return self._security(SecurityState.ALREADY_PLAIN), body, b""
             reason = f"no key is set up for {meter}"
             return self._security(SecurityState.KEY_MISSING, reason), body, tail
-        if len(encrypted) < blocks * BLOCK_OCTETS:
-            raise TelegramError(f"{blocks} encrypted blocks announced, {len(body)} octets came from {meter}")
+        if len(encrypted) < length:
+            raise TelegramError(f"{length} encrypted octets announced, {len(body)} octets came from {meter}")
+        if key.is_des != (mode == MODE_DES_CBC_ZERO_VECTOR):
+            reason = f"the key of {meter} is {'a' if key.is_des else 'no'} DES key, the mode is {mode}"
+            return self._security(SecurityState.KEY_WRONG, reason), body, tail
         if mode in DERIVED_KEY_MODES:
             state, reason, plain = self._unprotect_derived(tpl, key, meter, protected, encrypted)
         else:
-            plain = (
-                decrypt_mode_4(key, encrypted)
-                if mode == MODE_AES_CBC_ZERO_VECTOR
-                else decrypt_mode_5(key, meter, tpl.access_number or 0, encrypted)
-            )
+            plain = self._decrypt_blocks(mode, key, meter, encrypted)
             state, reason = SecurityState.DECODED, ""
             if plain is None:
                 state, reason = SecurityState.KEY_WRONG, f"the key of {meter} gives noise (no 2F 2F)"
@@ -321,6 +326,17 @@ class _Decoder:
         if looks_plain and state is SecurityState.KEY_WRONG:
             reason = f"the content is plain, but {meter} has a key: a forgery, or remove the key"
         return self._security(state, reason), body, tail
+
+    def _decrypt_blocks(self, mode: int, key: MeterKey, meter: Address, encrypted: bytes) -> bytes | None:
+        access_number = self._tpl.access_number if self._tpl is not None else None
+        try:
+            if mode == MODE_AES_CBC_ADDRESS_VECTOR:
+                return decrypt_mode_5(key, meter, access_number or 0, encrypted)
+            if mode == MODE_AES_CBC_ZERO_VECTOR:
+                return decrypt_mode_4(key, encrypted)
+            return decrypt_mode_2(key, encrypted)
+        except ValueError:
+            raise TelegramError(f"{len(encrypted)} encrypted octets are no whole blocks") from None
 
     def _unprotect_derived(
         self, tpl: TransportLayer, key: MeterKey, meter: Address, protected: bytes, encrypted: bytes
@@ -359,6 +375,8 @@ class _Decoder:
         try:
             if tpl.content is Content.RECORDS or tpl.content is Content.COMMAND:
                 found = decode_records(payload)
+                if found.fault and self._frame.surplus_octets and security.mode == MODE_NONE:
+                    found = self._read_surplus(payload, found)
                 if self._formats is not None and found.headers:
                     self._formats.learn_headers(found.headers)
             elif tpl.content is Content.COMPACT:
@@ -371,18 +389,28 @@ class _Decoder:
             fault = str(error)
         if may_hold_compact_profiles(found.headers):
             found = found._replace(records=found.records + open_compact_profiles(found.records))
-        profile = profile_for(self._meter) if self._meter is not None else None
-        if profile is None:
+        meter = self._meter
+        profile = profile_for(meter) if meter is not None else None
+        if meter is None or profile is None:
             return self._result(security, tpl.content, payload, found, fault)
-        proprietary = profile.read_payload(tpl.ci, payload)
+        proprietary = profile.read_payload(meter, tpl.ci, payload)
         if proprietary:
             return self._result(security, tpl.content, payload, RecordList(proprietary), "", profile.name)
-        records = profile.read_records(found.records, found.manufacturer_data)
+        records = profile.read_records(meter, found.records, found.manufacturer_data)
         if records == found.records:
             return self._result(security, tpl.content, payload, found, fault)
         return self._result(
             security, tpl.content, payload, found._replace(records=records), fault, profile.name
         )
+
+    def _read_surplus(self, payload: bytes, broken: RecordList) -> RecordList:
+        """An L-field that is too small cuts the last record: the octets behind it may complete the chain."""
+        surplus = self._frame.surplus_octets
+        for octets in range(1, min(len(surplus), _MOST_SURPLUS_OCTETS) + 1):
+            found = decode_records(payload + surplus[:octets])
+            if not found.fault:
+                return found
+        return broken
 
     def _expand(self, payload: bytes) -> RecordList:
         formats = self._formats if self._formats is not None else FormatMemory()
@@ -406,7 +434,9 @@ class _Decoder:
             found.manufacturer_data,
             found.more_follows,
             payload,
-            fault or found.fault,
+            fault
+            or found.fault
+            or (f"{self._frame.missing} octets are missing" if self._frame.missing else ""),
             self._ell,
             self._afl,
             self._tpl,
