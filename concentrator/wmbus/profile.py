@@ -18,7 +18,7 @@ from typing import Any
 
 from concentrator.wmbus.address import Address
 from concentrator.wmbus.profile_derived import DateSeries, Sum, series_from_table, sum_from_table
-from concentrator.wmbus.profile_fields import Layout, layout_from_table
+from concentrator.wmbus.profile_fields import Layout, Origin, layout_from_table
 from concentrator.wmbus.record import Function, Record
 from concentrator.wmbus.record_plan import read_record
 from concentrator.wmbus.vif import Kind
@@ -84,7 +84,7 @@ class Profile:
     plain_modes: frozenset[int]
 
     def read_records(
-        self, meter: Address, records: Sequence[Record], manufacturer_data: bytes
+        self, origin: Origin, records: Sequence[Record], manufacturer_data: bytes
     ) -> tuple[Record, ...]:
         """The records with the profile's meanings, what its layouts find in their octets, and what follows."""
         given: list[Record] = []
@@ -93,20 +93,20 @@ class Profile:
             given.append(record if rule is None else rule.apply(record))
             if self.layouts:
                 octets = record.value if isinstance(record.value, bytes) else record.raw
-                given += self._read(meter, record.header.octets.hex().upper(), None, octets)
-        given += self._read(meter, MANUFACTURER_DATA, None, manufacturer_data)
+                given += self._read(origin, record.header.octets.hex().upper(), octets)
+        given += self._read(origin, MANUFACTURER_DATA, manufacturer_data)
         for derived in (*self.sums, *self.series):
             given += derived.derive(given)
         return tuple(given)
 
-    def read_payload(self, meter: Address, ci: int, payload: bytes) -> tuple[Record, ...]:
+    def read_payload(self, origin: Origin, payload: bytes) -> tuple[Record, ...]:
         """What the profile finds in a content that is no records; nothing where it has no layout for it."""
-        return self._read(meter, PAYLOAD, ci, payload)
+        return self._read(origin, PAYLOAD, payload)
 
-    def _read(self, meter: Address, where: str, ci: int | None, octets: bytes) -> tuple[Record, ...]:
+    def _read(self, origin: Origin, where: str, octets: bytes) -> tuple[Record, ...]:
         for layout in self.layouts:
-            if layout.where == where and layout.fits(ci, octets):
-                return layout.read(octets, meter)
+            if layout.where == where and layout.fits(origin.ci, octets):
+                return layout.read(octets, origin)
         return ()
 
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from concentrator.wmbus.address import Address
+from concentrator.wmbus.diehl import open_prios
 from concentrator.wmbus.record import Function, Record, RecordHeader
 from concentrator.wmbus.security import MeterKey, decrypt_mode_5
 from concentrator.wmbus.values import DecodedValue, MeterTime, decode_time, decode_value
@@ -56,6 +57,15 @@ class Field:
     mapped: Mapping[int, int]
     mapped_default: int | None
     hidden: bool
+    register: int | None
+
+
+class Origin(NamedTuple):
+    """Whose octets they are: the meter, its address as it was sent (M M A A A A V T), the CI-field."""
+
+    meter: Address
+    sent_address: bytes
+    ci: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +77,43 @@ class Cipher:
     at: int
     octets: int
 
-    def open(self, octets: bytes, meter: Address) -> bytes | None:
-        """The plain content: what stands before the ciphertext, then its octets without the 2F at their start."""
+    def open(self, octets: bytes, origin: Origin) -> bytes | None:
+        """The plain content: what stands before and behind the ciphertext is left as it is."""
         end = self.at + self.octets
         if len(octets) < end:
             return None
-        plain = decrypt_mode_5(self.key, meter, octets[self.access_number_at], octets[self.at : end], b"\x2f")
+        plain = decrypt_mode_5(
+            self.key, origin.meter, octets[self.access_number_at], octets[self.at : end], b"\x2f"
+        )
         return None if plain is None else octets[: self.at] + plain + octets[end:]
+
+
+@dataclass(frozen=True, slots=True)
+class PriosScrambling:
+    """Content that the Diehl companies scramble."""
+
+    def open(self, octets: bytes, origin: Origin) -> bytes | None:
+        """The plain content behind the four octets before it."""
+        plain = open_prios(origin.sent_address, bytes((origin.ci or 0,)) + octets)
+        return None if plain is None else octets[:4] + plain
+
+
+@dataclass(frozen=True, slots=True)
+class Registers:
+    """Content in tagged pieces: from `start` on an octet that names a register, then as many as it has."""
+
+    start: int
+    stop: int
+    sizes: Mapping[int, int]
+
+    def find(self, octets: bytes) -> dict[int, int]:
+        """Where the content of each register begins; what follows an unknown one is not found."""
+        found: dict[int, int] = {}
+        at = self.start
+        while at < len(octets) and octets[at] != self.stop and octets[at] in self.sizes:
+            found[octets[at]] = at + 1
+            at += 1 + self.sizes[octets[at]]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +125,8 @@ class Layout:
     starts: bytes
     least_octets: int
     most_octets: int
-    cipher: Cipher | None
+    cipher: Cipher | PriosScrambling | None
+    registers: Registers | None
     fields: tuple[Field, ...]
 
     def fits(self, ci: int | None, octets: bytes) -> bool:
@@ -94,18 +135,22 @@ class Layout:
             return False
         return max(1, self.least_octets) <= len(octets) <= self.most_octets and octets.startswith(self.starts)
 
-    def read(self, octets: bytes, meter: Address) -> tuple[Record, ...]:
+    def read(self, octets: bytes, origin: Origin) -> tuple[Record, ...]:
         """The values as records, in the order of the fields."""
         if self.cipher is not None:
-            plain = self.cipher.open(octets, meter)
+            plain = self.cipher.open(octets, origin)
             if plain is None:
                 return ()
             octets = plain
         found: dict[str, DecodedValue] = {}
         records: list[Record] = []
+        registers = {} if self.registers is None else self.registers.find(octets)
         for field in self.fields:
+            if field.register is not None and field.register not in registers:
+                continue
+            base = 0 if field.register is None else registers[field.register]
             for position in range(field.count):
-                raw, decoded = _decode(field, position, octets, found)
+                raw, decoded = _decode(field, position, base, octets, found)
                 if raw is None:
                     continue
                 if position == 0:
@@ -117,20 +162,31 @@ class Layout:
 
 def layout_from_table(table: dict[str, Any]) -> Layout:
     """A layout out of its TOML table."""
-    cipher = table.get("cipher")
+    registers = table.get("registers")
     return Layout(
         where=table["where"],
         cis=frozenset(table.get("cis", ())),
         starts=bytes.fromhex(table.get("starts", "")),
         least_octets=table.get("least_octets", 0),
         most_octets=table.get("most_octets", 1 << 16),
-        cipher=None
-        if cipher is None
-        else Cipher(
-            MeterKey.from_hex(cipher["key"]), cipher["access_number_at"], cipher["at"], cipher["octets"]
+        cipher=_cipher_from_table(table.get("cipher")),
+        registers=None
+        if registers is None
+        else Registers(
+            registers["start"],
+            registers["stop"],
+            {int(tag, 16): size for tag, size in registers["sizes"].items()},
         ),
         fields=tuple(_field_from_table(one) for one in table["fields"]),
     )
+
+
+def _cipher_from_table(table: dict[str, Any] | None) -> Cipher | PriosScrambling | None:
+    if table is None:
+        return None
+    if table.get("kind") == "prios":
+        return PriosScrambling()
+    return Cipher(MeterKey.from_hex(table["key"]), table["access_number_at"], table["at"], table["octets"])
 
 
 def _field_from_table(table: dict[str, Any]) -> Field:
@@ -162,6 +218,7 @@ def _field_from_table(table: dict[str, Any]) -> Field:
         mapped=mapped,
         mapped_default=table.get("map", {}).get("else"),
         hidden=table.get("hidden", False),
+        register=table.get("register"),
     )
 
 
@@ -173,9 +230,9 @@ def _slice(octets: bytes, at: int, length: int) -> bytes | None:
 
 
 def _decode(
-    field: Field, position: int, octets: bytes, found: dict[str, DecodedValue]
+    field: Field, position: int, base: int, octets: bytes, found: dict[str, DecodedValue]
 ) -> tuple[bytes | None, DecodedValue]:
-    shift = position * field.stride
+    shift = base + position * field.stride
     if field.parts:
         return _decode_parts(field, octets, found)
     raw = _slice(octets, field.at + shift, field.octets)
@@ -271,12 +328,19 @@ def _bcd_moment(text: str) -> DecodedValue:
     if not text.isdecimal():
         return _NOTHING
     year, month, day, *rest = (int(text[i : i + 2]) for i in range(0, len(text), 2))
-    return _moment(MeterTime(2000 + year, month, day, *rest))
+    hour, minute = rest if len(rest) == 2 else (None, None)  # noqa: PLR2004 - hour and minute
+    return _moment(MeterTime(2000 + year, month, day, hour, minute))
 
 
 def _techem_date(_field: Field, raw: bytes, _found: dict[str, DecodedValue]) -> DecodedValue:
     number = int.from_bytes(raw, "little")
     return _moment(MeterTime(2000 + (number >> 9), number >> 5 & 0x0F, number & 0x1F))
+
+
+def _apator_date(_field: Field, raw: bytes, _found: dict[str, DecodedValue]) -> DecodedValue:
+    """A date with five bits for its year."""
+    number = int.from_bytes(raw, "little")
+    return _moment(MeterTime(2000 + (number >> 9 & 0x1F), number >> 5 & 0x0F, number & 0x1F))
 
 
 def _techem_day(field: Field, raw: bytes, found: dict[str, DecodedValue]) -> DecodedValue:
@@ -328,6 +392,7 @@ _CODINGS: dict[str, _Coding] = {
     "bcd_minute_first": _bcd_minute_first,
     "techem_date": _techem_date,
     "techem_day": _techem_day,
+    "apator_date": _apator_date,
     "seconds_since_2000": _seconds_since_2000,
     "hours_before": _hours_before,
     "time": _time,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from concentrator.model import Medium
+from concentrator.wmbus import diehl
 from concentrator.wmbus.address import Address
 from concentrator.wmbus.compact import FormatMemory
 from concentrator.wmbus.compact_profile import may_hold_compact_profiles, open_compact_profiles
@@ -32,11 +33,13 @@ from concentrator.wmbus.layers import (
     read_tpl,
 )
 from concentrator.wmbus.profile import profile_for
+from concentrator.wmbus.profile_fields import Origin
 from concentrator.wmbus.record import NO_RECORDS, Record, RecordList
 from concentrator.wmbus.records import decode_records
 from concentrator.wmbus.report import read_report
 from concentrator.wmbus.security import (
     BLOCK_MODES,
+    BLOCK_OCTETS,
     DECRYPTION_CHECK,
     DERIVED_KEY_MODES,
     MODE_AES_CBC_ADDRESS_VECTOR,
@@ -66,6 +69,13 @@ from concentrator.wmbus.security import (
 _KDF_CMAC = 1
 _NO_KEYS = KeyRing()
 _MOST_SURPLUS_OCTETS = 8
+_SCRAMBLED_MODE = 0x10
+_SHORT_HEADER_OCTETS = 5
+# Known to everybody: content under them is no secret, but it is the meter's.
+_FACTORY_KEYS = {
+    "APA": MeterKey(bytes(BLOCK_OCTETS)),
+    **{maker: MeterKey(diehl.FACTORY_KEY) for maker in diehl.MANUFACTURERS},
+}
 
 
 class Telegram(NamedTuple):
@@ -154,6 +164,7 @@ class _Decoder:
         "_frame",
         "_keys",
         "_meter",
+        "_sent_address",
         "_tpl",
     )
 
@@ -165,6 +176,10 @@ class _Decoder:
         counters: MessageCounters | None,
         fragments: FragmentMemory | None,
     ) -> None:
+        self._sent_address = b""
+        if frame.address is not None and frame.address.manufacturer in diehl.MANUFACTURERS:
+            self._sent_address = frame.address.to_link_layer()
+            frame = diehl.with_standard_address(frame)
         self._frame = frame
         self._keys = keys
         self._formats = formats
@@ -288,6 +303,8 @@ class _Decoder:
         profile = profile_for(self._meter) if self._meter is not None else None
         if profile is not None and mode in profile.plain_modes:
             return self._security(self._ell_state), body, b""
+        if mode & _SCRAMBLED_MODE and self._sent_address and diehl.is_scrambled(protected):
+            return self._unscramble(protected)
         supported = mode in BLOCK_MODES or mode in DERIVED_KEY_MODES
         length = tpl.encrypted_octets if mode in BLOCK_MODES else 0
         if mode in BLOCK_MODES and length == 0:
@@ -301,6 +318,8 @@ class _Decoder:
             return self._security(SecurityState.NOT_SUPPORTED, reason), body, b""
         meter = self._meter
         key = self._keys.key_for(meter) if meter is not None else None
+        if key is None and meter is not None and mode == MODE_AES_CBC_ADDRESS_VECTOR and not looks_plain:
+            key = self._factory_key(meter, body[:length])
         encrypted, tail = body, b""
         if mode in BLOCK_MODES:
             encrypted, tail = body[:length], body[length:]
@@ -326,6 +345,25 @@ class _Decoder:
         if looks_plain and state is SecurityState.KEY_WRONG:
             reason = f"the content is plain, but {meter} has a key: a forgery, or remove the key"
         return self._security(state, reason), body, tail
+
+    def _unscramble(self, protected: bytes) -> tuple[Security, bytes, bytes]:
+        key = self._keys.key_for(self._meter) if self._meter is not None else None
+        plain = diehl.open_records(self._sent_address, protected, None if key is None else key.reveal())
+        if plain is not None:
+            return self._security(SecurityState.DECODED), plain, b""
+        body = protected[_SHORT_HEADER_OCTETS:]
+        if body.startswith(DECRYPTION_CHECK):
+            return self._security(SecurityState.ALREADY_PLAIN), body, b""
+        state = SecurityState.KEY_MISSING if key is None else SecurityState.KEY_WRONG
+        return self._security(state, f"no key opens the scrambled content of {self._meter}"), body, b""
+
+    def _factory_key(self, meter: Address, encrypted: bytes) -> MeterKey | None:
+        """The key that all meters of a maker leave the factory with, if it opens the content."""
+        key = _FACTORY_KEYS.get(meter.manufacturer)
+        if key is None or not encrypted or len(encrypted) % BLOCK_OCTETS:
+            return None
+        opens = self._decrypt_blocks(MODE_AES_CBC_ADDRESS_VECTOR, key, meter, encrypted) is not None
+        return key if opens else None
 
     def _decrypt_blocks(self, mode: int, key: MeterKey, meter: Address, encrypted: bytes) -> bytes | None:
         access_number = self._tpl.access_number if self._tpl is not None else None
@@ -393,10 +431,11 @@ class _Decoder:
         profile = profile_for(meter) if meter is not None else None
         if meter is None or profile is None:
             return self._result(security, tpl.content, payload, found, fault)
-        proprietary = profile.read_payload(meter, tpl.ci, payload)
+        origin = Origin(meter, self._sent_address, tpl.ci)
+        proprietary = profile.read_payload(origin, payload)
         if proprietary:
             return self._result(security, tpl.content, payload, RecordList(proprietary), "", profile.name)
-        records = profile.read_records(meter, found.records, found.manufacturer_data)
+        records = profile.read_records(origin, found.records, found.manufacturer_data)
         if records == found.records:
             return self._result(security, tpl.content, payload, found, fault)
         return self._result(
