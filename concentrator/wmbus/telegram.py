@@ -34,48 +34,24 @@ from concentrator.wmbus.layers import (
 )
 from concentrator.wmbus.profile import profile_for
 from concentrator.wmbus.profile_fields import Origin
+from concentrator.wmbus.protection import Protected, open_protection
 from concentrator.wmbus.record import NO_RECORDS, Record, RecordList
 from concentrator.wmbus.records import decode_records
 from concentrator.wmbus.report import read_report
 from concentrator.wmbus.security import (
-    BLOCK_MODES,
-    BLOCK_OCTETS,
     DECRYPTION_CHECK,
-    DERIVED_KEY_MODES,
-    MODE_AES_CBC_ADDRESS_VECTOR,
-    MODE_AES_CBC_DERIVED_KEY,
-    MODE_AES_CBC_ZERO_VECTOR,
-    MODE_AES_CTR,
-    MODE_DES_CBC_ZERO_VECTOR,
     MODE_NONE,
     PLAIN,
-    SHORTEST_TAG_OCTETS,
     KeyRing,
     MessageCounters,
-    MeterKey,
     Security,
     SecurityState,
-    decrypt_authenticated,
     decrypt_ell,
-    decrypt_mode_2,
-    decrypt_mode_4,
-    decrypt_mode_5,
-    decrypt_mode_7,
-    decrypt_mode_8,
     ell_crc_fits,
-    mac_fits,
 )
 
-_KDF_CMAC = 1
 _NO_KEYS = KeyRing()
 _MOST_SURPLUS_OCTETS = 8
-_SCRAMBLED_MODE = 0x10
-_SHORT_HEADER_OCTETS = 5
-# Known to everybody: content under them is no secret, but it is the meter's.
-_FACTORY_KEYS = {
-    "APA": MeterKey(bytes(BLOCK_OCTETS)),
-    **{maker: MeterKey(diehl.FACTORY_KEY) for maker in diehl.MANUFACTURERS},
-}
 
 
 class Telegram(NamedTuple):
@@ -297,116 +273,13 @@ class _Decoder:
 
     def _unprotect(self, tpl: TransportLayer, protected: bytes, body: bytes) -> tuple[Security, bytes, bytes]:
         """Undo the transport layer's security; gives its outcome, the payload, and the part in the clear."""
-        mode = tpl.mode
-        if mode == MODE_NONE or tpl.content is Content.MANUFACTURER:
-            return self._security(self._ell_state), body, b""
-        profile = profile_for(self._meter) if self._meter is not None else None
-        if profile is not None and mode in profile.plain_modes:
-            return self._security(self._ell_state), body, b""
-        if mode & _SCRAMBLED_MODE and self._sent_address and diehl.is_scrambled(protected):
-            return self._unscramble(protected)
-        supported = mode in BLOCK_MODES or mode in DERIVED_KEY_MODES
-        length = tpl.encrypted_octets if mode in BLOCK_MODES else 0
-        if mode in BLOCK_MODES and length == 0:
-            return self._security(self._ell_state), body, b""
-        looks_plain = body.startswith(DECRYPTION_CHECK)
-        if not supported:
-            if looks_plain:
-                return self._security(SecurityState.ALREADY_PLAIN), body, b""
-            security = self._security(SecurityState.NOT_SUPPORTED)
-            reason = f"security mode {mode} ({security.mode_name}) is not supported"
-            return self._security(SecurityState.NOT_SUPPORTED, reason), body, b""
-        meter = self._meter
-        key = self._keys.key_for(meter) if meter is not None else None
-        if key is None and meter is not None and mode == MODE_AES_CBC_ADDRESS_VECTOR and not looks_plain:
-            key = self._factory_key(meter, body[:length])
-        encrypted, tail = body, b""
-        if mode in BLOCK_MODES:
-            encrypted, tail = body[:length], body[length:]
-        if key is None or meter is None:
-            if looks_plain:
-                return self._security(SecurityState.ALREADY_PLAIN), body, b""
-            reason = f"no key is set up for {meter}"
-            return self._security(SecurityState.KEY_MISSING, reason), body, tail
-        if len(encrypted) < length:
-            raise TelegramError(f"{length} encrypted octets announced, {len(body)} octets came from {meter}")
-        if key.is_des != (mode == MODE_DES_CBC_ZERO_VECTOR):
-            reason = f"the key of {meter} is {'a' if key.is_des else 'no'} DES key, the mode is {mode}"
-            return self._security(SecurityState.KEY_WRONG, reason), body, tail
-        if mode in DERIVED_KEY_MODES:
-            state, reason, plain = self._unprotect_derived(tpl, key, meter, protected, encrypted)
-        else:
-            plain = self._decrypt_blocks(mode, key, meter, encrypted)
-            state, reason = SecurityState.DECODED, ""
-            if plain is None:
-                state, reason = SecurityState.KEY_WRONG, f"the key of {meter} gives noise (no 2F 2F)"
-        if plain is not None:
-            return self._security(state, reason), plain + tail, b""
-        if looks_plain and state is SecurityState.KEY_WRONG:
-            reason = f"the content is plain, but {meter} has a key: a forgery, or remove the key"
-        return self._security(state, reason), body, tail
-
-    def _unscramble(self, protected: bytes) -> tuple[Security, bytes, bytes]:
-        key = self._keys.key_for(self._meter) if self._meter is not None else None
-        plain = diehl.open_records(self._sent_address, protected, None if key is None else key.reveal())
-        if plain is not None:
-            return self._security(SecurityState.DECODED), plain, b""
-        body = protected[_SHORT_HEADER_OCTETS:]
-        if body.startswith(DECRYPTION_CHECK):
-            return self._security(SecurityState.ALREADY_PLAIN), body, b""
-        state = SecurityState.KEY_MISSING if key is None else SecurityState.KEY_WRONG
-        return self._security(state, f"no key opens the scrambled content of {self._meter}"), body, b""
-
-    def _factory_key(self, meter: Address, encrypted: bytes) -> MeterKey | None:
-        """The key that all meters of a maker leave the factory with, if it opens the content."""
-        key = _FACTORY_KEYS.get(meter.manufacturer)
-        if key is None or not encrypted or len(encrypted) % BLOCK_OCTETS:
-            return None
-        opens = self._decrypt_blocks(MODE_AES_CBC_ADDRESS_VECTOR, key, meter, encrypted) is not None
-        return key if opens else None
-
-    def _decrypt_blocks(self, mode: int, key: MeterKey, meter: Address, encrypted: bytes) -> bytes | None:
-        access_number = self._tpl.access_number if self._tpl is not None else None
-        try:
-            if mode == MODE_AES_CBC_ADDRESS_VECTOR:
-                return decrypt_mode_5(key, meter, access_number or 0, encrypted)
-            if mode == MODE_AES_CBC_ZERO_VECTOR:
-                return decrypt_mode_4(key, encrypted)
-            return decrypt_mode_2(key, encrypted)
-        except ValueError:
-            raise TelegramError(f"{len(encrypted)} encrypted octets are no whole blocks") from None
-
-    def _unprotect_derived(
-        self, tpl: TransportLayer, key: MeterKey, meter: Address, protected: bytes, encrypted: bytes
-    ) -> tuple[SecurityState, str, bytes | None]:
-        """Modes 7 to 10. The counter moves only once the message proved to be the meter's."""
-        afl, mode = self._afl, tpl.mode
-        if tpl.key_derivation != _KDF_CMAC:
-            reason = f"key derivation {tpl.key_derivation} is not supported"
-            return SecurityState.NOT_SUPPORTED, reason, None
-        if afl is None or afl.counter is None or not afl.mac:
-            return SecurityState.NOT_SUPPORTED, f"mode {mode} without message counter or MAC is refused", None
-        whole = afl.protected_header() + protected
-        plain = None
-        if mode in (MODE_AES_CBC_DERIVED_KEY, MODE_AES_CTR):
-            authentic = mac_fits(key, meter, afl.counter, whole, afl.mac)
-        elif len(afl.mac) < SHORTEST_TAG_OCTETS:
-            return SecurityState.NOT_SUPPORTED, f"mode {mode} with a tag below 4 octets is refused", None
-        else:
-            header = whole[: len(whole) - len(encrypted)]
-            plain = decrypt_authenticated(mode, key, meter, afl.counter, header, encrypted, afl.mac)
-            authentic = plain is not None
-        if not authentic:
-            return SecurityState.KEY_WRONG, f"the MAC misses with the key of {meter}", None
-        if self._counters is not None and not self._counters.accept(meter, afl.counter):
-            return SecurityState.REPLAY, f"message counter {afl.counter} of {meter} did not rise", None
-        if mode == MODE_AES_CBC_DERIVED_KEY:
-            plain = decrypt_mode_7(key, meter, afl.counter, encrypted)
-            if plain is None:
-                return SecurityState.KEY_WRONG, f"the key of {meter} gives noise (no 2F 2F)", None
-        elif mode == MODE_AES_CTR:
-            plain = decrypt_mode_8(key, meter, afl.counter, encrypted)
-        return SecurityState.DECODED, "", plain
+        opened = open_protection(
+            Protected(tpl, self._afl, self._meter, self._sent_address, protected, body),
+            self._keys,
+            self._counters,
+        )
+        state = self._ell_state if opened.state is SecurityState.PLAIN else opened.state
+        return self._security(state, opened.reason), opened.payload, opened.tail
 
     def _read_content(self, tpl: TransportLayer, security: Security, payload: bytes) -> Telegram:
         found, fault = NO_RECORDS, ""
