@@ -164,14 +164,19 @@ def _channel_meter(channel: int, objects: dict[str, P1Object]) -> P1ChannelMeter
     )
 
 
+def _texts(objects: dict[str, P1Object], code: str) -> tuple[str, ...]:
+    one = objects.get(code)
+    return () if one is None else one.values
+
+
 def _channel_value(objects: dict[str, P1Object]) -> tuple[Decimal | None, str, datetime | None]:
     for code in _VALUES:
-        values: tuple[str, ...] = objects[code].values if code in objects else ()
+        values = _texts(objects, code)
         number = _NUMBER.match(values[-1]) if values else None
         if number is not None:
             return Decimal(number[1]), number[2] or "", p1_time(values[0])
     # (time)(status)(period)(number of values)(OBIS)(unit)(value): the profile of versions 2 and 3.
-    old: tuple[str, ...] = objects[_OLD_VALUE].values if _OLD_VALUE in objects else ()
+    old = _texts(objects, _OLD_VALUE)
     if len(old) > _OLD_PROFILE_VALUES and (number := _NUMBER.match(old[6])) is not None:
         return Decimal(number[1]), old[5], p1_time(old[0])
     return None, "", None
