@@ -17,8 +17,8 @@ from concentrator.iec62056_21.errors import TelegramError
 from concentrator.iec62056_21.p1 import P1Reader, P1Telegram, decode_p1
 from concentrator.iec62056_21.p1_cipher import ENVELOPE_START, open_envelope
 from concentrator.iec62056_21.p1_values import P1Reading, interpret_p1
+from concentrator.links.byte_line import is_tcp
 from concentrator.links.errors import PortError
-from concentrator.links.mbus_line import is_tcp
 
 # DSMR 4 and later; 2 and 3 have 9600 baud with seven bits and even parity.
 DEFAULT_BAUD_RATE, OLD_BAUD_RATE = 115_200, 9600
