@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from concentrator.links.board_control import BoardControl, make_board_control
 from concentrator.links.plc_link import PlcLink
 from concentrator.links.plc_networks import make_network
 from concentrator.links.radio_link import RadioLink
-from concentrator.links.radio_modules import make_radio_module
+from concentrator.links.radio_modules import AUTO, find_radio_module, make_radio_module
 from concentrator.logs import set_up_logging
 from concentrator.notify import Notifier, Watchdog, watchdog_limit_s
 from concentrator.status import StatusReporter
@@ -112,8 +113,12 @@ class Service:
                 self._store, self._clock, self._keyring.wmbus_keys(), config.radio.store_interval_s
             )
             await self.listener.load()
+            settings = config.radio
+            if settings.module == AUTO:
+                found = await find_radio_module(settings.port, settings.mode)
+                settings = replace(settings, module=found.name, baud_rate=found.baud_rate)
             self.radio = RadioLink(
-                make_radio_module(config.radio), config.radio.port, config.radio.baud_rate, self.listener.hear
+                make_radio_module(settings), settings.port, settings.baud_rate, self.listener.hear
             )
         for collector in (self.mbus, self.p1):
             if collector is not None:

@@ -339,6 +339,21 @@ def modem_sniff(port: str, baud_rate: int, output: Path | None, tee: Path | None
 
 
 @main.group()
+def radio() -> None:
+    """A wireless M-Bus module on the bench."""
+
+
+@radio.command("probe")
+@click.option("--port", required=True, help="The serial port of the module.")
+@click.option("--mode", default="T1", show_default=True, help="Link mode to set on the way.")
+def radio_probe(port: str, mode: str) -> None:
+    """Find out which radio module is at a port, and print its lines of the configuration."""
+    from concentrator.mbus_tools.probe_radio import run_probe_radio
+
+    run_probe_radio(port, mode)
+
+
+@main.group()
 def update() -> None:
     """Update the concentrator itself."""
 

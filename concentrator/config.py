@@ -163,7 +163,9 @@ class RadioSection:
     """The wireless M-Bus module. Leave the section out on a box without one."""
 
     module: str = _key(
-        "im871a", _one_of("im871a", "amb8465", "cul", "rtl-wmbus"), "Type of the radio module."
+        "im871a",
+        _one_of("im871a", "iu891a", "amb8465", "rc1180", "cul", "rtl-wmbus", "auto"),
+        "Type of the radio module; auto: find out.",
     )
     port: str = _key("/dev/ttyUSB0", _SERIAL_PORT, "Serial port of the module.")
     baud_rate: int = _key(57600, _BAUD_RATE, "As the module is set.")
