@@ -21,7 +21,7 @@ from concentrator.inspect.modem import explain_usi
 from concentrator.wmbus.compact import FormatMemory
 from concentrator.wmbus.errors import TelegramError, WmbusUsageError
 from concentrator.wmbus.frame import FrameFormat
-from concentrator.wmbus.security import KeyRing
+from concentrator.wmbus.security import DES_KEY_OCTETS, KeyRing
 from concentrator.wmbus.telegram import decode_telegram
 from plc.usi.framing import FrameDecoder
 
@@ -46,7 +46,10 @@ class Inspector:
     def use_keys(self, key: bytes = b"", authentication_key: bytes = b"", system_title: bytes = b"") -> None:
         """Take other keys for the frames that follow; what was remembered of earlier frames stays."""
         self._key = key
-        self._dlms.keys = SecurityKeys(key, authentication_key) if key else None
+        # A key of 8 octets is the DES key of an old M-Bus meter.
+        self._dlms.keys = (
+            SecurityKeys(key, authentication_key) if key and len(key) != DES_KEY_OCTETS else None
+        )
         self._dlms.system_title = system_title
 
     def inspect(self, octets: bytes) -> Tree:

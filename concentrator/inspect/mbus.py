@@ -7,7 +7,7 @@ from concentrator.units import unit_symbol
 from concentrator.wmbus.layers import Content
 from concentrator.wmbus.obis_map import map_record
 from concentrator.wmbus.profile import describe
-from concentrator.wmbus.records import Record
+from concentrator.wmbus.record import Record
 from concentrator.wmbus.security import SecurityState
 from concentrator.wmbus.telegram import Telegram
 from concentrator.wmbus.values import MeterTime
