@@ -97,7 +97,12 @@ class Service:
         if config.modem is not None:
             await self._addresses.load()
             self.link = PlcLink(
-                make_network(config.modem, self._addresses.known, self._addresses.frame_counter),
+                make_network(
+                    config.modem,
+                    self._addresses.known,
+                    self._addresses.frame_counter,
+                    bytes.fromhex(config.collection.system_title),
+                ),
                 config.modem.port,
                 config.modem.baud_rate,
                 self._handle_network_event,

@@ -64,11 +64,11 @@ class G3Modem(G3ModemBase):
             self._seek(node, RETRY_JOIN_S * self._draws.uniform(0.7, 1.3))
             return
         node.bootstrapping = True
-        transfer = self.feeder.transfer(node.place, _EAP_OCTETS, self._scheduler.now())
+        transfer = self.feeder.transfer(node.place, _EAP_OCTETS, self.now())
         if not transfer.delivered:
             self._seek(node, RETRY_JOIN_S)
             return
-        self._after(
+        self.after(
             transfer.duration_s,
             lambda: self._send(commands.JOIN_REQUEST_INDICATION, eui64=node.device.eui64),
         )
@@ -90,11 +90,11 @@ class G3Modem(G3ModemBase):
             self.counters.failed_authentications += 1
             self._seek(node, DECLINED_PAUSE_S)
             return
-        now = self._scheduler.now()
+        now = self.now()
         transfers = [self.feeder.transfer(node.place, _EAP_OCTETS, now) for _ in range(_EAP_MESSAGES)]
         visit = node.visit
         if all(transfer.delivered for transfer in transfers):
-            self._after(transfers[-1].duration_s, lambda: self._complete(node, address, visit))
+            self.after(transfers[-1].duration_s, lambda: self._complete(node, address, visit))
         else:
             self._seek(node, RETRY_JOIN_S)
 

@@ -10,13 +10,13 @@ silence upwards. Not modelled: 6LoWPAN on the air (only its airtime), RF, broadc
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from concentrator.simulator.device import Device
 from concentrator.simulator.feeder import G3_CENELEC_A_PHY, Feeder, FeederNode
 from concentrator.simulator.scheduler import Scheduler
+from concentrator.simulator.simulated_modem import SimulatedModem
 from plc.commands import Message
 from plc.errors import MessageError
 from plc.g3 import commands, enumerations, ib, ipv6
@@ -49,21 +49,7 @@ class G3Node:
     visit: int = 0
 
 
-@dataclass(slots=True)
-class G3ModemCounters:
-    """What the simulation did, for tests and the demo."""
-
-    refused_commands: int = 0
-    apdus_down: int = 0
-    apdus_up: int = 0
-    apdus_lost_down: int = 0
-    apdus_lost_up: int = 0
-    drops: int = 0
-    joins: int = 0
-    failed_authentications: int = 0
-
-
-class G3ModemBase:
+class G3ModemBase(SimulatedModem):
     """The modem and its network. Hand octets from the host to receive_data(); set `output` to get its own."""
 
     _FIRST_COMMANDS: tuple[int, ...] = (commands.INITIALIZE_REQUEST,)  # before it is initialised
@@ -78,19 +64,14 @@ class G3ModemBase:
         eui64: bytes = bytes(8),
         join_spread_s: float = 120.0,
     ) -> None:
-        self.output = output
-        self.counters = G3ModemCounters()
-        self.feeder = feeder or Feeder(len(devices), seed, G3_CENELEC_A_PHY)
-        self._scheduler = scheduler
-        self._draws = random.Random(f"g3 modem {seed}")
+        feeder = feeder or Feeder(len(devices), seed, G3_CENELEC_A_PHY)
+        super().__init__("g3 modem", scheduler, feeder, seed, output, join_spread_s)
         self._eui64 = eui64
-        self._join_spread_s = join_spread_s
         self._decoder = FrameDecoder()
         self._nodes = [
             G3Node(device, place) for device, place in zip(devices, self.feeder.nodes, strict=True)
         ]
         self._by_place = {node.place.index: node for node in self._nodes}
-        self._epoch = 0
         self._powered = False  # start() was called
         self._handlers = self._own_handlers()
         self._forget()
@@ -148,20 +129,10 @@ class G3ModemBase:
         while (frame := self._decoder.next_frame()) is not None:
             protocol, payload = frame
             if protocol == PROTOCOL_ADP_G3:
-                self._after(_PROCESSING_S, lambda payload=payload: self._process(payload))
-
-    # Time.
-
-    def _after(self, delay_s: float, callback: Callable[[], None]) -> None:
-        epoch = self._epoch
-        self._scheduler.call_later(delay_s, lambda: callback() if epoch == self._epoch else None)
-
-    def _later(self, delay_s: float, callback: Callable[[], None]) -> None:
-        self._after(delay_s / self.feeder.speed, callback)
+                self.after(_PROCESSING_S, lambda payload=payload: self._process(payload))
 
     def _send(self, command: int, **values: int | bytes | None) -> None:
-        if self.output is not None:
-            self.output(encode_frame(PROTOCOL_ADP_G3, COMMANDS.encode(command, **values)))
+        self.write(encode_frame(PROTOCOL_ADP_G3, COMMANDS.encode(command, **values)))
 
     # The life of a device.
 
@@ -181,14 +152,14 @@ class G3ModemBase:
         return all(hop.heard and self._is_member(hop) for hop in path)
 
     def _plan_drop(self, node: G3Node) -> None:
-        delay_s = self.feeder.time_until_drop_s(node.place, self._scheduler.now())
+        delay_s = self.feeder.time_until_drop_s(node.place, self.now())
         if delay_s is None or not node.heard:
             return
         visit = node.visit
 
         def drop() -> None:
             if node.visit == visit:
-                self._go(node, self.feeder.outage_s(node.place, self._scheduler.now()))
+                self._go(node, self.feeder.outage_s(node.place, self.now()))
 
         # Not bound to the modem's life, as the device has its own power.
         self._scheduler.call_later(delay_s, drop)
@@ -200,7 +171,7 @@ class G3ModemBase:
         node.heard = False
         node.bootstrapping = False
         node.visit += 1
-        node.gone_at = self._scheduler.now()
+        node.gone_at = self.now()
         visit = node.visit
         node.device.link_lost()
         if duration_s is not None:
@@ -211,14 +182,14 @@ class G3ModemBase:
     def _return(self, node: G3Node) -> None:
         node.heard = True
         node.visit += 1
-        if self._scheduler.now() - node.gone_at > _REMEMBERS_S:
+        if self.now() - node.gone_at > _REMEMBERS_S:
             node.membership = None
         self._plan_drop(node)
         self._seek(node, 1.0)
 
     def _seek(self, node: G3Node, delay_s: float) -> None:
         visit = node.visit
-        self._later(delay_s, lambda: self._ask_to_join(node, visit))
+        self.later(delay_s, lambda: self._ask_to_join(node, visit))
 
     # Requests of the host.
 
@@ -254,7 +225,7 @@ class G3ModemBase:
             self._adp[(ib.ADP_MANUFACTURER_VERSION, 0)] = bytes.fromhex("010203040506")
             then()
 
-        self._after(INITIALIZE_S / self.feeder.speed, ready)
+        self.after(INITIALIZE_S / self.feeder.speed, ready)
 
     def _reset(self, message: Message) -> None:  # noqa: ARG002 one signature for all handlers
         self._forget()
@@ -271,7 +242,7 @@ class G3ModemBase:
                 if self._powered and not self._is_member(node):
                     self._seek(node, self._draws.uniform(0.0, self._join_spread_s))
 
-        self._later(_NETWORK_START_S, started)
+        self.later(_NETWORK_START_S, started)
 
     def _adp_set(self, message: Message) -> None:
         attribute, index = message.number("attribute"), message.number("index")
@@ -348,7 +319,7 @@ class G3ModemBase:
         return entries
 
     def _neighbours(self) -> list[bytes]:
-        now = self._scheduler.now()
+        now = self.now()
         return [
             ib.encode_record(
                 "mac",
@@ -372,7 +343,7 @@ class G3ModemBase:
             node.routed = found
         status = enumerations.ADP_SUCCESS if found else enumerations.ADP_ROUTE_ERROR
         delay_s = 1.0 if found else 8.0
-        self._later(delay_s, lambda: self._send(commands.ROUTE_DISCOVERY_CONFIRM, status=status))
+        self.later(delay_s, lambda: self._send(commands.ROUTE_DISCOVERY_CONFIRM, status=status))
 
     def _discover_path(self, message: Message) -> None:
         destination = message.number("destination")
@@ -383,7 +354,7 @@ class G3ModemBase:
                 address = self._by_place[place.index].short_address or 0
                 hops.append(address.to_bytes(2, "big") + bytes([0, 20, 0, 0, 0]))
         found = bool(hops)
-        self._later(
+        self.later(
             1.0,
             lambda: self._send(
                 commands.PATH_DISCOVERY_CONFIRM,
@@ -426,21 +397,21 @@ class G3ModemBase:
         node = None if address is None else self._member(address)
         self._in_flight += 1
         self.counters.apdus_down += 1
-        now = self._scheduler.now()
+        now = self.now()
         octets = max(1, len(packet) - _IPV6_COMPRESSION)
         if node is None or not self._reachable(node):
             # A route discovery in vain.
             self.counters.apdus_lost_down += 1
             if node is not None:
                 node.routed = False
-            self._later(8.0, lambda: done(enumerations.ADP_ROUTE_ERROR))
+            self.later(8.0, lambda: done(enumerations.ADP_ROUTE_ERROR))
             return
         transfer = self.feeder.transfer(node.place, octets, now)
         delay_s = transfer.duration_s if node.routed else transfer.duration_s + 0.5 / self.feeder.speed
         if not transfer.delivered:
             self.counters.apdus_lost_down += 1
             node.routed = False
-            self._after(delay_s, lambda: done(enumerations.ADP_ROUTE_ERROR))
+            self.after(delay_s, lambda: done(enumerations.ADP_ROUTE_ERROR))
             return
 
         def arrive() -> None:
@@ -449,7 +420,7 @@ class G3ModemBase:
             for client_sap, server_sap, apdu in wrapped:
                 self._deliver(node, client_sap, server_sap, apdu)
 
-        self._after(delay_s, arrive)
+        self.after(delay_s, arrive)
 
     def _deliver(self, node: G3Node, client_sap: int, server_sap: int, apdu: bytes) -> None:
         visit, epoch = node.visit, self._epoch
@@ -472,7 +443,7 @@ class G3ModemBase:
             ipv6.DLMS_PORT,
             ipv6.encode_wrapper(server_sap, client_sap, apdu),
         )
-        now = self._scheduler.now()
+        now = self.now()
         transfer = self.feeder.transfer(node.place, len(packet) - _IPV6_COMPRESSION, now)
         if not transfer.delivered or len(packet) > commands.LARGEST_PACKET:
             self.counters.apdus_lost_up += 1
@@ -483,7 +454,7 @@ class G3ModemBase:
             self.counters.apdus_up += 1
             self._send(commands.DATA_INDICATION, link_quality=quality, packet=packet)
 
-        self._after(transfer.duration_s, arrive)
+        self.after(transfer.duration_s, arrive)
 
     def push_apdu(self, eui64: bytes, client_sap: int, server_sap: int, apdu: bytes) -> None:
         """Let a meter send on its own: a data notification."""

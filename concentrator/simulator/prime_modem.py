@@ -14,16 +14,16 @@ the time that octets take on the serial line.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 
 from concentrator.simulator.device import Device
 from concentrator.simulator.feeder import PRIME_PHY, Feeder
 from concentrator.simulator.prime_data_path import DataPath
-from concentrator.simulator.prime_nodes import PrimeModemCounters, PrimeNode, RemoteNodes
+from concentrator.simulator.prime_nodes import PrimeNode, RemoteNodes
 from concentrator.simulator.prime_tables import information_base, list_records
 from concentrator.simulator.prime_upgrade import UpgradeEngine
 from concentrator.simulator.scheduler import Scheduler
+from concentrator.simulator.simulated_modem import SimulatedModem
 from plc.commands import Message
 from plc.errors import MessageError
 from plc.prime import commands, enumerations, pib
@@ -46,7 +46,7 @@ _LARGEST_MESSAGE = 1020
 _RESERVED_LNIDS = 0x3FFE
 
 
-class PrimeModem:
+class PrimeModem(SimulatedModem):
     """The modem and its network. Hand octets from the host to receive_data(); set `output` to get its own.
 
     `join_spread_s` is the time within which the meters first register; it is divided by the feeder's speed,
@@ -67,18 +67,13 @@ class PrimeModem:
         security_profile: int = 0,
         device_keys: Mapping[bytes, bytes] | None = None,
     ) -> None:
-        self.output = output
+        feeder = feeder or Feeder(len(devices), seed, PRIME_PHY)
+        super().__init__("prime modem", scheduler, feeder, seed, output, join_spread_s)
         self.eui48 = eui48
-        self.counters = PrimeModemCounters()
-        self.feeder = feeder or Feeder(len(devices), seed, PRIME_PHY)
-        self._scheduler = scheduler
-        self._draws = random.Random(f"prime modem {seed}")
-        self._join_spread_s = join_spread_s
         self._harmony = generation == "harmony"
         self._alive_interval_s = alive_interval_s
         self._decoder = FrameDecoder()
         self._pending = False  # the receive slot is taken
-        self._epoch = 0  # counts restarts, so that callbacks of an earlier life do nothing
         self._nodes = [
             PrimeNode(device, place) for device, place in zip(devices, self.feeder.nodes, strict=True)
         ]
@@ -145,27 +140,13 @@ class PrimeModem:
         """All nodes."""
         return self._nodes
 
-    def now(self) -> float:
-        """Seconds of the scheduler."""
-        return self._scheduler.now()
-
     def disappear(self, node: PrimeNode, duration_s: float) -> None:
         """Make a node restart: it is away for a while."""
         self._go(node, duration_s)
 
-    def after(self, delay_s: float, callback: Callable[[], None]) -> None:
-        """Call back, unless the modem restarts before."""
-        epoch = self._epoch
-        self._scheduler.call_later(delay_s, lambda: callback() if epoch == self._epoch else None)
-
-    def later(self, delay_s: float, callback: Callable[[], None]) -> None:
-        """Call back after a pause of the protocol, which the feeder's speed divides."""
-        self.after(delay_s / self.feeder.speed, callback)
-
     def send(self, command: int, **values: int | bytes | None) -> None:
         """Send a message to the host."""
-        if self.output is not None:
-            self.output(encode_frame(PROTOCOL_PRIME_API, COMMANDS.encode(command, **values)))
+        self.write(encode_frame(PROTOCOL_PRIME_API, COMMANDS.encode(command, **values)))
 
     def reachable(self, node: PrimeNode) -> bool:
         """Whether a node and all before it hear."""
@@ -183,14 +164,14 @@ class PrimeModem:
         self._register(node, node.visit)
 
     def _plan_drop(self, node: PrimeNode) -> None:
-        delay_s = self.feeder.time_until_drop_s(node.place, self._scheduler.now())
+        delay_s = self.feeder.time_until_drop_s(node.place, self.now())
         if delay_s is not None:
             visit = node.visit
             self.after(delay_s, lambda: self._drop_planned(node, visit))
 
     def _drop_planned(self, node: PrimeNode, visit: int) -> None:
         if node.visit == visit:
-            self._go(node, self.feeder.outage_s(node.place, self._scheduler.now()))
+            self._go(node, self.feeder.outage_s(node.place, self.now()))
 
     def _register(self, node: PrimeNode, visit: int) -> None:
         if node.visit != visit or not node.heard or node.device.eui48 in self._expelled:

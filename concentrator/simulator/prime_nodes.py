@@ -11,6 +11,7 @@ from typing import Protocol
 
 from concentrator.simulator.device import Device
 from concentrator.simulator.feeder import Feeder, FeederNode
+from concentrator.simulator.simulated_modem import ModemCounters
 from plc.commands import Message
 from plc.errors import MessageError
 from plc.prime import commands, mngp, pib
@@ -42,26 +43,12 @@ class PrimeNode:
         return self.address is not None
 
 
-@dataclass(slots=True)
-class PrimeModemCounters:
-    """What the simulation did, for tests and the demo."""
-
-    slot_overruns: int = 0
-    unknown_commands: int = 0
-    apdus_down: int = 0
-    apdus_up: int = 0
-    apdus_lost_down: int = 0
-    apdus_lost_up: int = 0
-    drops: int = 0
-    joins: int = 0
-
-
 class Base(Protocol):
     """What is needed of the modem."""
 
     feeder: Feeder
     eui48: bytes
-    counters: PrimeModemCounters
+    counters: ModemCounters
 
     @property
     def nodes(self) -> Sequence[PrimeNode]:
