@@ -25,6 +25,7 @@ import structlog
 from concentrator.clock import Clock, SystemClock
 from concentrator.collection.address_book import AddressBook
 from concentrator.collection.collector import Collector
+from concentrator.collection.history_keeper import HistoryKeeper
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.radio_listener import RadioListener
 from concentrator.config import Config, ConfigError
@@ -88,6 +89,7 @@ class Service:
         self._keyring = keyring
         self._clock = clock
         self._addresses = AddressBook(store)
+        self._history = HistoryKeeper(store, self.collector.topology)
         self._board = make_board_control(config.board)
 
     async def prepare(self) -> None:
@@ -96,6 +98,7 @@ class Service:
         await self.collector.load()
         if config.modem is not None:
             await self._addresses.load()
+            await self._history.load()
             self.link = PlcLink(
                 make_network(
                     config.modem,
@@ -131,7 +134,12 @@ class Service:
             *extra,
         ]
         if self.link is not None:
-            loops += [self.link.run(), self.collector.run(self.link), self._addresses.run()]
+            loops += [
+                self.link.run(),
+                self.collector.run(self.link),
+                self._addresses.run(),
+                self._history.run(),
+            ]
         if self.radio is not None and self.listener is not None:
             loops += [self.radio.run(), self.listener.run()]
         if self._board is not None:

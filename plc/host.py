@@ -53,7 +53,7 @@ class Request:
         attempts: int = REQUEST_ATTEMPTS,
     ) -> None:
         self.payload = payload
-        self.confirm = confirm  # command id of the answer
+        self.confirm = confirm  # command id of the answer; negative: none comes, and the time-out is a pause
         self.field = field  # field of the answer that must hold `value`; "" when the answer has none
         self.value = value
         self.optional = optional  # silence is an answer: firmware that does not know the command
@@ -331,7 +331,7 @@ class ModemHost(Network):
         request = self._request
         if request is None:
             return
-        if request.payload:
+        if request.payload and request.confirm >= 0:
             self.counters["missing_confirms"] += 1
         if self._attempts_left > 0:
             self._ask(now)
@@ -358,6 +358,11 @@ class ModemHost(Network):
         self._request_deadline = None
         self._parts = []
         self._step(answer, now)
+
+    def _end_pause(self, now: float) -> None:
+        """What a procedure without a question waits for has come by another way."""
+        if self._request is not None and not self._request.payload:
+            self._finish_request(Answer([], False), now)
 
     def _take(self, payload: bytes, now: float) -> None:
         try:

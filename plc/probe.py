@@ -1,9 +1,9 @@
 """Which modem is this? Questions that change nothing, asked until a family has answered, then its particulars.
 
 Sans-IO like a network (plc/network.py), but for one run: start(), then feed bytes and the time until `done`.
-PRIME is told by an answer on USI protocol 0x30, G3 by one on 0x25, S-FSK by one in a local frame; the firmware's
-generation by what its answers hold: PRIME's PLME_GET.confirm has a channel since Harmony, and G3's bootstrap server lives in the modem
-("B") when LBP_SET is a command that it knows.
+PRIME is told by an answer on USI protocol 0x30, G3 by one on 0x25, S-FSK by one in a local frame; the
+firmware's generation by what its answers hold: PRIME's PLME_GET.confirm has a channel since Harmony, and G3's
+bootstrap server lives in the modem ("B") when LBP_SET is a command that it knows.
 """
 
 from plc.errors import MessageError

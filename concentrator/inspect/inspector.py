@@ -1,9 +1,9 @@
 """What is this hex? Any frame or APDU of metering, recognised by its own marks and explained.
 
 Known: HDLC, the TCP WRAPPER, bare APDUs and A-XDR data, USI frames with PRIME_API and G3 messages, local frames of
-S-FSK modems, and the APDUs in them, wireless and wired M-Bus telegrams, DLMS pushed in M-Bus frames, P1 telegrams. A tree always comes back;
-what is wrong stands in its `error`, beside whatever could still be decoded. State that spans frames (segments, block
-transfers, M-Bus format signatures) carries over from one call to the next.
+S-FSK modems, and the APDUs in them, wireless and wired M-Bus telegrams, DLMS pushed in M-Bus frames, P1 telegrams.
+A tree always comes back; what is wrong stands in its `error`, beside whatever could still be decoded. State that
+spans frames (segments, block transfers, M-Bus format signatures) carries over from one call to the next.
 """
 
 from __future__ import annotations

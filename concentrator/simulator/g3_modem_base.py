@@ -4,8 +4,9 @@ Speaks USI and the ADP serial interface of Microchip's smartenergy_g3 octet for 
 feeder: one that has joined serves those behind it as bootstrap agent. They keep short address and keys over
 restarts of the modem, and are reachable at once when PAN and GMK are the same again.
 
-G3's MAC repeats a frame three times on each hop; what still fails ends in a route error downwards and in
-silence upwards. Not modelled: 6LoWPAN on the air (only its airtime), RF, broadcast.
+G3's MAC repeats a frame three times on each hop; what still fails ends in a route error downwards and in silence
+upwards. Which nodes are spoken to by radio is told in tables and paths; their airtime is that of the power line.
+Not modelled: 6LoWPAN on the air (only its airtime), broadcast.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ DECLINED_PAUSE_S = 300.0
 # A device that was away for longer has forgotten its network: assumption.
 _REMEMBERS_S = 3600.0
 _LARGEST_IN_FLIGHT = 16
+_MODULATION_CODES = {"D8PSK": 3, "DQPSK": 2, "DBPSK": 1, "robust": 0}
+_REVERSE_LOSS_LQI = 8  # the other side hears us a little worse: assumption
 _IPV6_COMPRESSION = 40  # octets of headers that IPHC saves; assumption
 
 
@@ -45,6 +48,7 @@ class G3Node:
     membership: tuple[int, bytes] | None = None  # PAN id and GMK it has joined with
     bootstrapping: bool = False
     routed: bool = False  # the coordinator has a route to it
+    media: int = 0  # how it is spoken to: 0 PLC, 1 RF
     gone_at: float = 0.0
     visit: int = 0
 
@@ -278,8 +282,13 @@ class G3ModemBase(SimulatedModem):
     def _mac_get(self, message: Message) -> None:
         attribute, index = message.number("attribute"), message.number("index")
         status = enumerations.MAC_BAD_INDEX
-        if attribute == ib.MAC_POS_TABLE:
-            value = self._table_entry(index, self._neighbours())
+        tables = {
+            ib.MAC_POS_TABLE: self._pos_table,
+            ib.MAC_NEIGHBOUR_TABLE: self._neighbours,
+            ib.MAC_RF_POS_TABLE: self._rf_pos_table,
+        }
+        if attribute in tables:
+            value = self._table_entry(index, tables[attribute]())
         else:
             value = self._mac.get((attribute, index))
             if value is None and attribute in ib.DIAGNOSTIC_MAC_ATTRIBUTES:
@@ -312,24 +321,70 @@ class G3ModemBase(SimulatedModem):
                     next_hop=path[0].short_address or 0,
                     route_cost=20 * len(path),
                     hops_and_weak_links=len(path),
-                    flags=0x03,
+                    flags=0x03 | (0x20 if path[0].media else 0),
                     valid_time=360,
                 )
             )
         return entries
 
-    def _neighbours(self) -> list[bytes]:
+    def _near(self) -> list[G3Node]:
+        """The members in the coordinator's own reach."""
+        return [node for node in self._nodes if node.place.parent is None and self._is_member(node)]
+
+    def _pos_table(self) -> list[bytes]:
         now = self.now()
         return [
             ib.encode_record(
                 "mac",
                 ib.MAC_POS_TABLE,
-                short_address=node.short_address,
+                short_address=node.short_address or 0,
                 lqi=self.feeder.link_quality(node.place, now),
                 valid_time=60,
             )
-            for node in self._nodes
-            if node.place.parent is None and node.short_address is not None and self._is_member(node)
+            for node in self._near()
+        ]
+
+    def _neighbours(self) -> list[bytes]:
+        now = self.now()
+        entries: list[bytes] = []
+        for node in self._near():
+            name = self.feeder.modulation(node.place, now).name
+            entries.append(
+                ib.encode_record(
+                    "mac",
+                    ib.MAC_NEIGHBOUR_TABLE,
+                    short_address=node.short_address or 0,
+                    tone_map=bytes(3),
+                    modulation=_MODULATION_CODES[name],
+                    tx_gain=0,
+                    tx_res=0,
+                    tx_coefficients=bytes(6),
+                    modulation_scheme=0,
+                    phase_difference=node.place.index % 3,
+                    lqi=max(0, self.feeder.link_quality(node.place, now) - _REVERSE_LOSS_LQI),
+                    tmr_valid_time=60,
+                )
+            )
+        return entries
+
+    def _rf_pos_table(self) -> list[bytes]:
+        """Those that are spoken to by radio, in a hybrid network."""
+        now = self.now()
+        return [
+            ib.encode_record(
+                "mac",
+                ib.MAC_RF_POS_TABLE,
+                short_address=node.short_address or 0,
+                forward_lqi=self.feeder.link_quality(node.place, now),
+                reverse_lqi=max(0, self.feeder.link_quality(node.place, now) - _REVERSE_LOSS_LQI),
+                duty_cycle=10,
+                forward_power_offset=0,
+                reverse_power_offset=0,
+                valid_time=60,
+                reverse_valid_time=60,
+            )
+            for node in self._near()
+            if node.media
         ]
 
     def _member(self, address: int) -> G3Node | None:
@@ -352,7 +407,8 @@ class G3ModemBase(SimulatedModem):
         if node is not None and self._reachable(node):
             for place in node.place.path():
                 address = self._by_place[place.index].short_address or 0
-                hops.append(address.to_bytes(2, "big") + bytes([0, 20, 0, 0, 0]))
+                media = self._by_place[place.index].media
+                hops.append(address.to_bytes(2, "big") + bytes([0, 20, 0, media, media]))
         found = bool(hops)
         self.later(
             1.0,

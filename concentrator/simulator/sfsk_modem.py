@@ -6,10 +6,10 @@ speak CIASE and LLC by themselves: New at power-up, they report in a slot of the
 Discover (two in one slot are lost both), take the MAC address that Register gives them, answer Pings, forget their
 registration when they are not addressed for an hour, or lose power.
 
-Repetition is modelled by credits: a server behind n others hears a frame that has credit for n repetitions, and each
-credit beyond that is one more chance. A slot at 2400 baud is 150 ms and a frame holds the channel for (credit + 1)
-times its subframes: plc/sfsk/mac.py. Not modelled: the choice of repeaters (every station repeats), signal alarms, servers
-that search their initiator.
+Repetition is modelled by credits: a server behind n others hears a frame that has credit for n repetitions, and
+each credit beyond that is one more chance. A slot at 2400 baud is 150 ms and a frame holds the channel for (credit
++ 1) times its subframes: plc/sfsk/mac.py. Not modelled: the choice of repeaters (every station repeats), signal
+alarms, servers that search their initiator.
 """
 
 from __future__ import annotations
