@@ -137,7 +137,7 @@ def _simulation_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--meters", type=click.IntRange(1, 2000), default=12, help="Electricity meters."),
         click.option(
             "--protocol",
-            type=click.Choice(["prime", "g3", "g3-a"]),
+            type=click.Choice(["prime", "g3", "g3-a", "s-fsk"]),
             default="prime",
             help="PLC family; g3-a: bootstrap server on the host.",
         ),

@@ -134,6 +134,19 @@ def test_modem_frames_show_message_and_apdu():
     assert "0x781D" in json.dumps(tree)
 
 
+def test_local_frames_of_s_fsk_modems():
+    tree = Inspector().inspect(bytes.fromhex("02115124c00fff0090fd001d64000a01006d04"))
+    assert (tree["frame"], tree["message"], tree["ciase"]) == ("s-fsk", "MA_Data_Request", "Discover.request")
+    assert (tree["source"], tree["destination"]) == ("0xC00 initiator", "0xFFF all physical")
+    tree = Inspector().inspect(bytes.fromhex("02115024005c0000901001c401c10011051e03"))
+    assert (tree["message"], tree["source"]) == ("MA_Data_Indication", "0x005")
+    assert "get-response" in json.dumps(tree["decoded"])
+    # With another check sum it is no local frame.
+    assert (
+        Inspector().inspect(bytes.fromhex("02115024005c0000901001c401c10011051f03")).get("frame") != "s-fsk"
+    )
+
+
 WRONG_KEY = "00" * 16
 PUSH = (
     "db084b464d10100000238201092100295b9aefc1546e644a2c9e32edd42cbd0f1b945b194d086885c4d8df86dd52cb5b448854a6"
