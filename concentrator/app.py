@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,10 @@ import structlog
 from concentrator.clock import Clock, SystemClock
 from concentrator.collection.address_book import AddressBook
 from concentrator.collection.collector import Collector
+from concentrator.collection.history_keeper import HistoryKeeper
 from concentrator.collection.keyring import Keyring
+from concentrator.collection.mbus_collector import MbusCollector
+from concentrator.collection.p1_collector import P1Collector
 from concentrator.collection.radio_listener import RadioListener
 from concentrator.config import Config, ConfigError
 from concentrator.control import ControlServer
@@ -34,7 +38,7 @@ from concentrator.links.board_control import BoardControl, make_board_control
 from concentrator.links.plc_link import PlcLink
 from concentrator.links.plc_networks import make_network
 from concentrator.links.radio_link import RadioLink
-from concentrator.links.radio_modules import make_radio_module
+from concentrator.links.radio_modules import AUTO, find_radio_module, make_radio_module
 from concentrator.logs import set_up_logging
 from concentrator.notify import Notifier, Watchdog, watchdog_limit_s
 from concentrator.status import StatusReporter
@@ -76,6 +80,8 @@ class Service:
         self.link: PlcLink | None = None
         self.radio: RadioLink | None = None
         self.listener: RadioListener | None = None
+        self.mbus = MbusCollector(config.mbus, store, clock) if config.mbus is not None else None
+        self.p1 = P1Collector(config.p1, store, clock) if config.p1 is not None else None
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
         self.uplinks: list[Uplink] = [
             *(
@@ -88,6 +94,7 @@ class Service:
         self._keyring = keyring
         self._clock = clock
         self._addresses = AddressBook(store)
+        self._history = HistoryKeeper(store, self.collector.topology)
         self._board = make_board_control(config.board)
 
     async def prepare(self) -> None:
@@ -96,8 +103,14 @@ class Service:
         await self.collector.load()
         if config.modem is not None:
             await self._addresses.load()
+            await self._history.load()
             self.link = PlcLink(
-                make_network(config.modem, self._addresses.known, self._addresses.frame_counter),
+                make_network(
+                    config.modem,
+                    self._addresses.known,
+                    self._addresses.frame_counter,
+                    bytes.fromhex(config.collection.system_title),
+                ),
                 config.modem.port,
                 config.modem.baud_rate,
                 self._handle_network_event,
@@ -108,9 +121,21 @@ class Service:
                 self._store, self._clock, self._keyring.wmbus_keys(), config.radio.store_interval_s
             )
             await self.listener.load()
+            settings = config.radio
+            if settings.module == AUTO:
+                found = await find_radio_module(settings.port, settings.mode)
+                settings = replace(settings, module=found.name, baud_rate=found.baud_rate)
             self.radio = RadioLink(
-                make_radio_module(config.radio), config.radio.port, config.radio.baud_rate, self.listener.hear
+                make_radio_module(settings), settings.port, settings.baud_rate, self.listener.hear
             )
+        for collector in (self.mbus, self.p1):
+            if collector is not None:
+                await collector.load()
+        self.reporter.local_ports = {
+            name: collector
+            for name, collector in (("mbus", self.mbus), ("p1", self.p1))
+            if collector is not None
+        }
         self.reporter.link, self.reporter.radio, self.reporter.listener = self.link, self.radio, self.listener
 
     async def run(self, *extra: Coroutine[Any, Any, None]) -> None:
@@ -126,9 +151,15 @@ class Service:
             *extra,
         ]
         if self.link is not None:
-            loops += [self.link.run(), self.collector.run(self.link), self._addresses.run()]
+            loops += [
+                self.link.run(),
+                self.collector.run(self.link),
+                self._addresses.run(),
+                self._history.run(),
+            ]
         if self.radio is not None and self.listener is not None:
             loops += [self.radio.run(), self.listener.run()]
+        loops += [collector.run() for collector in (self.mbus, self.p1) if collector is not None]
         if self._board is not None:
             loops += [self._board.run(), self._light_lamps(self._board)]
         self._notifier.ready(f"serving {self._config.concentrator.name}")
@@ -151,6 +182,10 @@ class Service:
         }
         if self.listener is not None:
             for record in self.listener.records.values():
+                states["meter", record.identity] = (record.state.value, record.reason)
+        for kind, collector in self.reporter.local_ports.items():
+            states[kind, ""] = (collector.state, collector.reason)
+            for record in collector.meters.records.values():
                 states["meter", record.identity] = (record.state.value, record.reason)
         for kind, link in (("modem", self.link), ("radio", self.radio)):
             if link is not None:

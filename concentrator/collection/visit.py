@@ -15,7 +15,7 @@ from concentrator.collection.conversation import converse
 from concentrator.collection.errors import CollectionError
 from concentrator.collection.keyring import Keyring, MeterKeys
 from concentrator.collection.meter_orders import check_order
-from concentrator.collection.meter_reader import ProfileShape
+from concentrator.collection.meter_reader import LocalTime, ProfileShape
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
 from concentrator.config import CollectionSection
 from concentrator.dlms.client import Client, ClientSettings, Conversation
@@ -81,7 +81,7 @@ class Visit:
         self._store = store
         self._clock = clock
         self._keyring = keyring
-        self._deviation: int | None = 0
+        self._local_time: LocalTime | None = None
 
     async def hold(self) -> None:
         """Hold the dialogue; `meter` is the entry that it was held with.
@@ -114,7 +114,7 @@ class Visit:
         clock, shape = await self._converse(meter_reader.read_clock_and_shape(client, profile), channel)
         self._heard()
         self.meter.shape = shape
-        self._compare_clock(clock)
+        await self._compare_clock(clock, client, channel)
         await self._fill_gaps(client, channel, shape)
 
     # Opening
@@ -227,13 +227,18 @@ class Visit:
         await self._store.save_meter(record)
         log.info("meter identified", meter=record.identity, eui=record.link_address, firmware=record.firmware)
 
-    def _compare_clock(self, clock: CosemDateTime | None) -> None:
+    async def _compare_clock(
+        self, clock: CosemDateTime | None, client: Client, channel: MeterChannel
+    ) -> None:
         if clock is None:
             return
-        # Ranges are asked in the meter's own local time with its own deviation, which is right whether a
-        # meter honours the deviation of a bound or ignores it.
-        self._deviation = clock.deviation if clock.utc_offset is not None else None
-        self.meter.record.clock_offset_s = meter_reader.clock_offset_s(clock, self._clock.now())
+        zone: int | None = None
+        if clock.utc_offset is None:
+            zone = await self._converse(meter_reader.read_time_zone(client), channel)
+        self._local_time = LocalTime.of(clock, zone)
+        self.meter.record.clock_offset_s = meter_reader.clock_offset_s(
+            clock, self._clock.now(), self._local_time
+        )
 
     async def _fill_gaps(self, client: Client, channel: MeterChannel, shape: ProfileShape) -> None:
         meter, now = self.meter, self._clock.now()
@@ -267,7 +272,7 @@ class Visit:
         """Read and store one span; returns how many of the intervals asked for came."""
         meter = self.meter
         conversation = meter_reader.read_range(
-            client, shape, from_epoch(begin), from_epoch(end), self._deviation
+            client, shape, from_epoch(begin), from_epoch(end), self._local_time
         )
         rows = await self._converse(conversation, channel)
         self._heard()

@@ -204,7 +204,7 @@ class _Decoder:
         if kind == DataType.STRUCTURE:
             count = self.length()
             if count > len(self.data) - self.offset:
-                raise DecodeError(f"a type description claims {count} elements, more than octets left")
+                raise TruncatedError(f"a type description claims {count} elements, more than octets left")
             found = [self._description(depth + 1) for _ in range(count)]
             empty = sum(element[1] for element in found) or not count
             sized = sum(element[2] for element in found)

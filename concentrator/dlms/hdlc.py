@@ -202,6 +202,23 @@ def _decode_whole(body: bytes) -> HdlcFrame:
     raise HdlcError("the frame ends within its header")
 
 
+def decode_damaged(data: bytes) -> HdlcFrame:
+    """What can be told of a frame that is cut off or fails its check, from its first flag on; nothing in it is sure.
+
+    Raises:
+        HdlcError: not even its header is there.
+    """
+    body = data[1:] if data[:1] == _FLAG_OCTET else data
+    if len(body) < _SHORTEST - 2 or body[0] & 0xF0 != _TYPE_3 >> 8:
+        raise HdlcError("the frame ends before its control field")
+    at = 2 + _address_size(body, 2)
+    at += _address_size(body, at)
+    header = _parse_header(body[: at + 1])
+    length = (body[0] << 8 | body[1]) & _LENGTH_MASK
+    # A whole frame ends with its FCS and a flag; one that is cut off with whatever came.
+    return HdlcFrame(*header, body[at + 3 : length - 2])
+
+
 _Header: TypeAlias = "tuple[HdlcAddress, HdlcAddress, FrameType, bool, int, int, bool]"
 
 
@@ -260,6 +277,11 @@ class HdlcDecoder:
         """Take what came from the line."""
         self._data = self._data[self._at :] + data
         self._at = 0
+
+    @property
+    def pending(self) -> int:
+        """Octets that are no whole frame yet."""
+        return len(self._data) - self._at
 
     def next_event(self) -> HdlcFrame | None:
         """The next good frame, or None until more data came."""

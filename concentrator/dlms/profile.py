@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeAlias, cast
 
 from concentrator.dlms import axdr
 from concentrator.dlms.attributes import CaptureObject, is_clock, is_status
-from concentrator.dlms.axdr import DELTA_TYPES, Data, DataType, Native, TypeDescription
+from concentrator.dlms.axdr import DELTA_TYPES, NULL, Data, DataType, Native, TypeDescription
 from concentrator.dlms.errors import DecodeError, TruncatedError
 from concentrator.dlms.profile_shape import CLOCK_OCTETS, RowShape, following, locate_cells, moment_of
 from concentrator.dlms.reader import Reader
@@ -200,11 +200,13 @@ class ProfileDecoder:
         else:
             stop = start + (self._left or 0)
             try:
-                row, end = axdr.decode_described(self._buffer[:stop], start, self._description)
+                row, end = axdr.decode_described(self._buffer, start, self._description)
             except TruncatedError:
-                if stop <= len(self._buffer):
-                    raise DecodeError("the contents of a compact-array end within an element") from None
-                raise
+                if stop > len(self._buffer):
+                    raise
+                row, end = NULL, stop + 1
+            if end > stop:
+                raise DecodeError("the contents of a compact-array end within an element")
             if end == start:
                 raise DecodeError("the elements of a compact-array take no octets")
         octets = self._buffer[start:end]

@@ -12,7 +12,6 @@ import enum
 import hmac
 from typing import Protocol
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
@@ -99,8 +98,8 @@ class SecurityKeys:
     """
 
     __slots__ = (
-        "agreement", "authentication", "broadcast", "dedicated", "encryption", "master", "peer_agreement",
-        "peer_signing", "signing",
+        "_ciphers", "agreement", "authentication", "broadcast", "dedicated", "encryption", "master",
+        "peer_agreement", "peer_signing", "signing",
     )  # fmt: skip
 
     def __init__(
@@ -128,6 +127,19 @@ class SecurityKeys:
         self.agreement = agreement
         self.peer_signing = peer_signing
         self.peer_agreement = peer_agreement
+        self._ciphers: dict[bytes, AESGCM] = {}
+
+    def cipher(self, key: bytes) -> AESGCM:
+        """AES-GCM with one of these keys, or with one that was agreed for a single APDU.
+
+        Those of the association are kept: making one takes as long as using it.
+        """
+        cipher = self._ciphers.get(key)
+        if cipher is None:
+            cipher = AESGCM(key)
+            if key in (self.encryption, self.broadcast, self.dedicated):
+                self._ciphers[key] = cipher
+        return cipher
 
     def with_dedicated(self, dedicated: bytes) -> SecurityKeys:
         """The same keys with this dedicated key, which only one association has."""
@@ -174,20 +186,32 @@ def protect(
         EncodeError: the counter is used up.
         SecurityError: the system title is not known.
     """
+    return _seal(AESGCM(key), authentication_key, system_title, control, counter, plain, header)
+
+
+def _seal(
+    cipher: AESGCM,
+    authentication_key: bytes,
+    system_title: bytes,
+    control: int,
+    counter: int,
+    plain: bytes,
+    header: bytes,
+) -> bytes:
     if control & _COMPRESSED:
         plain = v44.compress(plain)
     if counter > COUNTER_LIMIT:
         raise EncodeError("the invocation counter is used up: the key must be changed")
     vector = initialisation_vector(system_title, counter)
-    security_header = bytes((control,)) + counter.to_bytes(4, "big")
+    security_header = bytes((control,)) + vector[SYSTEM_TITLE_LENGTH:]
     additional = bytes((control,)) + authentication_key + header
     if control & BOTH == BOTH:
-        return security_header + AESGCM(key).encrypt(vector, plain, additional)[: -(16 - TAG_LENGTH)]
+        return security_header + cipher.encrypt(vector, plain, additional)[: -(16 - TAG_LENGTH)]
     if control & _AUTHENTICATED:
-        tag = AESGCM(key).encrypt(vector, b"", additional + plain)[:TAG_LENGTH]
+        tag = cipher.encrypt(vector, b"", additional + plain)[:TAG_LENGTH]
         return security_header + plain + tag
     if control & _ENCRYPTED:
-        return security_header + AESGCM(key).encrypt(vector, plain, None)[:-16]
+        return security_header + cipher.encrypt(vector, plain, None)[:-16]
     return security_header + plain
 
 
@@ -200,34 +224,34 @@ def unprotect(
         SecurityError: too short, or the tag does not fit (wrong key, or altered on the way).
         DecodeError: it is compressed, and does not decompress.
     """
-    plain = _open(key, authentication_key, system_title, content, header)
+    plain = _open(AESGCM(key), authentication_key, system_title, content, header)
     return v44.decompress(plain) if content[0] & _COMPRESSED else plain
 
 
-def _open(key: bytes, authentication_key: bytes, system_title: bytes, content: bytes, header: bytes) -> bytes:
+def _open(
+    cipher: AESGCM, authentication_key: bytes, system_title: bytes, content: bytes, header: bytes
+) -> bytes:
     """What was protected, which may be compressed."""
     if len(content) < HEADER_LENGTH:
         raise SecurityError(f"a ciphered APDU has a security header of 5 octets, got {len(content)}")
+    if len(system_title) != SYSTEM_TITLE_LENGTH:
+        raise SecurityError(f"a system title has 8 octets, got {len(system_title)}: it is not known yet")
     control = content[0]
-    vector = initialisation_vector(system_title, int.from_bytes(content[1:5], "big"))
-    additional = content[:1] + authentication_key + header
+    vector = system_title + content[1:HEADER_LENGTH]
     if not control & _AUTHENTICATED:
         body = content[HEADER_LENGTH:]
-        if not control & _ENCRYPTED:
-            return body
-        # GCM encrypts in counter mode from block 2 on; without a tag nothing else is left of it.
-        decryptor = Cipher(algorithms.AES(key), modes.CTR(vector + b"\x00\x00\x00\x02")).decryptor()
-        return decryptor.update(body) + decryptor.finalize()
+        # GCM encrypts in counter mode: done once more it deciphers. Without a tag nothing else is left of it.
+        return cipher.encrypt(vector, body, None)[:-16] if control & _ENCRYPTED else body
     if len(content) < HEADER_LENGTH + TAG_LENGTH:
         raise SecurityError(f"an authenticated APDU ends with a tag of 12 octets, got {len(content) - 5}")
     body, tag = content[HEADER_LENGTH:-TAG_LENGTH], content[-TAG_LENGTH:]
-    cipher = AESGCM(key)
+    additional = content[:1] + authentication_key + header
     if not control & _ENCRYPTED:
         plain = body
         expected = cipher.encrypt(vector, b"", additional + body)
     else:
-        # The library's one-shot call knows tags of 16 octets only, and its other call is four times slower. GCM
-        # encrypts in counter mode: done twice it deciphers, and done once more it gives the tag to compare.
+        # The library's one-shot call knows tags of 16 octets only, and its other call is four times slower: so
+        # it is deciphered here too by enciphering, and enciphered again for the tag to compare.
         plain = cipher.encrypt(vector, body, None)[:-16]
         expected = cipher.encrypt(vector, plain, additional)[-16:]
     if not hmac.compare_digest(expected[:TAG_LENGTH], tag):
@@ -310,7 +334,8 @@ class SecurityContext:
                 raise EncodeError("security suite 0 has no compression")
             control |= _COMPRESSED if len(v44.compress(plain)) < len(plain) else 0
         number = (counter or self.counter).next()
-        return protect(key, self.keys.authentication, self.system_title, control, number, plain, header)
+        cipher = self.keys.cipher(key)
+        return _seal(cipher, self.keys.authentication, self.system_title, control, number, plain, header)
 
     def check_originator(self, title: bytes) -> bytes:
         """The title to decipher with: the sender's, or where it names none the association's.
@@ -352,7 +377,7 @@ class SecurityContext:
             raise SecurityError(f"security control {control:#04x} protects less than agreed")
         if not key:
             raise SecurityError(f"protected with the {kind} key, which is not set up")
-        plain = _open(key, self.keys.authentication, title, content, header)
+        plain = _open(self.keys.cipher(key), self.keys.authentication, title, content, header)
         received = int.from_bytes(content[1:5], "big")
         last = self.received_counters.get((title, kind), -1)
         if received <= last:
