@@ -36,6 +36,7 @@ from concentrator.dlms.apdu.protection import (
 from concentrator.dlms.apdu.short_name import InformationReport
 from concentrator.dlms.attributes import EntryDescriptor, RangeDescriptor, Selection
 from concentrator.dlms.authentication import ManufacturerFunction
+from concentrator.dlms.certificates import TrustAnchors
 from concentrator.dlms.codes import AuthenticationMechanism, Conformance
 from concentrator.dlms.envelopes import (
     Envelope,
@@ -101,9 +102,10 @@ class ClientSettings:
     envelope). `manufacturer` is f of mechanism 2.
 
     `max_pdu_size` is what we can receive; `gbt_window` how many blocks of a general-block-transfer, where
-    `conformance` proposes it. `repetitions` is how often one answer that did not come is asked for again
-    within a transfer in blocks; `repetition_budget` how often in the whole of it. `gateway` addresses a meter behind
-    a gateway, to which all APDUs go then.
+    `conformance` proposes it. `repetitions` is how often one answer that did not come is asked for again within
+    a transfer in blocks; `repetition_budget` how often in the whole of it. With mechanism 7 we show our
+    `certificate` (for digital signature, in DER), and with `trust` believe the meter's. `gateway` addresses a
+    meter behind a gateway, to which all APDUs go then.
     """
 
     client_sap: int = 16
@@ -133,6 +135,8 @@ class ClientSettings:
     repetition_budget: int = 32
     compressed: bool = False
     gateway: GatewayAddress | None = None
+    certificate: bytes = b""
+    trust: TrustAnchors | None = None
 
     @property
     def envelope(self) -> Envelope:
