@@ -11,6 +11,7 @@ from typing import Any
 
 from concentrator.clock import Clock
 from concentrator.collection.collector import Collector
+from concentrator.collection.network_orders import NetworkOrders
 from concentrator.collection.radio_listener import RadioListener
 from concentrator.collection.registry import CollectedMeter
 from concentrator.config import Config
@@ -35,6 +36,7 @@ class StatusReporter:
         self.link: PlcLink | None = None
         self.radio: RadioLink | None = None
         self.listener: RadioListener | None = None
+        self.network_orders: NetworkOrders | None = None
         self.uplinks: Sequence[Uplink] = ()
         self._config = config
         self._store = store
@@ -115,6 +117,7 @@ class StatusReporter:
             "reason": shell.reason,
             "description": self.link.description,
             "counters": dict(self.link.network.counters),
+            "network": self.network_orders.state() if self.network_orders is not None else None,
         }
 
     def _radio(self) -> dict[str, Any] | None:
