@@ -26,6 +26,7 @@ import structlog
 from concentrator.clock import Clock, SystemClock
 from concentrator.collection.address_book import AddressBook
 from concentrator.collection.collector import Collector
+from concentrator.collection.history_keeper import HistoryKeeper
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.mbus_collector import MbusCollector
 from concentrator.collection.p1_collector import P1Collector
@@ -93,6 +94,7 @@ class Service:
         self._keyring = keyring
         self._clock = clock
         self._addresses = AddressBook(store)
+        self._history = HistoryKeeper(store, self.collector.topology)
         self._board = make_board_control(config.board)
 
     async def prepare(self) -> None:
@@ -101,8 +103,14 @@ class Service:
         await self.collector.load()
         if config.modem is not None:
             await self._addresses.load()
+            await self._history.load()
             self.link = PlcLink(
-                make_network(config.modem, self._addresses.known, self._addresses.frame_counter),
+                make_network(
+                    config.modem,
+                    self._addresses.known,
+                    self._addresses.frame_counter,
+                    bytes.fromhex(config.collection.system_title),
+                ),
                 config.modem.port,
                 config.modem.baud_rate,
                 self._handle_network_event,
@@ -143,7 +151,12 @@ class Service:
             *extra,
         ]
         if self.link is not None:
-            loops += [self.link.run(), self.collector.run(self.link), self._addresses.run()]
+            loops += [
+                self.link.run(),
+                self.collector.run(self.link),
+                self._addresses.run(),
+                self._history.run(),
+            ]
         if self.radio is not None and self.listener is not None:
             loops += [self.radio.run(), self.listener.run()]
         loops += [collector.run() for collector in (self.mbus, self.p1) if collector is not None]

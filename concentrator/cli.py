@@ -13,7 +13,7 @@ from typing import ClassVar, NoReturn, TextIO
 import click
 
 from concentrator.command_types import OctetsType
-from concentrator.errors import ConcentratorError, LocalError, TransientError
+from concentrator.errors import ConcentratorError, LocalError, RemoteError
 
 # Exit status: 1 for what failed, 2 for what was asked or configured wrongly.
 FAILED = 1
@@ -22,7 +22,7 @@ WRONG = 2
 
 def _fail(error: ConcentratorError) -> NoReturn:
     click.echo(f"concentrator: {error}", err=True)
-    wrong = isinstance(error, LocalError) and not isinstance(error, TransientError)
+    wrong = isinstance(error, LocalError) and not isinstance(error, RemoteError)
     sys.exit(WRONG if wrong else FAILED)
 
 
@@ -137,7 +137,7 @@ def _simulation_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--meters", type=click.IntRange(1, 2000), default=12, help="Electricity meters."),
         click.option(
             "--protocol",
-            type=click.Choice(["prime", "g3", "g3-a"]),
+            type=click.Choice(["prime", "g3", "g3-a", "s-fsk"]),
             default="prime",
             help="PLC family; g3-a: bootstrap server on the host.",
         ),

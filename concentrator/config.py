@@ -139,8 +139,8 @@ class ModemSection:
 
     family: str = _key(
         "prime",
-        _one_of("prime", "g3"),
-        "prime: base node; g3: coordinator.",
+        _one_of("prime", "g3", "s-fsk"),
+        "prime: base node; g3: coordinator; s-fsk: initiator.",
     )
     port: str = _key("/dev/ttyAMA0", _SERIAL_PORT, "Serial port of the modem.")
     baud_rate: int = _key(230400, _BAUD_RATE, "As the modem's firmware was built.")
@@ -155,7 +155,13 @@ class ModemSection:
         _one_of("auto", "a", "b"),
         "G3: bootstrap server on the host (a) or in the modem (b); auto asks.",
     )
-    key_file: str = _key("", _FILE, "G3: file with the keys psk = and gmk = in hex (TOML), mode 0600.")
+    key_file: str = _key("", _FILE, "File with the network's keys (TOML, mode 0600): see docs/plc.md.")
+    line_baud_rate: int = _key(
+        2400,
+        Allowed("one of 300, 600, 1200, 2400", lambda value: value in (300, 600, 1200, 2400)),
+        "S-FSK: speed on the power line at 50 Hz.",
+    )
+    initiator_address: int = _key(0xC00, _whole(0xC00, 0xDFF), "S-FSK: MAC address of this initiator.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class DemoError(ConcentratorError):
 class DemoOptions:
     """What the command line asked for."""
 
-    protocol: Literal["prime", "g3", "g3-a"]
+    protocol: Literal["prime", "g3", "g3-a", "s-fsk"]
     meters: int
     days: int
     seed: int
@@ -204,9 +204,9 @@ site = "simulated-substation"
 state_directory = "{directory}/state"
 
 [modem]
-family = "{options.protocol.removesuffix("-a")}"
+family = "{"g3" if options.protocol == "g3-a" else options.protocol}"
 port = "{directory}/modem"
-key_file = "{directory / "g3.toml" if options.protocol != "prime" else ""}"
+key_file = "{directory / "g3.toml" if options.protocol in ("g3", "g3-a") else ""}"
 
 [radio]
 port = "{directory}/radio"

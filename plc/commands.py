@@ -1,8 +1,8 @@
 """Command tables: how the payload of a modem's frame maps to named fields and back.
 
 A command is a row (id, direction, name, fields, optional fields); a field is a pair of its name and its kind.
-Host and modem side share the rows, so one table encodes and decodes both directions. Integers are
-big-endian. A payload that is longer than its row is accepted, since firmware generations append fields; a
+Host and modem side share the rows, so one table encodes and decodes both directions. Integers are big-endian unless
+the kind says otherwise. A payload that is longer than its row is accepted, since firmware generations append fields; a
 shorter one is a MessageError.
 """
 
@@ -26,6 +26,7 @@ DATA16 = 102  # octets after a length of 16 bits
 REST = 103  # all octets that are left
 MAC_THEN_1 = 104  # 6 or 8 octets, told by the length: all that is left but one octet
 ADDRESS8 = 105  # octets after a length of 8 bits: an address of 2 or 8 octets
+U16_LITTLE = 106  # an unsigned integer of 2 octets, the least significant first
 
 # Directions of a row.
 FROM_HOST = ">"
@@ -61,10 +62,11 @@ class Message:
 
 
 def _encode_field(name: str, kind: int, value: object) -> bytes:
-    if 0 < kind <= 4:
-        if not isinstance(value, int) or not 0 <= value < 1 << (8 * kind):
-            raise LocalPlcError(f"field {name} takes an integer of {8 * kind} bits, got {value!r}")
-        return value.to_bytes(kind, "big")
+    if 0 < kind <= 4 or kind == U16_LITTLE:
+        size = 2 if kind == U16_LITTLE else kind
+        if not isinstance(value, int) or not 0 <= value < 1 << (8 * size):
+            raise LocalPlcError(f"field {name} takes an integer of {8 * size} bits, got {value!r}")
+        return value.to_bytes(size, "little" if kind == U16_LITTLE else "big")
     if not isinstance(value, (bytes, bytearray)):
         # The value is not shown: a field of octets may be a key.
         raise LocalPlcError(f"field {name} takes octets, got {type(value).__name__}")
@@ -90,6 +92,10 @@ def _decode_field(kind: int, data: bytes, position: int) -> "tuple[int | bytes, 
         if left < kind:
             raise MessageError
         return int.from_bytes(data[position : position + kind], "big"), position + kind
+    if kind == U16_LITTLE:
+        if left < 2:
+            raise MessageError
+        return int.from_bytes(data[position : position + 2], "little"), position + 2
     if kind < 0:
         size = -kind
     elif kind in (DATA8, ADDRESS8, DATA16):

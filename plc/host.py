@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from plc.commands import CommandTable, Message
+    from plc.sfsk.framing import LocalFrameDecoder
 
+    Decoder = FrameDecoder | LocalFrameDecoder
     Procedure = Generator["Request", "Answer", None]
     Step = Generator["Request", "Answer", "Answer"]
 
@@ -29,6 +31,9 @@ REFRESH_AFTER_GARBAGE_S = 30.0
 LARGEST_EVENT_QUEUE = 8192
 LARGEST_APDU_QUEUE = 1024
 LARGEST_PROCEDURE_QUEUE = 64
+
+# Counters of a frame decoder that tell of octets which were no frame.
+_GARBAGE_COUNTERS = ("bad_crc", "bad_length", "bad_escape", "too_long", "too_short", "garbage_octets")
 
 
 class Request:
@@ -48,7 +53,7 @@ class Request:
         attempts: int = REQUEST_ATTEMPTS,
     ) -> None:
         self.payload = payload
-        self.confirm = confirm  # command id of the answer
+        self.confirm = confirm  # command id of the answer; negative: none comes, and the time-out is a pause
         self.field = field  # field of the answer that must hold `value`; "" when the answer has none
         self.value = value
         self.optional = optional  # silence is an answer: firmware that does not know the command
@@ -78,6 +83,7 @@ class ModemHost(Network):
         refresh_interval_s: float,
         keepalive_interval_s: float,
         extended_length: tuple[int, ...] = EXTENDED_LENGTH_HARMONY,
+        decoder: "Decoder | None" = None,
     ) -> None:
         self.capabilities = capabilities
         self._protocol = protocol
@@ -85,7 +91,7 @@ class ModemHost(Network):
         self._extended_length = extended_length
         self._refresh_interval_s = refresh_interval_s
         self._keepalive_interval_s = keepalive_interval_s
-        self._decoder = FrameDecoder(extended_length)
+        self._decoder = decoder or FrameDecoder(extended_length)
         self.counters: dict[str, int] = self._decoder.counters
         for name in (
             "unknown_commands",
@@ -134,15 +140,7 @@ class ModemHost(Network):
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the modem, in any chunking."""
         self._decoder.receive_data(data)
-        while True:
-            frame = self._decoder.next_frame()
-            if frame is None:
-                break
-            protocol, payload = frame
-            if protocol == self._protocol:
-                self._take(payload, now)
-            elif not self._take_foreign(protocol, payload, now):
-                self.counters["foreign_protocol_frames"] += 1
+        self._take_frames(now)
         garbage = self._garbage()
         if garbage != self._garbage_seen:
             self._garbage_seen = garbage
@@ -150,6 +148,19 @@ class ModemHost(Network):
                 # A spoilt frame may have been a join or a leave.
                 self._refresh_due = min(self._refresh_due, now + REFRESH_AFTER_GARBAGE_S)
         self._advance(now)
+
+    def _take_frames(self, now: float) -> None:
+        while True:
+            frame = self._decoder.next_frame()
+            if frame is None:
+                return
+            protocol, payload = frame
+            if protocol == self._protocol:
+                self._take(payload, now)
+            elif not self._take_foreign(protocol, payload, now):
+                self.counters["foreign_protocol_frames"] += 1
+            # Frame by frame, or it would depend on the chunking what is asked next.
+            self._advance(now)
 
     def data_to_send(self) -> bytes:
         """Give the bytes that are to be written to the modem now; b"" when there are none."""
@@ -320,7 +331,8 @@ class ModemHost(Network):
         request = self._request
         if request is None:
             return
-        self.counters["missing_confirms"] += 1
+        if request.payload and request.confirm >= 0:
+            self.counters["missing_confirms"] += 1
         if self._attempts_left > 0:
             self._ask(now)
             return
@@ -330,15 +342,7 @@ class ModemHost(Network):
         self._lose_modem(self._silence_reason(), now)
 
     def _garbage(self) -> int:
-        counters = self.counters
-        return (
-            counters["bad_crc"]
-            + counters["bad_length"]
-            + counters["bad_escape"]
-            + counters["too_long"]
-            + counters["too_short"]
-            + counters["garbage_octets"]
-        )
+        return sum([self.counters.get(name, 0) for name in _GARBAGE_COUNTERS])
 
     def _silence_reason(self) -> str:
         if self.counters["foreign_protocol_frames"] > self._foreign_when_asked:
@@ -354,6 +358,11 @@ class ModemHost(Network):
         self._request_deadline = None
         self._parts = []
         self._step(answer, now)
+
+    def _end_pause(self, now: float) -> None:
+        """What a procedure without a question waits for has come by another way."""
+        if self._request is not None and not self._request.payload:
+            self._finish_request(Answer([], False), now)
 
     def _take(self, payload: bytes, now: float) -> None:
         try:

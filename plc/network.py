@@ -16,13 +16,23 @@ is an argument (seconds, float, monotonic). The shell around it does this, and n
 class Capabilities:
     """What a network can do, as plain data."""
 
-    __slots__ = ("broadcast", "family", "largest_apdu", "requests_in_flight")
+    __slots__ = ("broadcast", "family", "largest_apdu", "operations", "requests_in_flight")
 
-    def __init__(self, family: str, largest_apdu: int, requests_in_flight: int, broadcast: bool) -> None:
-        self.family = family  # "prime" or "g3"
+    def __init__(
+        self,
+        family: str,
+        largest_apdu: int,
+        requests_in_flight: int,
+        broadcast: bool,
+        operations: tuple[str, ...] = (),
+    ) -> None:
+        self.family = family  # "prime", "g3" or "s-fsk"
         self.largest_apdu = largest_apdu  # octets of one APDU that the convergence layer takes
         self.requests_in_flight = requests_in_flight  # send_apdu() calls unconfirmed by the modem at a time
         self.broadcast = broadcast
+        # What can be done beside the methods of Network: "device_keys", "group_key_rotation", "node_upgrade",
+        # "multicast", "promotion", "repeater_call", "clear_alarm".
+        self.operations = operations
 
 
 class Event:
@@ -154,7 +164,9 @@ class ApduNotSent(Event):
 class LinkQualityReported(Event):
     """What is known of the way to a node changed. Fields that a family cannot tell are None."""
 
-    __slots__ = ("address", "eui", "hops", "level", "parent", "quality", "role")
+    __slots__ = (
+        "address", "eui", "hops", "level", "media", "modulation", "parent", "quality", "reverse_quality", "role",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -165,6 +177,9 @@ class LinkQualityReported(Event):
         hops: int | None = None,
         quality: int | None = None,
         role: str = "",
+        reverse_quality: int | None = None,
+        modulation: str = "",
+        media: str = "",
     ) -> None:
         self.eui = eui
         self.address = address
@@ -173,6 +188,9 @@ class LinkQualityReported(Event):
         self.hops = hops  # G3: hop count of the route
         self.quality = quality  # G3: LQI 0..255; PRIME: SNR code
         self.role = role  # "terminal", "switch", "router", or "" when not known
+        self.reverse_quality = reverse_quality  # as the other side hears us, where it is told
+        self.modulation = modulation  # of the direct link, "" when not known
+        self.media = media  # "plc" or "rf", "" when not known
 
 
 class TopologyChanged(Event):
@@ -183,6 +201,26 @@ class TopologyChanged(Event):
     def __init__(self, eui: bytes, description: str) -> None:
         self.eui = eui
         self.description = description
+
+
+class DiagnosticsRead(Event):
+    """read_diagnostics() is through: `counters` of the network object are new, and these are the modem's tables."""
+
+    __slots__ = ("tables",)
+
+    def __init__(self, tables: "list[tuple[str, list[dict[str, int | bytes]]]]") -> None:
+        self.tables = tables  # (name of the table, its records)
+
+
+class NodeDiagnosticsRead(Event):
+    """What read_node_diagnostics() has found out, as names and texts; `reason` says why it is not whole, or ""."""
+
+    __slots__ = ("eui", "reason", "values")
+
+    def __init__(self, eui: bytes, values: "list[tuple[str, str]]", reason: str = "") -> None:
+        self.eui = eui
+        self.values = values
+        self.reason = reason
 
 
 class ModemLost(Event):
@@ -240,5 +278,16 @@ class Network:
         raise NotImplementedError
 
     def read_diagnostics(self, now: float) -> None:
-        """Read versions and counters of the modem into `counters`."""
+        """Read versions and counters of the modem into `counters`, and its tables: DiagnosticsRead brings them."""
+        raise NotImplementedError
+
+    def read_node_diagnostics(self, eui: bytes, now: float) -> None:
+        """Find out what can be known of a node and the way to it; NodeDiagnosticsRead brings it.
+
+        Raises LocalPlcError when it is not known.
+        """
+        raise NotImplementedError
+
+    def set_allowed(self, allowed: "set[bytes] | None", now: float) -> None:
+        """Replace the EUIs that may join; None lets all. Nodes that have joined stay."""
         raise NotImplementedError

@@ -1,9 +1,9 @@
 """Which modem is this? Questions that change nothing, asked until a family has answered, then its particulars.
 
 Sans-IO like a network (plc/network.py), but for one run: start(), then feed bytes and the time until `done`.
-PRIME is told by an answer on USI protocol 0x30, G3 by one on 0x25; the firmware's generation by what its
-answers hold: PRIME's PLME_GET.confirm has a channel since Harmony, and G3's bootstrap server lives in the modem
-("B") when LBP_SET is a command that it knows.
+PRIME is told by an answer on USI protocol 0x30, G3 by one on 0x25, S-FSK by one in a local frame; the
+firmware's generation by what its answers hold: PRIME's PLME_GET.confirm has a channel since Harmony, and G3's
+bootstrap server lives in the modem ("B") when LBP_SET is a command that it knows.
 """
 
 from plc.errors import MessageError
@@ -13,6 +13,8 @@ from plc.g3.steps import BOOTSTRAP_SERVER_QUESTION, has_bootstrap_server
 from plc.prime import commands as prime_commands
 from plc.prime import enumerations as prime_enumerations
 from plc.prime import pib
+from plc.sfsk import commands as sfsk_commands
+from plc.sfsk.framing import LOCAL_FRAME, LocalFrameDecoder, encode_local_frame
 from plc.usi.framing import PROTOCOL_ADP_G3, PROTOCOL_PRIME_API, FrameDecoder, encode_frame
 
 TYPE_CHECKING = False
@@ -30,6 +32,8 @@ _PRIME_FACTS = (
     0x0077, 0x8126, 0x8080, 0x8201,
 )  # fmt: skip
 _G3_MAC_FACTS = (ib.MAC_EXTENDED_ADDRESS, ib.MAC_PAN_ID, ib.MAC_SHORT_ADDRESS)
+# In the place of a USI protocol: the question goes in a local frame.
+_PROTOCOL_SFSK = -1
 _G3_ADP_FACTS = (ib.ADP_SOFT_VERSION, ib.ADP_MANUFACTURER_VERSION)
 
 
@@ -39,8 +43,8 @@ class Finding:
     __slots__ = ("counters", "facts", "family", "generation", "identity", "remark")
 
     def __init__(self, family: str, generation: str) -> None:
-        self.family = family  # "prime" or "g3"
-        self.generation = generation  # "harmony" or "2021"; "b" or "a"
+        self.family = family  # "prime", "g3" or "s-fsk"
+        self.generation = generation  # "harmony" or "2021"; "b" or "a"; "amis-49587"
         self.identity = b""  # EUI-48 or EUI-64; empty when it tells none
         self.remark = ""
         self.facts: "list[tuple[str, str]]" = []
@@ -74,6 +78,7 @@ class ModemProbe:
         self.done = False
         self._answer_timeout_s = answer_timeout_s
         self._decoder = FrameDecoder()
+        self._local_decoder = LocalFrameDecoder()
         self._questions: "Questions" = self._ask_everything()
         self._question: _Question | None = None
         self._attempts_left = 0
@@ -87,19 +92,29 @@ class ModemProbe:
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the modem, in any chunking."""
         self._decoder.receive_data(data)
+        self._local_decoder.receive_data(data)
         while True:
             frame = self._decoder.next_frame()
             if frame is None:
+                break
+            self._take(frame[0], frame[1], now)
+        while True:
+            frame = self._local_decoder.next_frame()
+            if frame is None:
                 return
-            question = self._question
-            if question is None or frame[0] != question.protocol:
-                continue
-            try:
-                message = _table(frame[0]).decode(frame[1])
-            except MessageError:
-                continue
-            if _answers(question, message):
-                self._next(message, now, False)
+            if frame[0] == LOCAL_FRAME:
+                self._take(_PROTOCOL_SFSK, frame[1], now)
+
+    def _take(self, protocol: int, payload: bytes, now: float) -> None:
+        question = self._question
+        if question is None or protocol != question.protocol:
+            return
+        try:
+            message = _table(protocol).decode(payload)
+        except MessageError:
+            return
+        if _answers(question, message):
+            self._next(message, now, False)
 
     def data_to_send(self) -> bytes:
         """Give the bytes that are to be written to the modem now; b"" when there are none."""
@@ -146,7 +161,10 @@ class ModemProbe:
         if question is not None:
             self._attempts_left -= 1
             self._deadline = now + self._answer_timeout_s
-            self._output += encode_frame(question.protocol, question.payload)
+            if question.protocol == _PROTOCOL_SFSK:
+                self._output += encode_local_frame(question.payload)
+            else:
+                self._output += encode_frame(question.protocol, question.payload)
 
     # The questions.
 
@@ -161,6 +179,34 @@ class ModemProbe:
         answer = yield question
         if answer is not None:
             yield from self._ask_g3(answer.command == g3_commands.STATUS)
+            return
+        question = _sfsk_access(sfsk_commands.DB_READ_CONFIG)
+        question.attempts = FIRST_ATTEMPTS
+        answer = yield question
+        if answer is not None:
+            yield from self._ask_sfsk(answer)
+
+    def _ask_sfsk(self, answer: "Message") -> "Questions":
+        finding = Finding("s-fsk", "amis-49587")
+        self.finding = finding
+        config = _sfsk_value(answer)
+        address = sfsk_commands.address_of_config(config)
+        if not config:
+            finding.remark = "it is not configured, and tells no more until an initiator has started it"
+        elif address is None:
+            finding.remark = "it is no master: a concentrator cannot drive it as it is"
+        else:
+            finding.facts.append(("local_mac_address", f"0x{address:03X}"))
+        for entry, name in sfsk_commands.DB_ENTRIES:
+            if entry in (sfsk_commands.DB_SOFT_VERSION, sfsk_commands.DB_REPEATER):
+                value = _sfsk_value((yield _sfsk_access(entry)))
+                if value:
+                    finding.facts.append((name, value.hex()))
+        value = _sfsk_value((yield _sfsk_access(sfsk_commands.DB_DATA_COUNTERS, b"\x00")))
+        for index, name in enumerate(sfsk_commands.DATA_COUNTERS):
+            octets = value[4 * index : 4 * index + 4]
+            if len(octets) == 4:
+                finding.counters.append((name, str(int.from_bytes(octets, "little"))))
 
     def _ask_prime(self) -> "Questions":
         # The 2021 firmware's confirm ends without a channel, whatever the question held.
@@ -213,12 +259,16 @@ class ModemProbe:
 
 
 def _table(protocol: int) -> "CommandTable":
+    if protocol == _PROTOCOL_SFSK:
+        return sfsk_commands.COMMANDS
     return prime_commands.COMMANDS if protocol == PROTOCOL_PRIME_API else g3_commands.COMMANDS
 
 
 def _answers(question: _Question, message: "Message") -> bool:
     if question.protocol == PROTOCOL_ADP_G3 and message.command == g3_commands.STATUS:
         return message.number("refused_command") == question.payload[0]
+    if question.protocol == _PROTOCOL_SFSK and message.command == sfsk_commands.ACCESS_DB_ERROR:
+        return True
     return message.command == question.confirm and (
         not question.field or message.number(question.field) == question.value
     )
@@ -250,6 +300,17 @@ def _g3_get(layer: str, attribute: int) -> _Question:
 
 def _g3_value(answer: "Message | None") -> bytes:
     if answer is None or "value" not in answer.values:
+        return b""
+    return answer.octets("value")
+
+
+def _sfsk_access(entry: int, value: bytes = b"") -> _Question:
+    payload = sfsk_commands.COMMANDS.encode(sfsk_commands.ACCESS_DB_REQUEST, entry=entry, value=value)
+    return _Question(_PROTOCOL_SFSK, payload, sfsk_commands.ACCESS_DB_CONFIRM, "entry", entry)
+
+
+def _sfsk_value(answer: "Message | None") -> bytes:
+    if answer is None or answer.command != sfsk_commands.ACCESS_DB_CONFIRM:
         return b""
     return answer.octets("value")
 

@@ -1,9 +1,9 @@
 """What is this hex? Any frame or APDU of metering, recognised by its own marks and explained.
 
-Known: HDLC, the TCP WRAPPER, bare APDUs and A-XDR data, USI frames with PRIME_API and G3 messages and the APDUs in
-them, wireless and wired M-Bus telegrams, DLMS pushed in M-Bus frames, P1 telegrams. A tree always comes back;
-what is wrong stands in its `error`, beside whatever could still be decoded. State that spans frames (segments, block
-transfers, M-Bus format signatures) carries over from one call to the next.
+Known: HDLC, the TCP WRAPPER, bare APDUs and A-XDR data, USI frames with PRIME_API and G3 messages, local frames of
+S-FSK modems, and the APDUs in them, wireless and wired M-Bus telegrams, DLMS pushed in M-Bus frames, P1 telegrams.
+A tree always comes back; what is wrong stands in its `error`, beside whatever could still be decoded. State that
+spans frames (segments, block transfers, M-Bus format signatures) carries over from one call to the next.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from concentrator.dlms.security import SecurityKeys
 from concentrator.iec62056_21.errors import TelegramError as AsciiTelegramError
 from concentrator.iec62056_21.p1 import decode_p1
 from concentrator.inspect.mbus import explain_telegram, plausible_wireless
-from concentrator.inspect.modem import explain_usi
+from concentrator.inspect.modem import explain_local_frame, explain_usi
 from concentrator.wmbus.compact import FormatMemory
 from concentrator.wmbus.errors import TelegramError, WmbusUsageError
 from concentrator.wmbus.frame import FrameFormat
 from concentrator.wmbus.security import DES_KEY_OCTETS, KeyRing
 from concentrator.wmbus.telegram import decode_telegram
+from plc.sfsk.framing import LocalFrameDecoder
 from plc.usi.framing import FrameDecoder
 
 _HDLC_FORMAT_TYPE_3 = 0xA0
@@ -70,6 +71,7 @@ class Inspector:
             self._flagged,
             self._p1,
             self._wrapper,
+            self._local_frame,
             self._bare,
             self._damaged_wireless_mbus,
             self._damaged_apdu,
@@ -94,8 +96,7 @@ class Inspector:
         if frame is not None:
             return explain_usi(frame[0], frame[1], self._dlms)
         if looks_like_hdlc:
-            tree = self._dlms.explain(octets)
-            return {**tree, "fcs_ok": False} if "FCS" in str(tree.get("error")) else tree
+            return self._dlms.explain(octets)
         dropped = ", ".join(f"{name} {count}" for name, count in sorted(usi.counters.items()) if count)
         return {"frame": "usi", "error": f"no whole frame with a right CRC: {dropped or 'it is cut off'}"}
 
@@ -131,7 +132,6 @@ class Inspector:
         }
         if not all(segment.checksum_ok and segment.stop_ok for segment in segments):
             tree["error"] = "a check sum or stop octet misses"
-            return tree
         for segment in segments:
             whole = self._segments.receive(segment)
             if whole is not None:
@@ -178,6 +178,17 @@ class Inspector:
             return {"frame": "mbus" if frame_format else "wmbus", "error": str(error)}
         return explain_telegram(telegram, self._dlms)
 
+    def _local_frame(self, octets: bytes) -> Tree | None:
+        """Length and check sum have to fit exactly: 02 opens other things too."""
+        decoder = LocalFrameDecoder()
+        if octets[0] != _STX or len(octets) < _SMALLEST_LOCAL_FRAME or len(octets) != 2 + octets[1]:
+            return None
+        decoder.receive_data(octets)
+        frame = decoder.next_frame()
+        return (
+            explain_local_frame(frame[1], self._dlms) if decoder.counters["frames"] == 1 and frame else None
+        )
+
     def _bare(self, octets: bytes) -> Tree | None:
         """An APDU that decodes whole is one; so is what opens as only an APDU can. 01 and 02 may also open data."""
         tree = self._dlms.explain(octets)
@@ -196,6 +207,8 @@ class Inspector:
             return None
 
 
+_STX = 0x02
+_SMALLEST_LOCAL_FRAME = 5
 # First octets that can only be those of an APDU: what is wrong in it is then the APDU's error.
 _APDU_FIRST = frozenset((0x0E, 0x21, 0x28, *range(0x60, 0x64), *range(0xC0, 0xE8)))
 # First octets of APDUs that something else may have too.

@@ -1,4 +1,4 @@
-"""USI frames of PLC modems as trees, with the APDUs within."""
+"""USI frames and S-FSK local frames of PLC modems as trees, with the APDUs within."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from plc.g3 import ipv6
 from plc.g3 import messages as g3_messages
 from plc.prime import commands as prime_commands
 from plc.prime import messages as prime_messages
+from plc.sfsk import messages as sfsk_messages
 from plc.usi.framing import PROTOCOL_ADP_G3, PROTOCOL_PRIME_API
 
 _PRIME_DATA = (prime_commands.CL_432_DL_DATA_REQUEST, prime_commands.CL_432_DL_DATA_INDICATION)
@@ -32,6 +33,21 @@ def explain_usi(protocol: int, payload: bytes, dlms: Explainer) -> Tree:
     if reason is not None:
         tree["error"] = reason
         tree["payload"] = dict(fields).get("octets", "")
+    if apdu:
+        tree["decoded"] = dlms.apdu(apdu)
+    return tree
+
+
+def explain_local_frame(payload: bytes, dlms: Explainer) -> Tree:
+    """The tree of one local frame of an S-FSK modem."""
+    name, fields = sfsk_messages.describe(payload)
+    tree: Tree = {"frame": "s-fsk", "message": name}
+    named = dict(fields)
+    tree.update({field: value for field, value in fields if field not in ("reason", "octets")})
+    if "reason" in named:
+        tree["error"] = named["reason"]
+        tree["payload"] = named.get("octets", "")
+    apdu = sfsk_messages.apdu_of(payload)
     if apdu:
         tree["decoded"] = dlms.apdu(apdu)
     return tree

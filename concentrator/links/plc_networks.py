@@ -16,6 +16,7 @@ from plc.g3 import enumerations
 from plc.g3.coordinator import Coordinator
 from plc.network import Network
 from plc.prime.base_node import BaseNode
+from plc.sfsk.initiator import Initiator
 
 # The bands that can be configured, by the name that G.9903 gives them.
 _BANDS = {name.lower(): number for number, name in enumerations.BANDS}
@@ -32,15 +33,28 @@ class _Keys:
 
 
 def make_network(
-    settings: ModemSection, known_addresses: dict[bytes, int], frame_counter: int = 0
+    settings: ModemSection,
+    known_addresses: dict[bytes, int],
+    frame_counter: int = 0,
+    initiator_title: bytes = bytes(8),
 ) -> Network:
-    """The network of the configured family; the rest is what G3 has to remember over restarts.
+    """The network of the configured family; what follows the settings is what has to be remembered over restarts.
+
+    `initiator_title` is the system title of an S-FSK initiator.
 
     Raises:
         ConfigError: the G3 key file is missing, open to others, or not what it should be.
     """
     if settings.family == "prime":
         return BaseNode(data_confirm_timeout_s=settings.confirm_timeout_s)
+    if settings.family == "s-fsk":
+        return Initiator(
+            initiator_title,
+            known_addresses,
+            local_address=settings.initiator_address,
+            baud_rate=settings.line_baud_rate,
+            data_confirm_timeout_s=settings.confirm_timeout_s,
+        )
     keys = _g3_keys(settings.key_file)
     if settings.generation == "b" and not keys.psk:
         raise ConfigError(f"modem.key_file: {settings.key_file}: psk is needed with modem.generation b")

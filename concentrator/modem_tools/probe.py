@@ -22,6 +22,7 @@ _GENERATIONS = {
     ("prime", "2021"): "PRIME base node, firmware of the 2021 generation",
     ("g3", "b"): "G3-PLC coordinator, generation B: its bootstrap server is in the modem",
     ("g3", "a"): "G3-PLC coordinator, generation A: the host is the bootstrap server",
+    ("s-fsk", "amis-49587"): "S-FSK modem with the MAC sub-layer, of the AMIS-49587 kind",
 }
 
 
@@ -43,7 +44,7 @@ async def probe(port: str, baud_rates: tuple[int, ...], answer_timeout_s: float 
             return asked.finding, baud_rate
         silences.append(f"at {baud_rate} baud {asked.silence()}")
     raise NoModemError(
-        f"{port}: no PRIME or G3 modem answered: {'; '.join(silences)}. Check power, wiring (TX to RX) and the "
+        f"{port}: no PRIME, G3 or S-FSK modem answered: {'; '.join(silences)}. Check power, wiring (TX to RX) and the "
         "speed that its firmware was built for"
     )
 

@@ -32,11 +32,14 @@ from concentrator.links.errors import PortError
 from concentrator.links.serial_port import SerialPort
 from plc.g3 import messages as g3_messages
 from plc.prime import messages as prime_messages
+from plc.sfsk.framing import LOCAL_FRAME, LocalFrameDecoder, encode_local_frame
 from plc.usi.framing import PROTOCOL_ADP_G3, PROTOCOL_PRIME_API, FrameDecoder, encode_frame
 
 FROM_HOST = "host to modem"
 FROM_MODEM = "modem to host"
 HEARD = "heard"
+
+_UNKNOWN, _USI, _LOCAL = "unknown", "usi", "local frames"
 
 _READ_SIZE_OCTETS = 4096
 # What the host may leave unread; a product that reads nothing loses octets, as on a UART.
@@ -59,28 +62,42 @@ class Sniffer:
         self._show = show
         self._output = output
         self._clock = clock
+        # Which envelope it is shows with the first whole frame; from then on only that one is looked for.
         self._decoders: dict[str, FrameDecoder] = {}
+        self._local_decoders: dict[str, LocalFrameDecoder] = {}
+        self._family = _UNKNOWN
         self._inspector = Inspector()
 
     def receive_data(self, direction: str, data: bytes) -> None:
         """Take octets that passed; every whole frame in them is shown and kept."""
-        decoder = self._decoders.setdefault(direction, FrameDecoder())
-        decoder.receive_data(data)
-        while (frame := decoder.next_frame()) is not None:
-            self._take(direction, *frame)
+        if self._family != _LOCAL:
+            decoder = self._decoders.setdefault(direction, FrameDecoder())
+            decoder.receive_data(data)
+            while (frame := decoder.next_frame()) is not None:
+                self._family = _USI
+                protocol, payload = frame
+                self._take(direction, encode_frame(protocol, _masked(protocol, payload)))
+        if self._family != _USI:
+            local = self._local_decoders.setdefault(direction, LocalFrameDecoder())
+            local.receive_data(data)
+            while (frame := local.next_frame()) is not None:
+                kind, payload = frame
+                if kind == LOCAL_FRAME:
+                    self._family = _LOCAL
+                    self._take(direction, encode_local_frame(payload))
 
     def summary(self) -> str:
         """How many frames passed, and what was no frame."""
         total: dict[str, int] = {}
-        for decoder in self._decoders.values():
+        decoders = self._local_decoders if self._family == _LOCAL else self._decoders
+        for decoder in decoders.values():
             for name, count in decoder.counters.items():
                 total[name] = total.get(name, 0) + count
         frames = total.pop("frames", 0)
         dropped = ", ".join(f"{name} {count}" for name, count in total.items() if count)
         return f"{frames} frames" + (f"; dropped: {dropped}" if dropped else "")
 
-    def _take(self, direction: str, protocol: int, payload: bytes) -> None:
-        frame = encode_frame(protocol, _masked(protocol, payload))
+    def _take(self, direction: str, frame: bytes) -> None:
         heading = f"{self._clock().isoformat(timespec='milliseconds')} {direction}"
         if self._output is not None:
             self._output.write(f"# {heading}\n{frame.hex()}\n")

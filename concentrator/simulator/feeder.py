@@ -115,6 +115,23 @@ G3_CENELEC_A_PHY = Phy(
 )
 
 
+# IEC 61334-5-1 at 2400 baud: one bit a symbol. A slot is 45 octets, 150 ms: preamble 2, delimiter 2, subframe with its
+# indicator 38, pause 3. An S-FSK frame is not acknowledged; its time on the air is that of its slots and repetitions
+# (plc/sfsk/mac.py), and only its chance to be lost is taken from here.
+SFSK_PHY = Phy(
+    modulations=(Modulation("S-FSK", 1.0, 3.0),),
+    symbol_s=1 / 2400,
+    preamble_s=16 / 2400,
+    header_s=16 / 2400,
+    access_s=0.0,
+    acknowledgement_s=0.0,
+    segment_octets=242,
+    overhead_octets=8,
+    coding_octets=0,
+    attempts=1,
+)
+
+
 @dataclass(slots=True)
 class FeederNode:
     """One place on the feeder where a meter hangs."""
@@ -283,7 +300,7 @@ class Feeder:
                     delivered = False
             if not delivered:
                 break
-        return Transfer(self._hold(held_s, now), delivered)
+        return Transfer(self.hold(held_s, now), delivered)
 
     def attempt_in_vain(self, node: FeederNode, octets: int, now: float) -> Transfer:
         """Send an APDU to a node that does not hear: all attempts on its last hop are spent."""
@@ -291,9 +308,10 @@ class Feeder:
         segment = min(max(1, octets), self.phy.segment_octets)
         held_s = sum(self.phy.airtime_s(segment, self.modulation(link, now)) for link in path[:-1])
         held_s += self.phy.attempts * self.phy.airtime_s(segment, self.phy.modulations[-1])
-        return Transfer(self._hold(held_s, now), False)
+        return Transfer(self.hold(held_s, now), False)
 
-    def _hold(self, held_s: float, now: float) -> float:
+    def hold(self, held_s: float, now: float) -> float:
+        """Hold the channel for so long, after whoever holds it now; returns the seconds until it is free again."""
         held_s /= self.speed
         self.airtime_s += held_s
         self._channel_free_at = max(now, self._channel_free_at) + held_s

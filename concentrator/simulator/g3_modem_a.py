@@ -176,12 +176,12 @@ class G3ModemA(G3ModemBase):
         return self._by_place[node.place.parent.index].short_address or 0
 
     def _indicate(self, source: int, frame: bytes, node: G3Node) -> None:
-        now = self._scheduler.now()
+        now = self.now()
         transfer = self.feeder.transfer(node.place, len(frame), now)
         if not transfer.delivered:
             return
         quality = self.feeder.link_quality(node.place.path()[0], now)
-        self._after(
+        self.after(
             transfer.duration_s,
             lambda: self._send(
                 commands.LBP_INDICATION,
@@ -206,19 +206,19 @@ class G3ModemA(G3ModemBase):
         node = self._target(address, frame[2:10])
         # Under the group key to those who have it, and in the open to those who have not.
         if node is None or message.number("security") != (1 if size == _SHORT_ADDRESS_OCTETS else 0):
-            self._later(8.0, lambda: confirm(enumerations.ADP_ROUTE_ERROR))
+            self.later(8.0, lambda: confirm(enumerations.ADP_ROUTE_ERROR))
             return
         self._count_frame(node)
-        transfer = self.feeder.transfer(node.place, len(frame), self._scheduler.now())
+        transfer = self.feeder.transfer(node.place, len(frame), self.now())
         if not transfer.delivered or not node.heard:
-            self._after(transfer.duration_s, lambda: confirm(enumerations.ADP_ROUTE_ERROR))
+            self.after(transfer.duration_s, lambda: confirm(enumerations.ADP_ROUTE_ERROR))
             return
 
         def arrive() -> None:
             confirm(enumerations.ADP_SUCCESS)
             self._deliver_lbp(node, frame)
 
-        self._after(transfer.duration_s, arrive)
+        self.after(transfer.duration_s, arrive)
 
     def _target(self, address: bytes, eui64: bytes) -> G3Node | None:
         """The device that a frame to this address ends at: itself, or the one that asks through this agent."""

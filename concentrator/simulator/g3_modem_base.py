@@ -4,19 +4,20 @@ Speaks USI and the ADP serial interface of Microchip's smartenergy_g3 octet for 
 feeder: one that has joined serves those behind it as bootstrap agent. They keep short address and keys over
 restarts of the modem, and are reachable at once when PAN and GMK are the same again.
 
-G3's MAC repeats a frame three times on each hop; what still fails ends in a route error downwards and in
-silence upwards. Not modelled: 6LoWPAN on the air (only its airtime), RF, broadcast.
+G3's MAC repeats a frame three times on each hop; what still fails ends in a route error downwards and in silence
+upwards. Which nodes are spoken to by radio is told in tables and paths; their airtime is that of the power line.
+Not modelled: 6LoWPAN on the air (only its airtime), broadcast.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from concentrator.simulator.device import Device
 from concentrator.simulator.feeder import G3_CENELEC_A_PHY, Feeder, FeederNode
 from concentrator.simulator.scheduler import Scheduler
+from concentrator.simulator.simulated_modem import SimulatedModem
 from plc.commands import Message
 from plc.errors import MessageError
 from plc.g3 import commands, enumerations, ib, ipv6
@@ -31,6 +32,8 @@ DECLINED_PAUSE_S = 300.0
 # A device that was away for longer has forgotten its network: assumption.
 _REMEMBERS_S = 3600.0
 _LARGEST_IN_FLIGHT = 16
+_MODULATION_CODES = {"D8PSK": 3, "DQPSK": 2, "DBPSK": 1, "robust": 0}
+_REVERSE_LOSS_LQI = 8  # the other side hears us a little worse: assumption
 _IPV6_COMPRESSION = 40  # octets of headers that IPHC saves; assumption
 
 
@@ -45,25 +48,12 @@ class G3Node:
     membership: tuple[int, bytes] | None = None  # PAN id and GMK it has joined with
     bootstrapping: bool = False
     routed: bool = False  # the coordinator has a route to it
+    media: int = 0  # how it is spoken to: 0 PLC, 1 RF
     gone_at: float = 0.0
     visit: int = 0
 
 
-@dataclass(slots=True)
-class G3ModemCounters:
-    """What the simulation did, for tests and the demo."""
-
-    refused_commands: int = 0
-    apdus_down: int = 0
-    apdus_up: int = 0
-    apdus_lost_down: int = 0
-    apdus_lost_up: int = 0
-    drops: int = 0
-    joins: int = 0
-    failed_authentications: int = 0
-
-
-class G3ModemBase:
+class G3ModemBase(SimulatedModem):
     """The modem and its network. Hand octets from the host to receive_data(); set `output` to get its own."""
 
     _FIRST_COMMANDS: tuple[int, ...] = (commands.INITIALIZE_REQUEST,)  # before it is initialised
@@ -78,19 +68,14 @@ class G3ModemBase:
         eui64: bytes = bytes(8),
         join_spread_s: float = 120.0,
     ) -> None:
-        self.output = output
-        self.counters = G3ModemCounters()
-        self.feeder = feeder or Feeder(len(devices), seed, G3_CENELEC_A_PHY)
-        self._scheduler = scheduler
-        self._draws = random.Random(f"g3 modem {seed}")
+        feeder = feeder or Feeder(len(devices), seed, G3_CENELEC_A_PHY)
+        super().__init__("g3 modem", scheduler, feeder, seed, output, join_spread_s)
         self._eui64 = eui64
-        self._join_spread_s = join_spread_s
         self._decoder = FrameDecoder()
         self._nodes = [
             G3Node(device, place) for device, place in zip(devices, self.feeder.nodes, strict=True)
         ]
         self._by_place = {node.place.index: node for node in self._nodes}
-        self._epoch = 0
         self._powered = False  # start() was called
         self._handlers = self._own_handlers()
         self._forget()
@@ -148,20 +133,10 @@ class G3ModemBase:
         while (frame := self._decoder.next_frame()) is not None:
             protocol, payload = frame
             if protocol == PROTOCOL_ADP_G3:
-                self._after(_PROCESSING_S, lambda payload=payload: self._process(payload))
-
-    # Time.
-
-    def _after(self, delay_s: float, callback: Callable[[], None]) -> None:
-        epoch = self._epoch
-        self._scheduler.call_later(delay_s, lambda: callback() if epoch == self._epoch else None)
-
-    def _later(self, delay_s: float, callback: Callable[[], None]) -> None:
-        self._after(delay_s / self.feeder.speed, callback)
+                self.after(_PROCESSING_S, lambda payload=payload: self._process(payload))
 
     def _send(self, command: int, **values: int | bytes | None) -> None:
-        if self.output is not None:
-            self.output(encode_frame(PROTOCOL_ADP_G3, COMMANDS.encode(command, **values)))
+        self.write(encode_frame(PROTOCOL_ADP_G3, COMMANDS.encode(command, **values)))
 
     # The life of a device.
 
@@ -181,14 +156,14 @@ class G3ModemBase:
         return all(hop.heard and self._is_member(hop) for hop in path)
 
     def _plan_drop(self, node: G3Node) -> None:
-        delay_s = self.feeder.time_until_drop_s(node.place, self._scheduler.now())
+        delay_s = self.feeder.time_until_drop_s(node.place, self.now())
         if delay_s is None or not node.heard:
             return
         visit = node.visit
 
         def drop() -> None:
             if node.visit == visit:
-                self._go(node, self.feeder.outage_s(node.place, self._scheduler.now()))
+                self._go(node, self.feeder.outage_s(node.place, self.now()))
 
         # Not bound to the modem's life, as the device has its own power.
         self._scheduler.call_later(delay_s, drop)
@@ -200,7 +175,7 @@ class G3ModemBase:
         node.heard = False
         node.bootstrapping = False
         node.visit += 1
-        node.gone_at = self._scheduler.now()
+        node.gone_at = self.now()
         visit = node.visit
         node.device.link_lost()
         if duration_s is not None:
@@ -211,14 +186,14 @@ class G3ModemBase:
     def _return(self, node: G3Node) -> None:
         node.heard = True
         node.visit += 1
-        if self._scheduler.now() - node.gone_at > _REMEMBERS_S:
+        if self.now() - node.gone_at > _REMEMBERS_S:
             node.membership = None
         self._plan_drop(node)
         self._seek(node, 1.0)
 
     def _seek(self, node: G3Node, delay_s: float) -> None:
         visit = node.visit
-        self._later(delay_s, lambda: self._ask_to_join(node, visit))
+        self.later(delay_s, lambda: self._ask_to_join(node, visit))
 
     # Requests of the host.
 
@@ -254,7 +229,7 @@ class G3ModemBase:
             self._adp[(ib.ADP_MANUFACTURER_VERSION, 0)] = bytes.fromhex("010203040506")
             then()
 
-        self._after(INITIALIZE_S / self.feeder.speed, ready)
+        self.after(INITIALIZE_S / self.feeder.speed, ready)
 
     def _reset(self, message: Message) -> None:  # noqa: ARG002 one signature for all handlers
         self._forget()
@@ -271,7 +246,7 @@ class G3ModemBase:
                 if self._powered and not self._is_member(node):
                     self._seek(node, self._draws.uniform(0.0, self._join_spread_s))
 
-        self._later(_NETWORK_START_S, started)
+        self.later(_NETWORK_START_S, started)
 
     def _adp_set(self, message: Message) -> None:
         attribute, index = message.number("attribute"), message.number("index")
@@ -307,8 +282,13 @@ class G3ModemBase:
     def _mac_get(self, message: Message) -> None:
         attribute, index = message.number("attribute"), message.number("index")
         status = enumerations.MAC_BAD_INDEX
-        if attribute == ib.MAC_POS_TABLE:
-            value = self._table_entry(index, self._neighbours())
+        tables = {
+            ib.MAC_POS_TABLE: self._pos_table,
+            ib.MAC_NEIGHBOUR_TABLE: self._neighbours,
+            ib.MAC_RF_POS_TABLE: self._rf_pos_table,
+        }
+        if attribute in tables:
+            value = self._table_entry(index, tables[attribute]())
         else:
             value = self._mac.get((attribute, index))
             if value is None and attribute in ib.DIAGNOSTIC_MAC_ATTRIBUTES:
@@ -341,24 +321,70 @@ class G3ModemBase:
                     next_hop=path[0].short_address or 0,
                     route_cost=20 * len(path),
                     hops_and_weak_links=len(path),
-                    flags=0x03,
+                    flags=0x03 | (0x20 if path[0].media else 0),
                     valid_time=360,
                 )
             )
         return entries
 
-    def _neighbours(self) -> list[bytes]:
-        now = self._scheduler.now()
+    def _near(self) -> list[G3Node]:
+        """The members in the coordinator's own reach."""
+        return [node for node in self._nodes if node.place.parent is None and self._is_member(node)]
+
+    def _pos_table(self) -> list[bytes]:
+        now = self.now()
         return [
             ib.encode_record(
                 "mac",
                 ib.MAC_POS_TABLE,
-                short_address=node.short_address,
+                short_address=node.short_address or 0,
                 lqi=self.feeder.link_quality(node.place, now),
                 valid_time=60,
             )
-            for node in self._nodes
-            if node.place.parent is None and node.short_address is not None and self._is_member(node)
+            for node in self._near()
+        ]
+
+    def _neighbours(self) -> list[bytes]:
+        now = self.now()
+        entries: list[bytes] = []
+        for node in self._near():
+            name = self.feeder.modulation(node.place, now).name
+            entries.append(
+                ib.encode_record(
+                    "mac",
+                    ib.MAC_NEIGHBOUR_TABLE,
+                    short_address=node.short_address or 0,
+                    tone_map=bytes(3),
+                    modulation=_MODULATION_CODES[name],
+                    tx_gain=0,
+                    tx_res=0,
+                    tx_coefficients=bytes(6),
+                    modulation_scheme=0,
+                    phase_difference=node.place.index % 3,
+                    lqi=max(0, self.feeder.link_quality(node.place, now) - _REVERSE_LOSS_LQI),
+                    tmr_valid_time=60,
+                )
+            )
+        return entries
+
+    def _rf_pos_table(self) -> list[bytes]:
+        """Those that are spoken to by radio, in a hybrid network."""
+        now = self.now()
+        return [
+            ib.encode_record(
+                "mac",
+                ib.MAC_RF_POS_TABLE,
+                short_address=node.short_address or 0,
+                forward_lqi=self.feeder.link_quality(node.place, now),
+                reverse_lqi=max(0, self.feeder.link_quality(node.place, now) - _REVERSE_LOSS_LQI),
+                duty_cycle=10,
+                forward_power_offset=0,
+                reverse_power_offset=0,
+                valid_time=60,
+                reverse_valid_time=60,
+            )
+            for node in self._near()
+            if node.media
         ]
 
     def _member(self, address: int) -> G3Node | None:
@@ -372,7 +398,7 @@ class G3ModemBase:
             node.routed = found
         status = enumerations.ADP_SUCCESS if found else enumerations.ADP_ROUTE_ERROR
         delay_s = 1.0 if found else 8.0
-        self._later(delay_s, lambda: self._send(commands.ROUTE_DISCOVERY_CONFIRM, status=status))
+        self.later(delay_s, lambda: self._send(commands.ROUTE_DISCOVERY_CONFIRM, status=status))
 
     def _discover_path(self, message: Message) -> None:
         destination = message.number("destination")
@@ -381,9 +407,10 @@ class G3ModemBase:
         if node is not None and self._reachable(node):
             for place in node.place.path():
                 address = self._by_place[place.index].short_address or 0
-                hops.append(address.to_bytes(2, "big") + bytes([0, 20, 0, 0, 0]))
+                media = self._by_place[place.index].media
+                hops.append(address.to_bytes(2, "big") + bytes([0, 20, 0, media, media]))
         found = bool(hops)
-        self._later(
+        self.later(
             1.0,
             lambda: self._send(
                 commands.PATH_DISCOVERY_CONFIRM,
@@ -426,21 +453,21 @@ class G3ModemBase:
         node = None if address is None else self._member(address)
         self._in_flight += 1
         self.counters.apdus_down += 1
-        now = self._scheduler.now()
+        now = self.now()
         octets = max(1, len(packet) - _IPV6_COMPRESSION)
         if node is None or not self._reachable(node):
             # A route discovery in vain.
             self.counters.apdus_lost_down += 1
             if node is not None:
                 node.routed = False
-            self._later(8.0, lambda: done(enumerations.ADP_ROUTE_ERROR))
+            self.later(8.0, lambda: done(enumerations.ADP_ROUTE_ERROR))
             return
         transfer = self.feeder.transfer(node.place, octets, now)
         delay_s = transfer.duration_s if node.routed else transfer.duration_s + 0.5 / self.feeder.speed
         if not transfer.delivered:
             self.counters.apdus_lost_down += 1
             node.routed = False
-            self._after(delay_s, lambda: done(enumerations.ADP_ROUTE_ERROR))
+            self.after(delay_s, lambda: done(enumerations.ADP_ROUTE_ERROR))
             return
 
         def arrive() -> None:
@@ -449,7 +476,7 @@ class G3ModemBase:
             for client_sap, server_sap, apdu in wrapped:
                 self._deliver(node, client_sap, server_sap, apdu)
 
-        self._after(delay_s, arrive)
+        self.after(delay_s, arrive)
 
     def _deliver(self, node: G3Node, client_sap: int, server_sap: int, apdu: bytes) -> None:
         visit, epoch = node.visit, self._epoch
@@ -472,7 +499,7 @@ class G3ModemBase:
             ipv6.DLMS_PORT,
             ipv6.encode_wrapper(server_sap, client_sap, apdu),
         )
-        now = self._scheduler.now()
+        now = self.now()
         transfer = self.feeder.transfer(node.place, len(packet) - _IPV6_COMPRESSION, now)
         if not transfer.delivered or len(packet) > commands.LARGEST_PACKET:
             self.counters.apdus_lost_up += 1
@@ -483,7 +510,7 @@ class G3ModemBase:
             self.counters.apdus_up += 1
             self._send(commands.DATA_INDICATION, link_quality=quality, packet=packet)
 
-        self._after(transfer.duration_s, arrive)
+        self.after(transfer.duration_s, arrive)
 
     def push_apdu(self, eui64: bytes, client_sap: int, server_sap: int, apdu: bytes) -> None:
         """Let a meter send on its own: a data notification."""

@@ -14,16 +14,17 @@ the time that octets take on the serial line.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 
 from concentrator.simulator.device import Device
 from concentrator.simulator.feeder import PRIME_PHY, Feeder
 from concentrator.simulator.prime_data_path import DataPath
-from concentrator.simulator.prime_nodes import PrimeModemCounters, PrimeNode, RemoteNodes
+from concentrator.simulator.prime_nodes import PrimeNode, RemoteNodes
+from concentrator.simulator.prime_services import ModemServices
 from concentrator.simulator.prime_tables import information_base, list_records
 from concentrator.simulator.prime_upgrade import UpgradeEngine
 from concentrator.simulator.scheduler import Scheduler
+from concentrator.simulator.simulated_modem import SimulatedModem
 from plc.commands import Message
 from plc.errors import MessageError
 from plc.prime import commands, enumerations, pib
@@ -44,9 +45,11 @@ _KEY_VALUE_SIZE = 22
 _FIRST_ADDRESS = 0x0001
 _LARGEST_MESSAGE = 1020
 _RESERVED_LNIDS = 0x3FFE
+# Attributes that a host may write: lengths of the frame structure, the transmit channel, the smoothing of the EVM.
+_WRITABLE = (0x0025, 0x002D, 0x002E, 0x00A8, 0x8090)
 
 
-class PrimeModem:
+class PrimeModem(SimulatedModem):
     """The modem and its network. Hand octets from the host to receive_data(); set `output` to get its own.
 
     `join_spread_s` is the time within which the meters first register; it is divided by the feeder's speed,
@@ -67,18 +70,13 @@ class PrimeModem:
         security_profile: int = 0,
         device_keys: Mapping[bytes, bytes] | None = None,
     ) -> None:
-        self.output = output
+        feeder = feeder or Feeder(len(devices), seed, PRIME_PHY)
+        super().__init__("prime modem", scheduler, feeder, seed, output, join_spread_s)
         self.eui48 = eui48
-        self.counters = PrimeModemCounters()
-        self.feeder = feeder or Feeder(len(devices), seed, PRIME_PHY)
-        self._scheduler = scheduler
-        self._draws = random.Random(f"prime modem {seed}")
-        self._join_spread_s = join_spread_s
         self._harmony = generation == "harmony"
         self._alive_interval_s = alive_interval_s
         self._decoder = FrameDecoder()
         self._pending = False  # the receive slot is taken
-        self._epoch = 0  # counts restarts, so that callbacks of an earlier life do nothing
         self._nodes = [
             PrimeNode(device, place) for device, place in zip(devices, self.feeder.nodes, strict=True)
         ]
@@ -94,7 +92,18 @@ class PrimeModem:
         self._data_path = DataPath(self)
         self._far = RemoteNodes(self)
         self._upgrade = UpgradeEngine(self)
-        self._handlers = {**self._own_handlers(), **self._far.handlers(), **self._upgrade.handlers()}
+        self.services = ModemServices(
+            self,
+            lambda: self._values,
+            lambda attribute: list(list_records(self, attribute, self._data_path.by_address)),
+            self.restart,
+        )
+        self._handlers = {
+            **self._own_handlers(),
+            **self._far.handlers(),
+            **self._upgrade.handlers(),
+            **self.services.handlers(),
+        }
 
     # What tests and the demo use.
 
@@ -130,6 +139,10 @@ class PrimeModem:
         self._decoder.receive_data(data)
         while (frame := self._decoder.next_frame()) is not None:
             protocol, payload = frame
+            if protocol != PROTOCOL_PRIME_API and self.services.take_mngp(
+                protocol, payload, self._answer_mngp
+            ):
+                continue
             if protocol != PROTOCOL_PRIME_API or len(payload) > _LARGEST_MESSAGE:
                 self.counters.unknown_commands += 1
             elif self._pending:
@@ -138,6 +151,9 @@ class PrimeModem:
                 self._pending = True
                 self.after(_PROCESSING_S, lambda payload=payload: self._process(payload))
 
+    def _answer_mngp(self, protocol: int, body: bytes) -> None:
+        self.after(_PROCESSING_S, lambda: self.write(encode_frame(protocol, body)))
+
     # What the parts of the modem use.
 
     @property
@@ -145,27 +161,13 @@ class PrimeModem:
         """All nodes."""
         return self._nodes
 
-    def now(self) -> float:
-        """Seconds of the scheduler."""
-        return self._scheduler.now()
-
     def disappear(self, node: PrimeNode, duration_s: float) -> None:
         """Make a node restart: it is away for a while."""
         self._go(node, duration_s)
 
-    def after(self, delay_s: float, callback: Callable[[], None]) -> None:
-        """Call back, unless the modem restarts before."""
-        epoch = self._epoch
-        self._scheduler.call_later(delay_s, lambda: callback() if epoch == self._epoch else None)
-
-    def later(self, delay_s: float, callback: Callable[[], None]) -> None:
-        """Call back after a pause of the protocol, which the feeder's speed divides."""
-        self.after(delay_s / self.feeder.speed, callback)
-
     def send(self, command: int, **values: int | bytes | None) -> None:
         """Send a message to the host."""
-        if self.output is not None:
-            self.output(encode_frame(PROTOCOL_PRIME_API, COMMANDS.encode(command, **values)))
+        self.write(encode_frame(PROTOCOL_PRIME_API, COMMANDS.encode(command, **values)))
 
     def reachable(self, node: PrimeNode) -> bool:
         """Whether a node and all before it hear."""
@@ -183,14 +185,14 @@ class PrimeModem:
         self._register(node, node.visit)
 
     def _plan_drop(self, node: PrimeNode) -> None:
-        delay_s = self.feeder.time_until_drop_s(node.place, self._scheduler.now())
+        delay_s = self.feeder.time_until_drop_s(node.place, self.now())
         if delay_s is not None:
             visit = node.visit
             self.after(delay_s, lambda: self._drop_planned(node, visit))
 
     def _drop_planned(self, node: PrimeNode, visit: int) -> None:
         if node.visit == visit:
-            self._go(node, self.feeder.outage_s(node.place, self._scheduler.now()))
+            self._go(node, self.feeder.outage_s(node.place, self.now()))
 
     def _register(self, node: PrimeNode, visit: int) -> None:
         if node.visit != visit or not node.heard or node.device.eui48 in self._expelled:
@@ -292,17 +294,20 @@ class PrimeModem:
         node.registered = False
         was_switch, node.switch = node.switch, False
         if was_switch:
-            # Its children lose their beacons with it, and look for the network again.
-            for child in self._nodes:
-                if child.place.parent is node.place and child.heard and child.registered:
-                    child.device.link_lost()
-                    self._unregister(child)
-                    child.visit += 1
-                    self._plan_drop(child)
-                    visit = child.visit
-                    self.later(
-                        _RETRY_REGISTRATION_S, lambda child=child, visit=visit: self._register(child, visit)
-                    )
+            self._release_children(node)
+
+    def _release_children(self, node: PrimeNode) -> None:
+        """Its children lose their beacons with a switch, and look for the network again."""
+        for child in self._nodes:
+            if child.place.parent is node.place and child.heard and child.registered:
+                child.device.link_lost()
+                self._unregister(child)
+                child.visit += 1
+                self._plan_drop(child)
+                visit = child.visit
+                self.later(
+                    _RETRY_REGISTRATION_S, lambda child=child, visit=visit: self._register(child, visit)
+                )
 
     def _disconnect(self, node: PrimeNode) -> None:
         if node.address is None:
@@ -338,6 +343,7 @@ class PrimeModem:
         self._known_keys = {}
         self._values = information_base(self.eui48, self._security_profile)
         self._upgrade.forget()
+        self.services.forget()
         for node in self._nodes:
             if node.registered:
                 node.device.link_lost()
@@ -382,6 +388,11 @@ class PrimeModem:
                 self._expelled.add(value)
                 node.device.link_lost()
                 self.later(_CONNECT_S, lambda node=node: self._unregister(node))
+        elif attribute == pib.ACTION_DEMOTE:
+            nodes = [node for node in self._nodes if node.device.eui48 == value and node.switch]
+            result = enumerations.MLME_SUCCESS if nodes else 4
+            for node in nodes:
+                self._demote(node)
         elif attribute == pib.DEVICE_UNIQUE_KEY:
             result = enumerations.MLME_SUCCESS if len(value) == _KEY_VALUE_SIZE else 12
             self._known_keys[value[:6]] = value[6:]
@@ -390,7 +401,14 @@ class PrimeModem:
             result = enumerations.MLME_SUCCESS
         elif attribute not in self._values:
             result = enumerations.MLME_BAD_ATTRIBUTE
-        self.send(commands.MLME_SET_CONFIRM, result=result)
+        elif attribute in _WRITABLE and len(value) == len(self._values[attribute]):
+            self._values[attribute] = value
+            result = enumerations.MLME_SUCCESS
+        if message.command == commands.MLME_SET_REQUEST:
+            self.send(commands.MLME_SET_CONFIRM, result=result)
+        else:
+            pch = message.values["pch"] if self._harmony else None
+            self.send(commands.PLME_SET_CONFIRM, result=min(result, 2), pch=pch)
 
     def _list(self, message: Message) -> None:
         attribute = message.number("pib")
@@ -429,15 +447,31 @@ class PrimeModem:
     def _promote_requested(self, message: Message) -> None:
         nodes = [node for node in self._nodes if node.device.eui48 == message.octets("eui48")]
         ready = bool(nodes) and nodes[0].registered and not nodes[0].switch
-        self.send(commands.MLME_PROMOTE_CONFIRM, result=0 if ready else 4)
+        multi = message.command == commands.MLME_MULTI_PHY_PROMOTE_REQUEST
+        confirm = commands.MLME_MULTI_PHY_PROMOTE_CONFIRM if multi else commands.MLME_PROMOTE_CONFIRM
+        self.send(confirm, result=0 if ready else 4)
         if ready:
             self._promote(nodes[0])
+
+    def _plme_reset(self, message: Message) -> None:
+        pch = message.values["pch"] if self._harmony else None
+        self.send(commands.PLME_RESET_CONFIRM, result=0, pch=pch)
+
+    def _demote(self, node: PrimeNode) -> None:
+        node.switch = False
+        node.lsid = 0xFF
+        self._network_event(enumerations.EVENT_DEMOTE, node)
+        # Its children have no beacons any more; looking for the network they promote it again.
+        self._release_children(node)
 
     def _own_handlers(self) -> dict[int, Callable[[Message], None]]:
         return {
             commands.MLME_GET_REQUEST: self._get,
             commands.PLME_GET_REQUEST: self._get,
             commands.MLME_SET_REQUEST: self._set,
+            commands.PLME_SET_REQUEST: self._set,
+            commands.PLME_RESET_REQUEST: self._plme_reset,
+            commands.MLME_MULTI_PHY_PROMOTE_REQUEST: self._promote_requested,
             commands.MLME_LIST_GET_REQUEST: self._list,
             commands.MLME_RESET_REQUEST: self._reset,
             commands.CL_432_RELEASE_REQUEST: self._release,

@@ -6,11 +6,12 @@ A query and its answer cross the feeder like any other data; a node that does no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from concentrator.simulator.device import Device
 from concentrator.simulator.feeder import Feeder, FeederNode
+from concentrator.simulator.simulated_modem import ModemCounters
 from plc.commands import Message
 from plc.errors import MessageError
 from plc.prime import commands, mngp, pib
@@ -18,6 +19,9 @@ from plc.prime import commands, mngp, pib
 VENDOR = b"ODC"
 MODEL = b"SIM"
 _LIST_AVAILABLE_SWITCHES = 0x0056
+_RX_DATA_PACKETS = 0x0041
+_REBOOT_S = 15.0
+_HALF_PERIOD_US = 10_000
 
 
 @dataclass(slots=True)
@@ -34,6 +38,8 @@ class PrimeNode:
     switch: bool = False
     address: int | None = None  # of its open 4-32 connection
     version: bytes = b"1.0.0"  # of the firmware that it runs
+    attributes: dict[int, bytes] = field(default_factory=dict[int, bytes])  # what the host has set
+    answered: int = 0  # management queries, told as its count of received packets
     visit: int = 0  # counts changes of state, so that callbacks of an earlier state do nothing
 
     @property
@@ -42,26 +48,12 @@ class PrimeNode:
         return self.address is not None
 
 
-@dataclass(slots=True)
-class PrimeModemCounters:
-    """What the simulation did, for tests and the demo."""
-
-    slot_overruns: int = 0
-    unknown_commands: int = 0
-    apdus_down: int = 0
-    apdus_up: int = 0
-    apdus_lost_down: int = 0
-    apdus_lost_up: int = 0
-    drops: int = 0
-    joins: int = 0
-
-
 class Base(Protocol):
     """What is needed of the modem."""
 
     feeder: Feeder
     eui48: bytes
-    counters: PrimeModemCounters
+    counters: ModemCounters
 
     @property
     def nodes(self) -> Sequence[PrimeNode]:
@@ -104,7 +96,60 @@ class RemoteNodes:
         return {
             commands.PPROF_GET_REQUEST: self._get,
             commands.PPROF_ENHANCED_GET_REQUEST: self._get_list,
+            commands.PPROF_SET_REQUEST: self._set,
+            commands.PPROF_RESET_STATISTICS_REQUEST: self._reset_statistics,
+            commands.PPROF_REBOOT_REQUEST: self._reboot,
+            commands.PPROF_ZERO_CROSS_DIFFERENCE_REQUEST: self._zero_cross,
         }
+
+    def _command(self, message: Message, then: Callable[[PrimeNode], None]) -> None:
+        """A command without an answer of the node: the modem acknowledges, and sends it over the feeder."""
+        base, eui48 = self._base, message.octets("eui48")
+        nodes = [node for node in base.nodes if node.device.eui48 == eui48 and node.registered]
+        base.send(commands.PPROF_ACK, echoed_command=message.command, ack=0 if nodes else 1)
+        for node in nodes:
+            octets = message.octets("data") if "data" in message.values else b""
+            down = base.feeder.transfer(node.place, len(octets) + 2, base.now())
+            if down.delivered and base.reachable(node):
+                base.after(down.duration_s, lambda node=node: then(node))
+
+    def _set(self, message: Message) -> None:
+        def apply(node: PrimeNode) -> None:
+            try:
+                attribute, value = mngp.decode_set(message.octets("data"))
+            except MessageError:
+                return
+            node.attributes[attribute] = value
+
+        self._command(message, apply)
+
+    def _reset_statistics(self, message: Message) -> None:
+        def apply(node: PrimeNode) -> None:
+            node.answered = 0
+
+        self._command(message, apply)
+
+    def _reboot(self, message: Message) -> None:
+        self._command(message, lambda node: self._base.disappear(node, _REBOOT_S))
+
+    def _zero_cross(self, message: Message) -> None:
+        base = self._base
+
+        def answer(node: PrimeNode) -> None:
+            up = base.feeder.transfer(node.place, 8, base.now())
+            if up.delivered and base.reachable(node):
+                base.after(
+                    up.duration_s,
+                    lambda: base.send(
+                        commands.PPROF_ZERO_CROSS_DIFFERENCE_RESPONSE,
+                        eui48=node.device.eui48,
+                        frequency_time=_HALF_PERIOD_US,
+                        # One of three phases: a sixth of a period is a third of a half one.
+                        difference_time=(node.place.index % 3) * _HALF_PERIOD_US // 3,
+                    ),
+                )
+
+        self._command(message, answer)
 
     def _get(self, message: Message) -> None:
         self._carry(
@@ -156,6 +201,7 @@ class RemoteNodes:
         base.after(down.duration_s, arrive)
 
     def _attributes(self, node: PrimeNode, body: bytes) -> bytes:
+        node.answered += 1
         values = {
             pib.MAC_EUI48: node.device.eui48,
             0x0020: node.lnid.to_bytes(2, "big"),
@@ -165,6 +211,8 @@ class RemoteNodes:
             0x0075: node.version[:16].ljust(16, b"\x00"),
             0x0076: VENDOR[:2],
             0x0077: MODEL[:2],
+            _RX_DATA_PACKETS: node.answered.to_bytes(4, "big"),
+            **node.attributes,
         }
         found: list[tuple[int, int, bytes]] = []
         for attribute, index in mngp.decode_get_query(body):

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 from concentrator.simulator.prime_nodes import Base, PrimeNode
 from plc.prime import enumerations, pib
 
+# The codes of ITU-T G.9904 for what the feeder calls by name; the code rate of 1/2 is in them.
+_MODULATION_CODES = {"D8PSK": 6, "DQPSK": 5, "DBPSK": 4, "robust DBPSK": 12}
+
 
 def list_records(base: Base, attribute: int, by_address: Mapping[int, PrimeNode]) -> Iterator[bytes]:
     """The records of a list attribute, as they are now."""
@@ -42,7 +45,7 @@ def list_records(base: Base, attribute: int, by_address: Mapping[int, PrimeNode]
                 tx_power=0,
                 rx_level=max(0, min(15, round(base.feeder.snr_db(node.place, now) / 3.0))),
                 snr=max(0, min(7, round(base.feeder.snr_db(node.place, now) / 3.0))),
-                tx_modulation=base.feeder.phy.modulations.index(base.feeder.modulation(node.place, now)),
+                tx_modulation=_MODULATION_CODES[base.feeder.modulation(node.place, now).name],
                 phy_capability=0x0F,
                 rx_age=0,
             )

@@ -12,7 +12,7 @@ from concentrator.simulator.substation import Substation, SubstationOptions
 
 def run_substation(  # noqa: PLR0913 - the command's options
     directory: Path,
-    protocol: Literal["prime", "g3", "g3-a"],
+    protocol: Literal["prime", "g3", "g3-a", "s-fsk"],
     meters: int,
     seed: int,
     loss: float,

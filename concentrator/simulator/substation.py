@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from concentrator.simulator.device import Device
-from concentrator.simulator.feeder import G3_CENELEC_A_PHY, PRIME_PHY, Feeder
+from concentrator.simulator.feeder import G3_CENELEC_A_PHY, PRIME_PHY, SFSK_PHY, Feeder
 from concentrator.simulator.g3_modem import G3Modem
 from concentrator.simulator.g3_modem_a import G3ModemA
 from concentrator.simulator.meter import LOAD_PROFILE, SimulatedMeter, TruthRow
@@ -24,6 +24,7 @@ from concentrator.simulator.prime_modem import PrimeModem
 from concentrator.simulator.pty_port import PtyPort
 from concentrator.simulator.radio_module import SimulatedRadioModule
 from concentrator.simulator.scheduler import AsyncioScheduler
+from concentrator.simulator.sfsk_modem import SfskModem
 from concentrator.simulator.wmbus_meter import SimulatedWaterMeter
 
 # Time within which the meters find the network, before division by the speed.
@@ -43,7 +44,7 @@ class SubstationOptions:
     the drops of the day, for tests that are about something else.
     """
 
-    protocol: Literal["prime", "g3", "g3-a"] = "prime"
+    protocol: Literal["prime", "g3", "g3-a", "s-fsk"] = "prime"
     meters: int = 12
     seed: int = 1
     loss: float = 0.0
@@ -57,7 +58,7 @@ class Substation:
     `others` are devices that stand behind the same modem without being simulated here.
     """
 
-    modem: PrimeModem | G3Modem | G3ModemA
+    modem: PrimeModem | G3Modem | G3ModemA | SfskModem
     water: SimulatedWaterMeter
     modem_port: PtyPort
     radio_port: PtyPort
@@ -103,12 +104,17 @@ class Substation:
         scheduler = AsyncioScheduler()
         devices = [*self.meters, *self._others]
         prime = options.protocol == "prime"
-        phy = PRIME_PHY if prime else G3_CENELEC_A_PHY
+        phy = {"prime": PRIME_PHY, "s-fsk": SFSK_PHY}.get(options.protocol, G3_CENELEC_A_PHY)
         feeder = Feeder(len(devices), options.seed, phy, options.loss, options.speed, steady=options.steady)
-        modem: PrimeModem | G3Modem | G3ModemA
+        modem: PrimeModem | G3Modem | G3ModemA | SfskModem
         g3_keys = f'psk = "{_G3_PSK.hex()}"\ngmk = "{_G3_GMK.hex()}"\n'
         if prime:
             modem = PrimeModem(devices, scheduler, feeder, options.seed, join_spread_s=_JOIN_SPREAD_S)
+        elif options.protocol == "s-fsk":
+            titles = [*(meter.system_title for meter in self.meters), *(one.eui64 for one in self._others)]
+            modem = SfskModem(
+                devices, scheduler, feeder, options.seed, titles=titles, join_spread_s=_JOIN_SPREAD_S
+            )
         elif options.protocol == "g3-a":
             psks = {device.eui64: hashlib.sha256(device.eui64).digest()[:16] for device in devices}
             modem = G3ModemA(

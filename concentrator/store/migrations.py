@@ -13,7 +13,7 @@ from sqlite_utils.migrations import Migrations
 # "ODCs": marks the file as ours in SQLite's header (PRAGMA application_id).
 APPLICATION_ID = 0x4F444373
 # PRAGMA user_version after the newest step below; a file with a higher one was written by a newer release.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 migrations = Migrations("concentrator")
 
@@ -144,6 +144,48 @@ _INITIAL = (
 )
 
 
+# The history of the PLC network: as collection/topology.py keeps it, written about once a minute.
+_NETWORK_HISTORY = (
+    # `state` is JSON: where the node hangs, and its counts of the day that is not over.
+    """
+    CREATE TABLE network_node (
+        eui TEXT PRIMARY KEY,
+        state TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE network_change (
+        change_id INTEGER PRIMARY KEY,
+        eui TEXT NOT NULL,
+        happened_at REAL NOT NULL,
+        what TEXT NOT NULL,
+        why TEXT NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX network_change_of_node ON network_change (eui, change_id)",
+    """
+    CREATE TABLE network_hour (
+        start INTEGER PRIMARY KEY,
+        mean REAL NOT NULL,
+        highest INTEGER NOT NULL,
+        lowest INTEGER NOT NULL,
+        total INTEGER NOT NULL,
+        up_minutes REAL NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE network_node_day (
+        eui TEXT NOT NULL,
+        start INTEGER NOT NULL,
+        available_minutes REAL NOT NULL,
+        changes INTEGER NOT NULL,
+        up_minutes REAL NOT NULL,
+        PRIMARY KEY (eui, start)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+
 @migrations()
 def m0001_initial(database: Database) -> None:
     """Meters, channels, readings, batches and destinations."""
@@ -151,3 +193,11 @@ def m0001_initial(database: Database) -> None:
         database.conn.execute(statement)
     database.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     database.conn.execute("PRAGMA user_version = 1")
+
+
+@migrations()
+def m0002_network_history(database: Database) -> None:
+    """Nodes of the PLC network, what became of them, and the network's availability."""
+    for statement in _NETWORK_HISTORY:
+        database.conn.execute(statement)
+    database.conn.execute("PRAGMA user_version = 2")

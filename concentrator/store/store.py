@@ -13,7 +13,7 @@ from typing import TypeVar
 from concentrator.clock import Clock
 from concentrator.model import Answer, MeterRecord
 from concentrator.obis import Obis
-from concentrator.store import counters, meters, outbox, readings
+from concentrator.store import counters, meters, network_history, outbox, readings
 from concentrator.store.database import Database
 from concentrator.store.readings import ReadingTable, StoredAnswer, add_event, to_epoch
 
@@ -175,6 +175,18 @@ class Store:
                 add_event(connection, now, code, named, found[0] if found else None)
 
         await self._database.write(work)
+
+    # The history of the network
+
+    async def load_network_history(self) -> network_history.HistoryBatch:
+        """Everything that is kept of the PLC network's history."""
+        return await self._database.read(network_history.load)
+
+    async def save_network_history(
+        self, batch: network_history.HistoryBatch, hours: int, days: int, changes_of_a_node: int
+    ) -> None:
+        """Add what is new in it, and let go what is older than the limits."""
+        await self._database.write(lambda c: network_history.save(c, batch, hours, days, changes_of_a_node))
 
     # Retention
 

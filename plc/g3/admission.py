@@ -20,7 +20,8 @@ from plc.g3.bootstrap import (
 from plc.g3.commands import COMMANDS
 from plc.g3.data_path import DataPath
 from plc.g3.nodes import FIRST_SHORT_ADDRESS, LAST_SHORT_ADDRESS, Node
-from plc.g3.steps import MAX_HOPS, adp_set, is_refusal, mac_get, mac_set, value_of
+from plc.g3.steps import MAX_HOPS, adp_set, is_refusal, lbp_set, mac_get, mac_set, value_of
+from plc.host import Request
 from plc.network import (
     FrameCounterAdvanced,
     GroupKeyChanged,
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 KEY_SIZE = 16
 # What is kept of the modem's frame counter is so much ahead of it: receivers refuse a lower one after a restart.
 FRAME_COUNTER_MARGIN = 10_000
+# Generation B: four messages of EAP-PSK cross all hops before the next member has its turn; one activates.
+REKEY_PAUSE_S = 20.0
+ACTIVATION_PAUSE_S = 3.0
 
 
 class Admission(DataPath):
@@ -87,7 +91,7 @@ class Admission(DataPath):
         self._leave(node, "expelled")
         self._advance(now)
 
-    def set_allowed(self, allowed: "set[bytes] | None") -> None:
+    def set_allowed(self, allowed: "set[bytes] | None", now: float) -> None:  # noqa: ARG002 the face of all families
         """Replace the EUI-64 that may join; None lets all join. Nodes that have joined stay."""
         self._allowed = allowed
         self._declined = {}
@@ -95,13 +99,16 @@ class Admission(DataPath):
     def rotate_group_key(self, gmk: bytes, now: float) -> None:
         """Give every member a new GMK, and let the network use it; GroupKeyChanged tells when it is done.
 
-        Members that cannot be reached meanwhile are told as left, and have to join anew. Raises LocalPlcError for a
-        key of another size, while the network does not run, and in generation B, where the modem is the server.
+        Members that cannot be reached meanwhile have to join anew; in generation A they are told as left, in
+        generation B, where the modem is the server and does not say so, when they are spoken to. Raises LocalPlcError
+        for a key of another size, while the network does not run, and while another rotation is under way.
         """
         if len(gmk) != KEY_SIZE:
             raise LocalPlcError(f"a GMK has {KEY_SIZE} octets, got {len(gmk)}")
-        if self._server is None or not self._running:
-            raise LocalPlcError("the group key can be rotated in a running network of generation A only")
+        if not self._running:
+            raise LocalPlcError("the group key can be rotated in a running network only")
+        if self._next_gmk:
+            raise LocalPlcError("a rotation of the group key is under way")
         self._next_gmk = gmk
         self._queue(self._begin_rotation())
         self._advance(now)
@@ -109,14 +116,57 @@ class Admission(DataPath):
     # The group key.
 
     def _begin_rotation(self) -> "Procedure":
+        if self._server is None:
+            yield from self._rotate_in_modem()
+            return
         # The modem has to decode those that use the new key already, while it still sends with the old one.
         answer = yield from mac_set(ib.MAC_KEY_TABLE, self._next_gmk, 1 - self._gmk_index)
-        if is_refusal(answer) or self._server is None:
+        if is_refusal(answer):
             self._next_gmk = b""
             self._emit(TopologyChanged(self.eui64, "the modem refused the new group key"))
             return
         members = [(node.eui64, node.address) for node in self._nodes.nodes() if node.joined]
         self._server.start_rotation(self._next_gmk, members, self._now)
+
+    def _rotate_in_modem(self) -> "Procedure":
+        """Generation B: the modem gives each member the new key under the other index, then the order to use it.
+
+        No confirm of 63 to 65 is documented. A member that was given the key may be told as joined again; when that is
+        not so, the next one has its turn after a while.
+        """
+        index = 1 - self._gmk_index
+        answer = yield from lbp_set(commands.LBP_REKEY_GMK, self._next_gmk, index)
+        if not answer.messages or is_refusal(answer):
+            self._next_gmk = b""
+            self._emit(TopologyChanged(self.eui64, "the modem refused the new group key"))
+            return
+        self._send(COMMANDS.encode(commands.SET_REKEY_PHASE, start=1))
+        members = [(node.eui64, node.address) for node in self._nodes.nodes() if node.joined]
+        for eui64, address in members:
+            yield self._rekey_request(eui64, address, 1, REKEY_PAUSE_S)
+        self._send(COMMANDS.encode(commands.SET_REKEY_PHASE, start=0))
+        for eui64, address in members:
+            yield self._rekey_request(eui64, address, 0, ACTIVATION_PAUSE_S)
+        self._send(COMMANDS.encode(commands.ACTIVATE_NEW_KEY))
+        self._gmk = self._next_gmk
+        self._gmk_index = index
+        self._next_gmk = b""
+        self._emit(GroupKeyChanged(index))
+
+    def _rekey_request(self, eui64: bytes, address: int, distribute: int, pause_s: float) -> Request:
+        payload = COMMANDS.encode(
+            commands.REKEY_REQUEST, short_address=address, eui64=eui64, distribute=distribute
+        )
+        # A refusal comes as ADP_STATUS; what comes of the member itself shows when it is spoken to.
+        return Request(
+            payload,
+            commands.JOIN_COMPLETE_INDICATION,
+            "short_address",
+            address,
+            optional=True,
+            timeout_s=pause_s,
+            attempts=1,
+        )
 
     def _end_rotation(self) -> "Procedure":
         yield from adp_set(ib.ADP_ACTIVE_KEY_INDEX, 0, bytes((self._gmk_index,)))

@@ -3,7 +3,7 @@
 USI protocol 0x25. Source: g3/src/adp_serial and g3/src/lbp of Microchip's smartenergy_g3 ("generation B": the
 bootstrap server lives in the modem), and the 2021 Linux host for the rows of "generation A" (bootstrap server
 on the host). Fields that only one generation has are optional, or the row says so. Raw MAC commands (protocol
-0x24) and the old on-chip coordinator protocol (0x26) are not here.
+0x24) are not here; the old on-chip coordinator protocol (0x26) is in plc/g3/coordinator_commands.py.
 """
 
 from plc.commands import (
@@ -20,6 +20,8 @@ from plc.commands import (
     U32,
     CommandTable,
 )
+from plc.g3.enumerations import MEDIA
+from plc.prime.enumerations import name_of
 
 STATUS = 0
 INITIALIZE_REQUEST = 10
@@ -51,6 +53,9 @@ NON_VOLATILE_DATA_INDICATION = 50
 LBP_SET_REQUEST = 60
 FORCE_REGISTER_REQUEST = 61
 KICK_REQUEST = 62
+REKEY_REQUEST = 63
+SET_REKEY_PHASE = 64
+ACTIVATE_NEW_KEY = 65
 SHORT_ADDRESS_ASSIGN = 66
 LBP_SET_CONFIRM = 70
 JOIN_REQUEST_INDICATION = 71
@@ -171,3 +176,12 @@ def decode_hops(octets: bytes) -> "list[dict[str, int]]":
             hop[name] = octets[start + 2 + offset]
         hops.append(hop)
     return hops
+
+
+def hop_in_words(hop: "dict[str, int]") -> str:
+    """One hop of a path for people: who, at which cost, over which medium each way."""
+    media = [name_of(MEDIA, hop[name]) for name in ("rx_media", "tx_media")]
+    text = f"0x{hop['address']:04X}, link cost {hop['link_cost']}, phase difference {hop['phase_difference']}"
+    if hop["metric_not_supported"]:
+        text += ", metric not supported"
+    return text + f", received over {media[0]}, sent over {media[1]}"

@@ -7,11 +7,11 @@ the host builds. A G3 device tells no serial text, so nodes join with an empty i
 G3 nodes do not say that they go. A node to which no route is found several times in a row is told as left; it
 is back when a packet of it comes, when it joins anew, or when a route to it is found at the next refresh.
 
-Not here: rotation of the group key in generation B, groups and multicast.
+Not here: groups and multicast.
 """
 
-from plc.errors import LocalPlcError
-from plc.g3 import commands, enumerations, ib
+from plc.errors import LocalPlcError, MessageError
+from plc.g3 import commands, coordinator_commands, enumerations, ib
 from plc.g3.admission import KEY_SIZE, Admission
 from plc.g3.bootstrap import BootstrapServer
 from plc.g3.commands import COMMANDS
@@ -33,13 +33,13 @@ from plc.g3.steps import (
     value_of,
 )
 from plc.host import Answer, Request
-from plc.network import NetworkStarted, NodeJoined
+from plc.network import DiagnosticsRead, NetworkStarted, NodeDiagnosticsRead, NodeJoined, TopologyChanged
 from plc.prime.enumerations import name_of
-from plc.usi.framing import EXTENDED_LENGTH_HARMONY
+from plc.usi.framing import EXTENDED_LENGTH_HARMONY, PROTOCOL_COORDINATOR_G3
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from plc.commands import Message
     from plc.g3.ciphers import Aes
@@ -51,6 +51,8 @@ KEEPALIVE_INTERVAL_S = 60.0
 # Of the nodes that may be there, so many are looked for at each refresh: a route discovery is a broadcast.
 SEARCHES_PER_REFRESH = 4
 LARGEST_TABLE_WALK = 2048
+
+PATH_METRIC = 0x0F  # hop count and link cost of each hop (ITU-T G.9903)
 
 GENERATION_A = "a"
 GENERATION_B = "b"
@@ -126,6 +128,7 @@ class Coordinator(Admission):
         self._band = band
         self._reset = reset
         self.counters["network_status_indications"] = 0
+        self.counters["coordinator_protocol_frames"] = 0
 
     # Procedures.
 
@@ -225,6 +228,72 @@ class Coordinator(Admission):
             value = value_of((yield from adp_get(attribute, optional=True)))
             if value:
                 self.counters[ib.attribute_name("adp", attribute)] = int.from_bytes(value, "big")
+        tables: "list[tuple[str, list[dict[str, int | bytes]]]]" = []
+        for layer, attribute in ib.DIAGNOSTIC_TABLES:
+            records = yield from self._read_table(layer, attribute)
+            if records:
+                tables.append((ib.attribute_name(layer, attribute), records))
+        self._emit(DiagnosticsRead(tables))
+
+    def _read_table(
+        self, layer: str, attribute: int
+    ) -> "Generator[Request, Answer, list[dict[str, int | bytes]]]":
+        """The records of a table, up to the index that the modem refuses."""
+        records: "list[dict[str, int | bytes]]" = []
+        read = adp_get if layer == "adp" else mac_get
+        for index in range(LARGEST_TABLE_WALK):
+            value = value_of((yield from read(attribute, index, True)))
+            if not value:
+                break
+            record = record_of(layer, attribute, value)
+            if record and record.get("destination", 0) != commands.DECLINE:
+                records.append(record)
+        return records
+
+    def read_node_diagnostics(self, eui: bytes, now: float) -> None:
+        """Find the path to a node, hop by hop, and its entries in the modem's tables. Raises LocalPlcError."""
+        node = self._nodes.get(eui)
+        if node is None:
+            raise LocalPlcError(f"no node has EUI-64 {eui.hex()}")
+        self._queue(self._diagnose_node(node))
+        self._advance(now)
+
+    def _diagnose_node(self, node: Node) -> "Procedure":
+        payload = COMMANDS.encode(
+            commands.PATH_DISCOVERY_REQUEST, destination=node.address, metric_type=PATH_METRIC
+        )
+        answer = yield Request(
+            payload,
+            commands.PATH_DISCOVERY_CONFIRM,
+            "destination",
+            node.address,
+            optional=True,
+            timeout_s=ROUTE_DISCOVERY_TIMEOUT_S,
+            attempts=1,
+        )
+        values: "list[tuple[str, str]]" = []
+        reason = "" if answer.messages else "the modem did not answer the path discovery"
+        for message in answer.messages:
+            if is_refusal(answer):
+                reason = "path discovery: " + refusal_in_words(message)
+                continue
+            hops = commands.decode_hops(message.octets("hops"))
+            forward = message.number("forward_count")
+            for index, hop in enumerate(hops):
+                name = f"forward hop {index + 1}" if index < forward else f"reverse hop {index + 1 - forward}"
+                values.append((name, commands.hop_in_words(hop)))
+        for layer, attribute, field in (
+            ("adp", ib.ADP_ROUTING_TABLE, "destination"),
+            ("mac", ib.MAC_POS_TABLE, "short_address"),
+            ("mac", ib.MAC_NEIGHBOUR_TABLE, "short_address"),
+            ("mac", ib.MAC_RF_POS_TABLE, "short_address"),
+        ):
+            for record in (yield from self._read_table(layer, attribute)):
+                if record.get(field) == node.address:
+                    values.append(
+                        (ib.attribute_name(layer, attribute), ib.record_in_words(layer, attribute, record))
+                    )
+        self._emit(NodeDiagnosticsRead(node.eui64, values, reason))
 
     def _list_nodes(self, tell_all: bool) -> "Procedure":
         self._refresh_queued = False
@@ -232,27 +301,34 @@ class Coordinator(Admission):
         if not self._running:
             return
         qualities: dict[int, int] = {}
-        for index in range(LARGEST_TABLE_WALK):
-            value = value_of((yield from mac_get(ib.MAC_POS_TABLE, index, True)))
-            if not value:
-                break
-            entry = record_of("mac", ib.MAC_POS_TABLE, value)
+        reverse: dict[int, int] = {}
+        modulations: dict[int, str] = {}
+        for entry in (yield from self._read_table("mac", ib.MAC_POS_TABLE)):
             qualities[number_of(entry, "short_address")] = number_of(entry, "lqi")
+        for entry in (yield from self._read_table("mac", ib.MAC_NEIGHBOUR_TABLE)):
+            # The neighbour's word on how it hears us.
+            neighbour = number_of(entry, "short_address")
+            reverse[neighbour] = number_of(entry, "lqi")
+            modulations[neighbour] = name_of(enumerations.MODULATIONS, number_of(entry, "modulation"))
+        over_rf: "dict[int, dict[str, int | bytes]]" = {}
+        for entry in (yield from self._read_table("mac", ib.MAC_RF_POS_TABLE)):
+            over_rf[number_of(entry, "short_address")] = entry
         routes: dict[int, "dict[str, int | bytes]"] = {}
         routers: dict[int, bool] = {}
-        for index in range(LARGEST_TABLE_WALK):
-            value = value_of((yield from adp_get(ib.ADP_ROUTING_TABLE, index, True)))
-            if not value:
-                break
-            entry = record_of("adp", ib.ADP_ROUTING_TABLE, value)
+        for entry in (yield from self._read_table("adp", ib.ADP_ROUTING_TABLE)):
             destination = number_of(entry, "destination")
-            if destination == commands.DECLINE:
-                continue
             routes[destination] = entry
             if number_of(entry, "next_hop") != destination:
                 routers[number_of(entry, "next_hop")] = True
         for node in self._nodes.nodes():
+            node.reverse_quality = reverse.get(node.address, node.reverse_quality)
+            node.modulation = modulations.get(node.address, node.modulation)
             route = routes.get(node.address)
+            if route is not None:
+                node.media = ib.media_of_route(route)
+            if node.media == "rf" and node.address in over_rf:
+                qualities[node.address] = number_of(over_rf[node.address], "forward_lqi")
+                node.reverse_quality = number_of(over_rf[node.address], "reverse_lqi")
             self._update_link(node, route, qualities.get(node.address), node.address in routers, tell_all)
             if tell_all and node.joined:
                 self._emit(NodeJoined(node.eui64, node.address, ""))
@@ -303,6 +379,22 @@ class Coordinator(Admission):
         self._update_quality(node, quality, moved or tell)
 
     # Messages.
+
+    def _take_foreign(self, protocol: int, payload: bytes, now: float) -> bool:  # noqa: ARG002 a hook
+        if protocol != PROTOCOL_COORDINATOR_G3:
+            return False
+        self.counters["coordinator_protocol_frames"] += 1
+        try:
+            message = coordinator_commands.COMMANDS.decode(payload)
+        except MessageError:
+            return True
+        if message.command in (coordinator_commands.JOIN_INDICATION, coordinator_commands.LEAVE_INDICATION):
+            # Its fields are not public: the tables tell what came of it.
+            body = message.octets("body")
+            words = "the modem's old coordinator protocol (0x26) tells: " + message.name
+            self._emit(TopologyChanged(body if len(body) == 8 else self.eui64, words))
+            self._queue_refresh()
+        return True
 
     def _handle_message(self, message: "Message", now: float) -> None:
         command = message.command

@@ -60,7 +60,13 @@ class DataPath(ModemHost):
         super().__init__(
             PROTOCOL_ADP_G3,
             COMMANDS,
-            Capabilities("g3", commands.LARGEST_PACKET - ipv6.OVERHEAD, REQUESTS_IN_FLIGHT, False),
+            Capabilities(
+                "g3",
+                commands.LARGEST_PACKET - ipv6.OVERHEAD,
+                REQUESTS_IN_FLIGHT,
+                False,
+                ("group_key_rotation",),
+            ),
             refresh_interval_s,
             keepalive_interval_s,
             extended_length,
@@ -145,6 +151,9 @@ class DataPath(ModemHost):
                     hops=node.hops,
                     quality=quality,
                     role=node.role,
+                    reverse_quality=node.reverse_quality,
+                    modulation=node.modulation,
+                    media=node.media,
                 )
             )
 

@@ -23,7 +23,12 @@ MAC_KEY_TABLE = 0x71
 MAC_FRAME_COUNTER = 0x77
 MAC_POS_TABLE = 0x120
 MAC_NEIGHBOUR_TABLE = 0x10A
+MAC_RF_POS_TABLE = 0x21D
+MAC_DEVICE_TABLE = 0x08000000
 MAC_EXTENDED_ADDRESS = 0x08000001
+ADP_BLACKLIST_TABLE = 0x1E
+ADP_GROUP_TABLE = 0x0E
+ADP_PREFIX_TABLE = 0x01
 # PSK of generation A.
 ADP_PSK_GENERATION_A = 0x080000C2
 
@@ -116,9 +121,20 @@ DIAGNOSTIC_MAC_ATTRIBUTES = (
 )
 DIAGNOSTIC_ADP_ATTRIBUTES = (0x080000C8, 0x080000CF, 0x080000D6, 0x080000D7)
 
+# Tables that read_diagnostics() walks, entry by entry.
+DIAGNOSTIC_TABLES = (
+    ("adp", ADP_ROUTING_TABLE),
+    ("adp", ADP_BLACKLIST_TABLE),
+    ("adp", ADP_GROUP_TABLE),
+    ("mac", MAC_NEIGHBOUR_TABLE),
+    ("mac", MAC_POS_TABLE),
+    ("mac", MAC_RF_POS_TABLE),
+)
+
 # A tone map takes three octets, the coefficients of a neighbour six.
 _TONE_MAP = -3
 _COEFFICIENTS = -6
+_PREFIX = -16
 
 # (layer, attribute, fields of one record)
 RECORDS = (
@@ -126,6 +142,10 @@ RECORDS = (
     ("adp", 0x0C,
      (("destination", U16), ("next_hop", U16), ("route_cost", U16), ("hops_and_weak_links", U8),
       ("flags", U8), ("valid_time", U16))),
+    ("adp", 0x01,
+     (("prefix_length", U8), ("on_link", U8), ("autonomous", U8), ("valid_lifetime", U32),
+      ("preferred_lifetime", U32), ("prefix", _PREFIX))),
+    ("adp", 0x0E, (("address", U16), ("valid", U8))),
     ("adp", 0x1E, (("address", U16), ("media", U8), ("valid_time", U16))),
     ("mac", 0x10A,
      (("short_address", U16), ("tone_map", _TONE_MAP), ("modulation", U8), ("tx_gain", U8), ("tx_res", U8),
@@ -182,6 +202,42 @@ def encode_record(layer: str, attribute: int, **values: "int | bytes") -> bytes:
         value = values[name]
         record += value.to_bytes(kind, "big") if isinstance(value, int) else value
     return record
+
+
+# The flag bits of a routing entry, inferred from the order of the structure in memory: confirm on hardware.
+ROUTE_FLAGS = (
+    (0x01, "valid sequence number"),
+    (0x02, "bidirectional"),
+    (0x04, "RREP sent"),
+    (0x20, "over RF"),
+    (0x40, "is router"),
+)
+
+
+def record_in_words(layer: str, attribute: int, record: "dict[str, int | bytes]") -> str:
+    """One record of a table for people."""
+    words: list[str] = []
+    for name, _ in record_fields(layer, attribute):
+        value = record[name]
+        if isinstance(value, bytes):
+            words.append(name + "=" + value.hex())
+        elif name == "hops_and_weak_links":
+            words.append(f"hops={value & 0x0F}")
+            words.append(f"weak_links={value >> 4}")
+        elif name == "flags":
+            flags = [text for bit, text in ROUTE_FLAGS if value & bit]
+            words.append("flags=" + ("+".join(flags) or "none"))
+        elif "address" in name or name in ("destination", "next_hop"):
+            words.append(f"{name}=0x{value:04X}")
+        else:
+            words.append(f"{name}={value}")
+    return ", ".join(words)
+
+
+def media_of_route(record: "dict[str, int | bytes]") -> str:
+    """The medium of a routing entry's next hop: "rf" or "plc", by the flag inferred above."""
+    flags = record.get("flags")
+    return "rf" if isinstance(flags, int) and flags & 0x20 else "plc"
 
 
 def hop_count(record: "dict[str, int | bytes]") -> int:

@@ -16,8 +16,11 @@ class Node:
         "eui64",
         "hops",
         "joined",
+        "media",
+        "modulation",
         "parent",
         "quality",
+        "reverse_quality",
         "role",
         "route_errors",
         "searches",
@@ -31,6 +34,9 @@ class Node:
         self.parent: bytes | None = None
         self.hops: int | None = None
         self.quality: int | None = None
+        self.reverse_quality: int | None = None
+        self.modulation = ""
+        self.media = ""
         self.role = ""
         self.route_errors = 0  # in a row
         self.sought = False  # it may well be in the network: worth a route discovery now and then

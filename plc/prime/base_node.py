@@ -5,7 +5,7 @@ firmware. The modem keeps the whole PRIME MAC and the 4-32 convergence layer to 
 of nodes by three indications (network event, 4-32 join, 4-32 leave) and by two lists (registered devices,
 4-32 nodes). No message tells that a modem restarted: the lists do.
 
-Not here: direct connections and multicast groups (see plc/prime/commands.py for their messages).
+Not here: direct connections between nodes, and connections other than 4-32, which are refused.
 """
 
 from plc.host import Answer, Request
@@ -20,8 +20,8 @@ from plc.network import (
 from plc.prime import commands, enumerations, pib
 from plc.prime.commands import COMMANDS
 from plc.prime.data_path import DATA_CONFIRM_TIMEOUT_S
-from plc.prime.management import Management
 from plc.prime.nodes import Node, parent_of
+from plc.prime.services import Services
 from plc.prime.steps import get, get_list, value_of
 from plc.usi.framing import EXTENDED_LENGTH_HARMONY
 
@@ -35,7 +35,7 @@ KEEPALIVE_INTERVAL_S = 60.0
 RESET_TIMEOUT_S = 10.0
 
 
-class BaseNode(Management):
+class BaseNode(Services):
     """A PRIME network behind a base node modem.
 
     `reset` restarts the modem's MAC at each start: all nodes then have to register anew, so the default
@@ -63,6 +63,7 @@ class BaseNode(Management):
             extended_length,
         )
         self._reset = reset
+        self._phy_list: int | None = None  # which list tells of links; 0: the modem has none
         self._changes = 0  # indications about nodes so far: tells what is newer than a list
         self.eui48 = b""
         self.security_profile: int | None = None
@@ -103,17 +104,12 @@ class BaseNode(Management):
             # It restarted without a word, and lets everybody in.
             yield from self._apply_rules()
 
-    def _read_counters(self) -> "Procedure":
-        for attribute in pib.DIAGNOSTIC_ATTRIBUTES + pib.VERSION_ATTRIBUTES:
-            value = value_of((yield from get(attribute, True)))
-            if value:
-                self.counters[pib.attribute_name(attribute)] = int.from_bytes(value, "big")
-
     def _list_nodes(self, tell_all: bool) -> "Procedure":
         self._refresh_queued = False
         before = self._changes
         registered = yield from get_list(pib.LIST_REGISTERED_DEVICES)
         connected = yield from get_list(pib.LIST_432_NODES)
+        yield from self._read_phy_table()
         known = [node for node in self._nodes.connected() if node.connection_changed <= before]
         self._take_registered(registered, before, tell_all)
         addresses = self._addresses(connected)
@@ -133,6 +129,38 @@ class BaseNode(Management):
                     self._leave(node, "not in the modem's list of 4-32 nodes")
         if registered.complete:
             self._forget_unregistered(registered, before)
+
+    def _read_phy_table(self) -> "Procedure":
+        """SNR and modulation of each link; which of two lists a modem has depends on its release."""
+        if self._phy_list == 0 or not len(self._nodes):
+            return
+        answer = yield from get_list(self._phy_list or pib.LISTS_PHY[0], True)
+        if not answer.messages or answer.messages[0].number("result") != enumerations.MLME_SUCCESS:
+            if self._phy_list is not None:
+                return
+            self._phy_list = pib.LISTS_PHY[1]
+            answer = yield from get_list(self._phy_list, True)
+            if not answer.messages or answer.messages[0].number("result") != enumerations.MLME_SUCCESS:
+                self._phy_list = 0
+                return
+        elif self._phy_list is None:
+            self._phy_list = pib.LISTS_PHY[0]
+        by_place: "dict[tuple[int, int], Node]" = {}
+        for node in self._nodes.nodes():
+            if node.sid is not None and node.lnid is not None:
+                by_place[(node.sid, node.lnid)] = node
+        switches = self._nodes.switches()
+        for record in self._records(answer, self._phy_list):
+            node = by_place.get((_number(record["sid"]), _number(record["lnid"])))
+            if node is None:
+                continue
+            found = (
+                _number(record["snr"]),
+                enumerations.name_of(enumerations.MODULATIONS, _number(record["tx_modulation"])),
+            )
+            if found != (node.quality, node.modulation):
+                node.quality, node.modulation = found
+                self._report_link(node, parent_of(node, switches))
 
     # Lists.
 
@@ -212,7 +240,10 @@ class BaseNode(Management):
                 commands.INVALID_ADDRESS if node.address is None else node.address,
                 parent=None if parent is None else parent.eui48,
                 level=node.level,
+                quality=node.quality,
                 role=node.role,
+                modulation=node.modulation,
+                media="plc",
             )
         )
 
@@ -220,6 +251,9 @@ class BaseNode(Management):
         event = message.number("event")
         if event == enumerations.EVENT_ALIVE:
             self.counters["alive_events"] += 1
+            alive = self._nodes.get(message.octets("eui48"))
+            if alive is not None:
+                alive.alive_time = message.number("alive_time")
             return
         eui48 = message.octets("eui48")
         name = enumerations.name_of(enumerations.NETWORK_EVENTS, event)
@@ -301,7 +335,11 @@ class BaseNode(Management):
         elif command == commands.NETWORK_EVENT_INDICATION:
             self._changes += 1
             self._network_event(message)
-        elif not self._take_upgrade_message(message, now) and ".confirm" in message.name:
+        elif (
+            not self._take_upgrade_message(message, now)
+            and not self._take_service_message(message)
+            and ".confirm" in message.name
+        ):
             self.counters["unexpected_confirms"] += 1
 
 

@@ -24,6 +24,7 @@ TRANSMIT_ATTEMPTS = 3
 FIRST_RETRY_PAUSE_S = 0.5
 LARGEST_NETWORK = 4096  # nodes; LNIDs would allow more, no transformer has them
 LINK_CLASS = 0
+OPERATIONS = ("device_keys", "node_upgrade", "multicast", "promotion")
 
 
 class _Transmission:
@@ -56,7 +57,7 @@ class DataPath(ModemHost):
         super().__init__(
             PROTOCOL_PRIME_API,
             COMMANDS,
-            Capabilities("prime", commands.LARGEST_APDU, 1, True),
+            Capabilities("prime", commands.LARGEST_APDU, 1, True, OPERATIONS),
             refresh_interval_s,
             keepalive_interval_s,
             extended_length,

@@ -9,6 +9,7 @@ CONNECTION_TYPES = (
     (6, "IPv6 unicast"),
 )
 
+CONNECTION_432 = 3
 PLME_RESULTS = ((0, "success"), (1, "failed"), (2, "rejected"))
 
 MLME_SUCCESS = 0
@@ -95,6 +96,12 @@ NETWORK_EVENTS = (
 STATE_TERMINAL = 1
 STATE_SWITCH = 2
 NODE_STATES = ((1, "terminal"), (2, "switch"))
+
+# PRIME's codes of the payload's modulation (ITU-T G.9904).
+MODULATIONS = (
+    (0, "DBPSK"), (1, "DQPSK"), (2, "D8PSK"), (4, "DBPSK_CC"), (5, "DQPSK_CC"), (6, "D8PSK_CC"), (12, "robust DBPSK"),
+    (13, "robust DQPSK"),
+)  # fmt: skip
 
 FU_PAGE_SIZES = ((0, "automatic"), (1, "32"), (2, "64"), (3, "128"), (4, "192"))
 FU_ACK_OK = 0

@@ -56,3 +56,76 @@ class FirmwareUpgradeFinished(Event):
     def __init__(self, outcomes: "dict[bytes, str]", reason: str) -> None:
         self.outcomes = outcomes
         self.reason = reason  # why it ended early, or ""
+
+
+class NodeCommandDone(Event):
+    """A command to one node was taken by the modem (`reason` is ""), or not. `command` names it."""
+
+    __slots__ = ("command", "eui", "reason")
+
+    def __init__(self, eui: bytes, command: str, reason: str = "") -> None:
+        self.eui = eui
+        self.command = command
+        self.reason = reason
+
+
+class ZeroCrossRead(Event):
+    """How far a node's zero crossing lies from the base node's: times as the modem counts them."""
+
+    __slots__ = ("difference_time", "eui", "frequency_time", "reason")
+
+    def __init__(self, eui: bytes, frequency_time: int, difference_time: int, reason: str = "") -> None:
+        self.eui = eui
+        self.frequency_time = frequency_time
+        self.difference_time = difference_time
+        self.reason = reason
+
+
+class AttributesRead(Event):
+    """Attributes of the modem itself: (attribute, value), the value empty when it was refused."""
+
+    __slots__ = ("attributes",)
+
+    def __init__(self, attributes: "list[tuple[int, bytes]]") -> None:
+        self.attributes = attributes
+
+
+class AttributeWritten(Event):
+    """An attribute of the modem was written (`reason` is ""), or not."""
+
+    __slots__ = ("attribute", "reason")
+
+    def __init__(self, attribute: int, reason: str = "") -> None:
+        self.attribute = attribute
+        self.reason = reason
+
+
+class MulticastMemberJoined(Event):
+    """A node is in a multicast group now; `reason` says why it is not, or is ""."""
+
+    __slots__ = ("eui", "handle", "reason")
+
+    def __init__(self, handle: int, eui: bytes, reason: str = "") -> None:
+        self.handle = handle
+        self.eui = eui
+        self.reason = reason
+
+
+class MulticastMemberLeft(Event):
+    """A node is not in a multicast group any more; the EUI-48 is all ones when the whole group has ended."""
+
+    __slots__ = ("eui", "handle")
+
+    def __init__(self, handle: int, eui: bytes) -> None:
+        self.handle = handle
+        self.eui = eui
+
+
+class MulticastSent(Event):
+    """Data went to a multicast group (`reason` is ""), or not. Nobody acknowledges a multicast."""
+
+    __slots__ = ("handle", "reason")
+
+    def __init__(self, handle: int, reason: str = "") -> None:
+        self.handle = handle
+        self.reason = reason

@@ -7,7 +7,7 @@ message, repr or error.
 
 from plc.errors import LocalPlcError, MessageError
 from plc.host import Request
-from plc.network import NodeDeclined, TopologyChanged
+from plc.network import DiagnosticsRead, NodeDeclined, NodeDiagnosticsRead, TopologyChanged
 from plc.prime import commands, enumerations, mngp, pib
 from plc.prime.commands import COMMANDS
 from plc.prime.data_path import DataPath
@@ -28,7 +28,7 @@ from plc.prime.firmware_upgrade import (
     get_version,
     refusal_in_words,
 )
-from plc.prime.steps import result_in_words, set_attribute
+from plc.prime.steps import get, get_list, result_in_words, set_attribute, value_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,6 +106,13 @@ class Management(DataPath):
     ) -> None:
         """Ask a node for a list of its own, in pieces of `most` records; NodeListRead brings the answer."""
         self._queue(self._query_list(eui, attribute, most))
+        self._advance(now)
+
+    def read_node_diagnostics(self, eui: bytes, now: float) -> None:
+        """Ask a node for its place, its versions and its counters; NodeDiagnosticsRead brings them."""
+        if self._nodes.get(eui) is None:
+            raise LocalPlcError(f"no node has EUI-48 {eui.hex()}")
+        self._queue(self._diagnose_node(eui))
         self._advance(now)
 
     def start_firmware_upgrade(
@@ -251,6 +258,34 @@ class Management(DataPath):
                 break
             iterator = found[-1][0]
         self._emit(NodeListRead(eui48, attribute, records, reason))
+
+    def _diagnose_node(self, eui48: bytes) -> "Procedure":
+        query = [(attribute, 0) for attribute in pib.NODE_ATTRIBUTES]
+        answer = yield from self._ask_node(
+            commands.PPROF_GET_REQUEST, commands.PPROF_GET_RESPONSE, eui48, mngp.encode_get_query(query)
+        )
+        values: "list[tuple[str, str]]" = []
+        reason = "" if answer.messages else "the node did not answer"
+        try:
+            for message in answer.messages:
+                for attribute, _, value in mngp.decode_get_response(message.octets("data")):
+                    values.append((pib.attribute_name(attribute), pib.value_in_words(attribute, value)))
+        except MessageError as error:
+            reason = str(error)
+        self._emit(NodeDiagnosticsRead(eui48, values, reason))
+
+    def _read_counters(self) -> "Procedure":
+        for attribute in pib.DIAGNOSTIC_ATTRIBUTES + pib.VERSION_ATTRIBUTES:
+            value = value_of((yield from get(attribute, True)))
+            if value:
+                self.counters[pib.attribute_name(attribute)] = int.from_bytes(value, "big")
+        tables: "list[tuple[str, list[dict[str, int | bytes]]]]" = []
+        for attribute in pib.DIAGNOSTIC_LISTS:
+            answer = yield from get_list(attribute, True)
+            octets = b"".join([message.octets("records") for message in answer.messages])
+            if octets:
+                tables.append((pib.attribute_name(attribute), pib.decode_records(attribute, octets)))
+        self._emit(DiagnosticsRead(tables))
 
     # Firmware upgrade.
 

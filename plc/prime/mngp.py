@@ -105,3 +105,15 @@ def decode_list_response(body: bytes) -> "tuple[int, list[tuple[int, bytes]]]":
         iterator = int.from_bytes(records[start : start + 2], "big")
         pairs.append((iterator, records[start + 2 : start + stride]))
     return int.from_bytes(body[1:3], "big"), pairs
+
+
+def encode_set(attribute: int, value: bytes) -> bytes:
+    """Set one attribute."""
+    return attribute.to_bytes(2, "big") + value
+
+
+def decode_set(body: bytes) -> "tuple[int, bytes]":
+    """Take a set apart into attribute and value. Raises MessageError."""
+    if len(body) < 3:
+        raise MessageError(f"{len(body)} octets are no MNGP set")
+    return int.from_bytes(body[:2], "big"), body[2:]

@@ -12,6 +12,7 @@ class Node:
 
     __slots__ = (
         "address",
+        "alive_time",
         "changed",
         "connection_changed",
         "eui48",
@@ -19,6 +20,8 @@ class Node:
         "level",
         "lnid",
         "lsid",
+        "modulation",
+        "quality",
         "role",
         "sid",
     )
@@ -31,6 +34,9 @@ class Node:
         self.lnid: int | None = None
         self.lsid: int | None = None
         self.level: int | None = None
+        self.alive_time: int | None = None  # exponent code of its alive time
+        self.quality: int | None = None  # SNR code
+        self.modulation = ""
         self.role = ""  # "terminal", "switch", or "" when not known
         self.changed = 0  # count of the last indication about it
         self.connection_changed = 0  # count of the last one that opened or closed its 4-32 connection

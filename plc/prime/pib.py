@@ -19,8 +19,11 @@ DEVICE_UNIQUE_KEY = 0x8140
 WHITELIST_ENABLED = 0x8151
 LIST_REGISTERED_DEVICES = 0x0050
 LIST_432_NODES = 0x8250
+LISTS_PHY = (0x0059, 0x0057)
 # Unregisters the node of the EUI-48 that is its value. The layout of the value is not in public source.
 ACTION_UNREGISTER = 0x006D
+# Demotes the switch of the EUI-48 that is its value; the layout is assumed likewise.
+ACTION_DEMOTE = 0x0066
 
 # (id, name, octets of the value, 0 = varies)
 ATTRIBUTES = (
@@ -86,6 +89,15 @@ DIAGNOSTIC_ATTRIBUTES = (
     0x0040, 0x0041, 0x0042, 0x0043, 0x0044, 0x0045, 0x00A0, 0x00A1, 0x00A2, 0x00A3, 0x00A4, 0x00A5,
 )  # fmt: skip
 VERSION_ATTRIBUTES = (0x8126, 0x8080, 0x8201)
+# Lists that read_diagnostics() asks for; which of the two PHY tables a modem has depends on its release.
+DIAGNOSTIC_LISTS = (0x0052, 0x0053, 0x0058, 0x0057, 0x0059)
+# What read_node_diagnostics() asks a node for.
+NODE_ATTRIBUTES = (
+    0x001F, 0x0020, 0x0021, 0x0022, 0x0023, 0x0026, 0x0075, 0x0076, 0x0077, 0x0040, 0x0041, 0x0042, 0x0043, 0x0044,
+    0x0045,
+)  # fmt: skip
+# These attributes are texts.
+_TEXTS = (0x0075, 0x0076, 0x0077)
 
 OCTETS_16 = -16
 
@@ -136,6 +148,15 @@ def attribute_size(pib: int) -> int:
         if row[0] == pib:
             return row[2]
     return 0
+
+
+def value_in_words(pib: int, value: bytes) -> str:
+    """A value for people: text where it is text, a number up to four octets, hexadecimal beyond."""
+    if pib in _TEXTS:
+        return "".join([chr(octet) for octet in value if 0x20 <= octet < 0x7F]).strip()
+    if pib in VERSION_ATTRIBUTES or len(value) > 4:
+        return value.hex()
+    return str(int.from_bytes(value, "big"))
 
 
 def record_fields(pib: int) -> tuple[tuple[str, int], ...]:

@@ -35,13 +35,21 @@ def set_attribute(attribute: int, value: bytes, optional: bool = False) -> "Step
     return (yield Request(payload, confirm, optional=optional))
 
 
-def get_list(attribute: int) -> "Step":
-    """Get a list attribute, which comes in several parts."""
+def get_list(attribute: int, optional: bool = False) -> "Step":
+    """Get a list attribute, which comes in several parts; with `optional` silence is an answer."""
     payload = COMMANDS.encode(commands.MLME_LIST_GET_REQUEST, pib=attribute)
     answer = Answer([], False)
     for _ in range(LIST_ATTEMPTS):
-        answer = yield Request(payload, commands.MLME_LIST_GET_CONFIRM, "pib", attribute, parts=True)
-        if answer.complete:
+        answer = yield Request(
+            payload,
+            commands.MLME_LIST_GET_CONFIRM,
+            "pib",
+            attribute,
+            optional,
+            True,
+            attempts=1 if optional else 3,
+        )
+        if answer.complete or (optional and not answer.messages):
             break
     return answer
 

@@ -57,6 +57,8 @@ class PrimeScript(ScriptedModem):
                     )
                     for entry in self.registered
                 ]
+            elif attribute != 0x8250:
+                records = []
             else:
                 records = [
                     pib.encode_record(
@@ -347,7 +349,7 @@ class DataTest(unittest.TestCase):
         self.assertEqual(len(modem.received), 1)
         modem.confirm_data = 0
         modem.send_payload(modem.data_confirm(modem.received[0], 0))
-        self.assertEqual(modem.names(), ["ApduSent", "ApduSent"])
+        self.assertEqual(modem.names(), ["ApduSent", "DiagnosticsRead", "ApduSent"])
 
     def test_transient_status_is_tried_again(self):
         network, modem = self.start()
@@ -394,7 +396,7 @@ class DataTest(unittest.TestCase):
         modem.silent = False
         modem.confirm_data = 0
         modem.wait(60.0)
-        self.assertEqual(modem.names(), ["ApduSent"])
+        self.assertEqual(modem.names(), ["DiagnosticsRead", "ApduSent"])
 
     def test_a_node_that_is_gone(self):
         network, modem = self.start()

@@ -359,7 +359,7 @@ class JoinTest(unittest.TestCase):
         self.assertEqual(modem.join(B), 0xFFFF)
         self.assertEqual(modem.names(), ["NodeDeclined"])
         self.assertEqual(network.counters["declined_joins"], 2)
-        network.set_allowed({A, B})
+        network.set_allowed({A, B}, 0.0)
         self.assertEqual(modem.join(B), 1)
 
     def test_leave_and_expel(self):

@@ -114,7 +114,7 @@ class ProbeTest(unittest.TestCase):
 
     def test_silence_has_words(self):
         probe, now = run(lambda protocol, payload: [])
-        self.assertEqual((probe.finding, now), (None, 4.0))
+        self.assertEqual((probe.finding, now), (None, 6.0))
         self.assertEqual(probe.silence(), "nothing comes back")
         probe = ModemProbe()
         probe.start(0.0)

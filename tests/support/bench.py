@@ -175,7 +175,7 @@ class Bench:
             "mqtt": {"name": "mqtt", "host": LOOPBACK, "port": self.network.port, "tls": False},
             "push": {"name": "push", "host": LOOPBACK, "port": self.push.port or 1},
         }
-        if family != "prime":
+        if family.startswith("g3"):
             sections["modem"]["family"] = "g3"
             sections["modem"]["key_file"] = str(self.directory / "g3.toml")
         for name, values in changes.items():

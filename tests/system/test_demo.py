@@ -17,6 +17,7 @@ pytestmark = pytest.mark.system
         ["--protocol", "prime", "--meters", "6", "--days", "2", "--seed", "4"],
         ["--protocol", "g3", "--meters", "6", "--days", "1", "--seed", "5", "--loss", "0.1"],
         ["--protocol", "g3-a", "--meters", "4", "--days", "1", "--seed", "6"],
+        ["--protocol", "s-fsk", "--meters", "3", "--days", "1", "--seed", "7"],
     ],
 )
 def test_once_ends_by_itself_with_everything_delivered(options, tmp_path):

@@ -18,7 +18,7 @@ from bench import until
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.parametrize("protocol", ["prime", "g3", "g3-a"])
+@pytest.mark.parametrize("protocol", ["prime", "g3", "g3-a", "s-fsk"])
 async def test_every_interval_reaches_both_head_ends_once(bench, protocol):
     await bench.start_outside()
     bench.start_substation(protocol=protocol)
@@ -33,7 +33,8 @@ async def test_every_interval_reaches_both_head_ends_once(bench, protocol):
     for simulated in bench.substation.meters:
         meter = meters[simulated.serial]
         assert meter["state"] == "active"
-        eui = simulated.eui48 if protocol == "prime" else simulated.eui64
+        euis = {"prime": simulated.eui48, "s-fsk": simulated.system_title}
+        eui = euis.get(protocol, simulated.eui64)
         assert meter["link_address"] == eui.hex()
         assert meter["manufacturer"] == "ODC"
         assert abs(meter["clock_offset_s"] - simulated.clock_offset_s) < 3

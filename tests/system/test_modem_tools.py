@@ -13,15 +13,17 @@ import pytest
 from test_plc_pty_port import Shell
 
 from concentrator.links.aes import aes
-from concentrator.simulator.feeder import G3_CENELEC_A_PHY, Feeder
+from concentrator.simulator.feeder import G3_CENELEC_A_PHY, SFSK_PHY, Feeder
 from concentrator.simulator.g3_modem import G3Modem
 from concentrator.simulator.g3_modem_a import G3ModemA
 from concentrator.simulator.prime_modem import PrimeModem
 from concentrator.simulator.pty_port import PtyPort
 from concentrator.simulator.scheduler import AsyncioScheduler
+from concentrator.simulator.sfsk_modem import SfskModem
 from plc.g3.coordinator import Coordinator
 from plc.network import ApduReceived, NodeJoined
 from plc.prime.base_node import BaseNode
+from plc.sfsk.initiator import Initiator
 
 from plc_rig import EchoDevice
 
@@ -55,6 +57,15 @@ def g3_modem(kind=G3Modem, **options):
         eui64=EUI64,
         join_spread_s=10.0,
         **options,
+    )
+
+
+def sfsk_modem():
+    return SfskModem(
+        [AnsweringDevice(number) for number in range(4)],
+        AsyncioScheduler(),
+        Feeder(4, phy=SFSK_PHY, steady=True, speed=500.0),
+        join_spread_s=10.0,
     )
 
 
@@ -144,6 +155,22 @@ async def test_probe_of_a_g3_modem_that_nobody_has_started(tmp_path):
     assert not modem._initialized
 
 
+async def test_probe_names_an_sfsk_modem(tmp_path):
+    modem = sfsk_modem()
+    with at_port(tmp_path / "modem", modem) as port:
+        status, output, _ = await command("modem", "probe", "--port", port, "--baud-rate", "38400")
+        assert status == 0
+        assert "S-FSK modem" in output
+        assert "not configured" in output
+        async with Shell(Initiator(b"ODC\x00\x00\x00\x00\x01"), Path(port)) as shell:
+            await shell.wait_for(lambda shell: shell.events)
+        status, output, _ = await command("modem", "probe", "--port", port, "--baud-rate", "38400")
+    assert status == 0
+    assert "local_mac_address: 0xC00" in output
+    assert "Soft-version: 32" in output
+    assert "transmitted_frames: " in output
+
+
 @pytest.mark.parametrize(
     ("device", "words"),
     [(Mute, "at 38400 baud nothing comes back"), (Babbler, "octets come that are no frames: another speed")],
@@ -152,7 +179,7 @@ async def test_probe_in_vain(tmp_path, device, words):
     with at_port(tmp_path / "modem", device()) as port:
         status, output, errors = await command("modem", "probe", "--port", port, "--baud-rate", "38400")
     assert (status, output) == (1, "")
-    assert "no PRIME or G3 modem answered" in errors
+    assert "no PRIME, G3 or S-FSK modem answered" in errors
     assert words in errors
 
 
@@ -182,13 +209,15 @@ async def sniffing(*arguments):
             result += [process.returncode, output.decode(), errors.decode()]
 
 
-@pytest.mark.parametrize("family", ["prime", "g3", "g3-a"])
+@pytest.mark.parametrize("family", ["prime", "g3", "g3-a", "s-fsk"])
 async def test_tee(tmp_path, family):
     modem = prime_modem() if family == "prime" else g3_modem(device_psk=PSK)
     network = BaseNode() if family == "prime" else Coordinator(0x781D, PSK, GMK)
     if family == "g3-a":
         modem = g3_modem(G3ModemA, device_psks=PSK)
         network = Coordinator(0x781D, PSK, GMK, generation="a", aes=aes, random=os.urandom)
+    if family == "s-fsk":
+        modem, network = sfsk_modem(), Initiator(b"ODC\x00\x00\x00\x00\x01")
     modem.start()
     file, link = tmp_path / "traffic.txt", tmp_path / "tee"
     with at_port(tmp_path / "modem", modem) as port:
@@ -208,6 +237,7 @@ async def test_tee(tmp_path, family):
     assert "frames" in errors
     assert "dropped" not in errors
     seen = {"prime": "MLME_LIST_GET.confirm", "g3": "LBP_JOIN_COMPLETE.indication", "g3-a": "lbp: challenge"}
+    seen["s-fsk"] = "Register.request"
     assert seen[family] in output
     assert "get-request" in output.lower()
     assert not link.is_symlink()

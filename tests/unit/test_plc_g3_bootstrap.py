@@ -139,7 +139,7 @@ def test_foreign_devices_and_wrong_keys_are_declined_and_listed():
     assert "PSK is another" in rig.declined[eui[1]]
     assert "whitelist" in rig.declined[eui[2]]
     # It asks again and again, and is told once; once it is allowed, it gets in.
-    rig.network.set_allowed(None)
+    rig.network.set_allowed(None, rig.link.now())
     rig.link.run_for(900.0)
     assert eui[2] in rig.addresses
 
