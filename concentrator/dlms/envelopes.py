@@ -75,6 +75,8 @@ class Envelope:
 
     `compressed` tells that it was, or may be where that makes it shorter: in general-glo, general-ded and
     general-ciphering, with suites 1 and 2. `control` are bits of the security control beyond the policy's.
+    `transaction_id` and `other_information` go into the header of general-ciphering and general-signing; a
+    transaction-id that is not given is made up.
     """
 
     kind: EnvelopeKind = EnvelopeKind.SERVICE_SPECIFIC
@@ -83,6 +85,8 @@ class Envelope:
     signed: bool = False
     compressed: bool = False
     control: int = 0
+    transaction_id: bytes = b""
+    other_information: bytes = b""
 
     @property
     def compresses(self) -> bool:
@@ -127,7 +131,7 @@ def wrap(security: SecurityContext, plain: bytes, envelope: Envelope) -> bytes:
         else:
             general = GENERAL_DED if envelope.dedicated else GENERAL_GLO
             octets = GeneralCiphered(general, security.system_title, content).to_bytes()
-    return sign(security, octets).to_bytes() if envelope.signed else octets
+    return sign(security, octets, envelope).to_bytes() if envelope.signed else octets
 
 
 def unwrap(security: SecurityContext, protected: Protected) -> tuple[bytes, Envelope]:
@@ -189,7 +193,7 @@ def _cipher(security: SecurityContext, plain: bytes, how: Envelope) -> GeneralCi
     keys, peer_title, establishment = security.keys, security.peer_system_title, how.establishment
     if len(peer_title) != 8:
         raise SecurityError("general-ciphering names its recipient: the peer's system title is not known")
-    transaction = secrets.token_bytes(8)
+    transaction, other = how.transaction_id or secrets.token_bytes(8), how.other_information
     if establishment == KeyEstablishment.IDENTIFIED:
         key, info = keys.encryption, KeyInfo(0, _UNICAST)
     elif establishment == KeyEstablishment.BROADCAST:
@@ -201,13 +205,13 @@ def _cipher(security: SecurityContext, plain: bytes, how: Envelope) -> GeneralCi
         info = KeyInfo(1, _MASTER, data=wrap_key(keys.master, key))
     else:
         key, info = _agree(security, transaction, establishment)
-    envelope = GeneralCiphering(transaction, security.system_title, peer_title, b"", b"", info, b"")
+    envelope = GeneralCiphering(transaction, security.system_title, peer_title, b"", other, info, b"")
     header = envelope.header if security.header_authenticated else b""
     broadcast = establishment == KeyEstablishment.BROADCAST
     content = security.protect_with(
         key, plain, header, broadcast=broadcast, compressed=how.compressed, more=how.control
     )
-    return GeneralCiphering(transaction, security.system_title, peer_title, b"", b"", info, content)
+    return GeneralCiphering(transaction, security.system_title, peer_title, b"", other, info, content)
 
 
 def _agree(
@@ -297,17 +301,17 @@ def _agreed(
 # general-signing
 
 
-def sign(security: SecurityContext, content: bytes) -> GeneralSigning:
+def sign(security: SecurityContext, content: bytes, how: Envelope = PLAIN) -> GeneralSigning:
     """An APDU with our signature. Raises EncodeError where our signing key is not set up."""
     if security.keys.signing is None:
         raise EncodeError("our private signing key is not set up")
+    transaction, other = how.transaction_id or secrets.token_bytes(8), how.other_information
     plain = GeneralSigning(
-        secrets.token_bytes(8), security.system_title, security.peer_system_title, b"", b"", content, b""
+        transaction, security.system_title, security.peer_system_title, b"", other, content, b""
     )
     signature = elliptic.sign(security.keys.signing, plain.signed_octets(with_length=security.length_signed))
     return GeneralSigning(
-        plain.transaction_id, plain.originator_system_title, plain.recipient_system_title, b"", b"",
-        content, signature,
+        transaction, plain.originator_system_title, plain.recipient_system_title, b"", other, content, signature,
     )  # fmt: skip
 
 
