@@ -42,6 +42,7 @@ from plc.prime.base_node import BaseNode
 PERIOD_S = 900
 CHANNELS = 4
 DAY_S = 86_400
+SAMPLE_S = 10
 FIRST_DAY = datetime(2026, 11, 17, tzinfo=UTC)
 # The network forms in the evening before.
 START = FIRST_DAY - timedelta(hours=6)
@@ -116,27 +117,35 @@ async def run(count: int, days: int, seed: int, directory: Path) -> dict[str, An
     cpu, began = time.process_time(), time.monotonic()
     end = (FIRST_DAY - START).total_seconds() + days * DAY_S
     tasks = [loop.create_task(link.run()), loop.create_task(collector.run(link))]
-    airtime: list[float] = []
-    for day in range(days + 1):
-        await asyncio.sleep(max(0.0, (FIRST_DAY - START).total_seconds() + day * DAY_S - loop.time()))
-        airtime.append(feeder.airtime_s)
-        sys.stderr.write(f"day {day}: {time.monotonic() - began:.0f} s\n")
-    assert loop.time() >= end
+    airtime: dict[float, tuple[float, float]] = {}
+    while loop.time() < end:
+        moment = clock.now().timestamp()
+        airtime[moment] = feeder.airtime_s, feeder.least_airtime_s
+        if moment % DAY_S == 0:
+            sys.stderr.write(f"{clock.now():%Y-%m-%d}: {time.monotonic() - began:.0f} s\n")
+        await asyncio.sleep(SAMPLE_S)
     cpu = time.process_time() - cpu - stopwatch.seconds
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     store.close()
     found = evaluate(directory / "readings.db", count, days)
-    cycle = found.pop("cycle_s")
-    daily = (airtime[-1] - airtime[0]) / days
+    # Of each cycle: how long it took, how long the channel was held, and how long it had to be.
+    cycles: list[tuple[float, float, float]] = []
+    for begin, finish in found.pop("cycles"):
+        held, least = (
+            airtime[finish // SAMPLE_S * SAMPLE_S][i] - airtime[begin][i] for i in (0, 1)
+        )
+        cycles.append((finish - begin, held, least))
+    cycle_s, held_s, least_s = (sum(column) / len(cycles) for column in zip(*cycles, strict=True))
     return {
         "meters": count,
         "days": days,
         **found,
-        "cycle_s": round(cycle),
-        "airtime_s_per_day": round(daily),
-        "airtime_ratio": round(cycle / daily, 3) if daily else None,
+        "cycle_s": round(cycle_s),
+        "channel_held_s": round(held_s),
+        "airtime_bound_s": round(least_s),
+        "airtime_ratio": round(cycle_s / least_s, 3),
         "cpu_seconds": round(cpu, 1),
         "cpu_share_of_virtual_time": round(cpu / end, 4),
         "simulation_cpu_seconds": round(stopwatch.seconds, 1),
@@ -172,7 +181,7 @@ def evaluate(database: Path, count: int, days: int) -> dict[str, Any]:
     by_d1 = [share(d, first + (d + 2) * DAY_S) for d in range(days - 1)]
     by_d3 = [share(d, first + (d + 4) * DAY_S) for d in range(max(1, days - 3))]
     # A cycle lasts from midnight until 95 of 100 meters have given their day.
-    cycles: list[float] = []
+    cycles: list[tuple[int, int]] = []
     for day in range(days - 1):
         end = first + (day + 1) * DAY_S
         last_interval = sorted((received, n) for at, received, n in rows if at == end)
@@ -180,14 +189,14 @@ def evaluate(database: Path, count: int, days: int) -> dict[str, Any]:
         for received, n in last_interval:
             seen += n
             if seen >= wanted:
-                cycles.append(received - end)
+                cycles.append((end, received))
                 break
     return {
         "completeness_0800": round(sum(by_eight) / len(by_eight), 5),
         "completeness_d1": round(sum(by_d1) / len(by_d1), 5),
         "completeness_d3": round(sum(by_d3) / len(by_d3), 5),
         "duplicates": duplicates,
-        "cycle_s": sum(cycles) / len(cycles) if cycles else float("nan"),
+        "cycles": cycles,
     }
 
 
