@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar, NoReturn, TextIO
+from typing import Any, ClassVar, NoReturn, TextIO
 
 import click
 
@@ -99,6 +100,52 @@ def status(config_file: Path) -> None:
 
     config = load_config(config_file)
     click.echo(json.dumps(asyncio.run(request(config.control_socket, {"op": "status"})), indent=2))
+
+
+@main.command("order")
+@_CONFIG_OPTION
+@click.option("--target", default="", help="The meter; empty: the box or its network.")
+@click.option("--args", "arguments", default="{}", help="What the order needs, as a JSON object.")
+@click.argument("operation")
+def order_command(config_file: Path, target: str, arguments: str, operation: str) -> None:
+    """Give the running concentrator an order, as the head-end does, and print its result as JSON.
+
+    OPERATION is one of those that docs/uplink.md lists. Exit status 1 when it fails.
+    """
+    from concentrator.orders import OrderError
+
+    try:
+        args = json.loads(arguments)
+    except ValueError:
+        raise OrderError(f"--args: got {arguments!r}; allowed: a JSON object") from None
+    click.echo(json.dumps(_give_order(config_file, operation, target, args), indent=2))
+
+
+@main.command("topology")
+@_CONFIG_OPTION
+@click.option("--meter", default="", help="One meter: everything that became of it, and its days.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def topology_command(config_file: Path, meter: str, *, as_json: bool) -> None:
+    """Show who hangs where on the power line, since when, and how available the network was."""
+    from concentrator.collection.topology_view import as_tree, hours_as_lines, node_as_lines
+
+    view = _give_order(config_file, "topology", meter, {})
+    if as_json:
+        click.echo(json.dumps(view, indent=2))
+    else:
+        lines = node_as_lines(view) if meter else [*as_tree(view), *hours_as_lines(view)]
+        click.echo("\n".join(lines))
+
+
+def _give_order(config_file: Path, operation: str, target: str, args: object) -> Any:  # noqa: ANN401 - decoded JSON
+    from concentrator.config import load_config
+    from concentrator.control import ControlError, request
+
+    order = {"id": f"cli-{os.getpid()}", "op": operation, "target": target, "args": args}
+    answer = asyncio.run(request(load_config(config_file).control_socket, {"op": "order", "order": order}))
+    if answer.get("state") != "done":
+        raise ControlError(f"{operation}: {answer}")
+    return answer["result"]
 
 
 @main.group("config")
@@ -228,6 +275,7 @@ def decode(source: str, key: bytes, authentication_key: bytes, system_title: byt
 @click.option(
     "--password-file", type=click.File(), help="Optical: file with the password of programming mode."
 )
+@click.option("--hdlc", is_flag=True, help="Optical: by mode E into HDLC, registers by DLMS.")
 @click.option("--wake-up", is_flag=True, help="Optical: wake up a meter with battery first.")
 @click.option("--pushed", is_flag=True, help="Optical: wait for a meter that sends by itself (mode D).")
 @click.option("--key", type=OctetsType(), default=b"", help="P1: encryption key of an encrypted port.")
@@ -247,11 +295,12 @@ def read(  # noqa: PLR0913 - a command's options
     authentication_key: bytes,
     *,
     search: bool,
+    hdlc: bool,
     wake_up: bool,
     pushed: bool,
     as_json: bool,
 ) -> None:
-    """Read a meter on site: optical head (IEC 62056-21, modes A to D), wired M-Bus, or consumer port P1.
+    """Read a meter on site: optical head (IEC 62056-21, modes A to E), wired M-Bus, or consumer port P1.
 
     Exit status 1 when it does not answer.
     """
@@ -273,6 +322,9 @@ def read(  # noqa: PLR0913 - a command's options
 
         run_read_p1(p1, baud_rate, key, authentication_key, as_json=as_json)
         return
+    if hdlc:
+        _read_by_hdlc(optical or "", registers, key, authentication_key, as_json=as_json)
+        return
     from concentrator.iec62056_21.reader import OpticalReader
     from concentrator.links.optical_head import run_read
 
@@ -286,6 +338,21 @@ def read(  # noqa: PLR0913 - a command's options
         pushed=pushed,
     )
     run_read(optical or "", reader, as_json=as_json)
+
+
+def _read_by_hdlc(
+    port: str, registers: tuple[str, ...], key: bytes, authentication_key: bytes, *, as_json: bool
+) -> None:
+    """The bench's DLMS client over an optical head; without registers every object with its value."""
+    from concentrator.dlms_tools.command import dlms as dlms_client
+
+    options = ["--serial", port, "--optical", *(("--json",) if as_json else ())]
+    for name, octets in (("--key", key), ("--authentication-key", authentication_key)):
+        options += [name, octets.hex()] if octets else []
+    for register in registers:
+        dlms_client.main(["read", *options, register], standalone_mode=False)
+    if not registers:
+        dlms_client.main(["browse", "--values", *options], standalone_mode=False)
 
 
 def _pairs(writes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -20,6 +20,7 @@ from concentrator.dlms.apdu.protection import (
     GENERAL_DED,
     GENERAL_GLO,
     GLOBAL_TAGS,
+    SERVICE_OF_DEDICATED,
     GeneralCiphered,
     GeneralCiphering,
     GeneralSigning,
@@ -104,9 +105,6 @@ class Envelope:
         return octets
 
 
-# There are few of them, and one for each APDU that comes.
-_envelope = lru_cache(Envelope)
-_IDENTIFIED = KeyEstablishment.IDENTIFIED
 PLAIN = Envelope(EnvelopeKind.PLAIN)
 Protected = ServiceCiphered | GeneralCiphered | GeneralCiphering | GeneralSigning
 
@@ -157,33 +155,38 @@ def unwrap(security: SecurityContext, protected: Protected) -> tuple[bytes, Enve
             if security.accepted:
                 raise SecurityError("a signed APDU is plain, where ciphered is agreed")
             security.remember_signature(signature)
-            return content, _envelope(EnvelopeKind.PLAIN, signed=True)
+            return content, Envelope(EnvelopeKind.PLAIN, signed=True)
     elif security.signed:
         raise SecurityError("an APDU came without signature, where signed is agreed")
     if isinstance(inner, GeneralCiphering):
         plain, establishment = _decipher(security, inner)
-        return plain, _envelope(
-            EnvelopeKind.GENERAL_CIPHERING, False, establishment, signed, *_control(inner.content)
-        )
+        return plain, _envelope(GeneralCiphering.TAG, inner.content[0], signed, establishment)
     title = inner.system_title if isinstance(inner, GeneralCiphered) else b""
     plain = security.unprotect(inner.content, title, dedicated=inner.dedicated)
-    if isinstance(inner, GeneralCiphered):
-        return plain, _envelope(
-            EnvelopeKind.GENERAL, inner.dedicated, _IDENTIFIED, signed, *_control(inner.content)
-        )
-    if plain[:1] != bytes((inner.service_tag,)):
+    if isinstance(inner, ServiceCiphered) and plain[:1] != bytes((inner.service_tag,)):
         raise SecurityError(f"{apdus.name_of(inner.tag)} carries another service")
-    return plain, _envelope(
-        EnvelopeKind.SERVICE_SPECIFIC, inner.dedicated, _IDENTIFIED, signed, *_control(inner.content)
-    )
+    return plain, _envelope(inner.tag, inner.content[0], signed)
+
+
+# There are few of them, and one for each APDU that comes.
+@lru_cache(maxsize=256)
+def _envelope(
+    tag: int,
+    control: int,
+    signed: bool,  # noqa: FBT001 - counts as the rest of the key does
+    establishment: KeyEstablishment | None = None,
+) -> Envelope:
+    """The envelope of an APDU with this tag and this security control."""
+    if establishment is not None:
+        kind = EnvelopeKind.GENERAL_CIPHERING
+    else:
+        kind = EnvelopeKind.GENERAL if tag in (GENERAL_GLO, GENERAL_DED) else EnvelopeKind.SERVICE_SPECIFIC
+    dedicated = tag == GENERAL_DED or tag in SERVICE_OF_DEDICATED
+    established = establishment or KeyEstablishment.IDENTIFIED
+    return Envelope(kind, dedicated, established, signed, control & _COMPRESSED != 0, control & BOTH)
 
 
 # general-ciphering
-
-
-def _control(content: bytes) -> tuple[bool, int]:
-    """Whether it was compressed, and how it was protected."""
-    return content[0] & _COMPRESSED != 0, content[0] & BOTH
 
 
 def _cipher(security: SecurityContext, plain: bytes, how: Envelope) -> GeneralCiphering:

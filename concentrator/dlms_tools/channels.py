@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import termios
 from abc import ABC, abstractmethod
 
 import serial
@@ -99,8 +100,12 @@ class SerialStream(ByteStream):
     def set_line(self, settings: LineSettings) -> None:
         """Set speed, data bits and parity."""
         self._serial.baudrate = settings.baud_rate
-        self._serial.bytesize = settings.data_bits
-        self._serial.parity = settings.parity
+        try:
+            self._serial.bytesize = settings.data_bits
+            self._serial.parity = settings.parity
+        except termios.error:
+            # A pseudo-terminal knows eight bits without parity only.
+            self._serial.bytesize, self._serial.parity = 8, "N"
 
     async def read(self) -> bytes:
         """What came."""

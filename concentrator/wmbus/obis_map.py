@@ -7,11 +7,12 @@ keeps its M-Bus form and gets no channel: nothing is guessed.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from concentrator.model import Channel
 from concentrator.obis import Obis
-from concentrator.wmbus.record import Function, Record
+from concentrator.wmbus.record import Function, Record, RecordHeader
 
 PRESENT_VALUE = 255
 LARGEST_HISTORY = 99
@@ -166,6 +167,12 @@ class MappedRecord(NamedTuple):
 
 def map_record(record: Record, device_type: int) -> MappedRecord | None:
     """Find the channel of a record of a meter of `device_type`; None where there is no standard one."""
+    return map_header(record.header, device_type)
+
+
+@lru_cache(maxsize=4096)
+def map_header(record: RecordHeader, device_type: int) -> MappedRecord | None:
+    """The channel of all records with this header."""
     unit = _UNITS.get(record.unit)
     if unit is None or record.subunit > LARGEST_SUBUNIT or record.tariff > LARGEST_TARIFF:
         return None
@@ -183,4 +190,4 @@ def map_record(record: Record, device_type: int) -> MappedRecord | None:
         obis = Obis(_ABSTRACT, record.subunit, *_ABSTRACT_TABLE[record.quantity], f)
     else:
         return None
-    return MappedRecord(Channel(obis, unit.code, record.unit_scaler), unit.factor)
+    return MappedRecord(Channel(obis, unit.code, record.exponent), unit.factor)
