@@ -133,9 +133,7 @@ async def run(count: int, days: int, seed: int, directory: Path) -> dict[str, An
     # Of each cycle: how long it took, how long the channel was held, and how long it had to be.
     cycles: list[tuple[float, float, float]] = []
     for begin, finish in found.pop("cycles"):
-        held, least = (
-            airtime[finish // SAMPLE_S * SAMPLE_S][i] - airtime[begin][i] for i in (0, 1)
-        )
+        held, least = (airtime[finish // SAMPLE_S * SAMPLE_S][i] - airtime[begin][i] for i in (0, 1))
         cycles.append((finish - begin, held, least))
     cycle_s, held_s, least_s = (sum(column) / len(cycles) for column in zip(*cycles, strict=True))
     return {
@@ -211,11 +209,15 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     loop = VirtualEventLoop()
     with tempfile.TemporaryDirectory() as directory:
-        found = loop.run_until_complete(run(arguments.meters, arguments.days, arguments.seed, Path(directory)))
+        found = loop.run_until_complete(
+            run(arguments.meters, arguments.days, arguments.seed, Path(directory))
+        )
     if arguments.json:
         sys.stdout.write(json.dumps(found) + "\n")
     else:
-        sys.stdout.write("collection: " + ", ".join(f"{name} {value}" for name, value in found.items()) + "\n")
+        sys.stdout.write(
+            "collection: " + ", ".join(f"{name} {value}" for name, value in found.items()) + "\n"
+        )
 
 
 if __name__ == "__main__":
