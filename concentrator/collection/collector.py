@@ -260,7 +260,7 @@ class Collector:
             async with asyncio.timeout(self._settings.dialogue_timeout_s):
                 await visit.hold()
         except (TransientError, TimeoutError) as error:
-            self._failed(visit.meter, str(error) or f"took longer than {self._settings.dialogue_timeout_s} s")
+            self._failed(visit.meter, str(error) or self._out_of_time(visit.meter))
         except KeysMissingError as error:
             self._refused(visit.meter, MeterState.KEY_MISSING, str(error))
         except (AssociationRejectedError, SecurityError) as error:
@@ -281,6 +281,10 @@ class Collector:
             self._fail_orders(visit.meter)
         await self._save(visit.meter)
         self._wake.set()
+
+    def _out_of_time(self, meter: CollectedMeter) -> str:
+        doing = f", {meter.activity} then" if meter.activity else ""
+        return f"took longer than {self._settings.dialogue_timeout_s} s{doing}"
 
     def _succeeded(self, meter: CollectedMeter) -> None:
         meter.failures = 0
