@@ -13,12 +13,22 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from concentrator.dlms.elliptic import PrivateKey, PublicKey, suite_of
 from concentrator.dlms.errors import DecodeError, EncodeError, SecurityError
+
+# What the library raises on octets that are nothing of use.
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class CertificateEntity(enum.IntEnum):
@@ -77,7 +87,7 @@ class Certificate:
             for name in (decoded.subject, decoded.issuer):
                 _common_name(name)
             tuple(decoded.extensions)
-        except (ValueError, TypeError, EncodeError, x509.DuplicateExtension) as error:
+        except (*_MALFORMED, EncodeError) as error:
             raise DecodeError(f"{len(octets)} octets are no certificate of use here: {error}") from None
         return cls(decoded, key)
 
@@ -155,7 +165,7 @@ class Certificate:
             raise SecurityError(f"{_common_name(authority.x509.subject)!r} may not issue certificates")
         try:
             self.x509.verify_directly_issued_by(authority.x509)
-        except (InvalidSignature, ValueError, TypeError):
+        except (InvalidSignature, *_MALFORMED):
             raise SecurityError(
                 f"the certificate of {_common_name(self.x509.subject)!r} is not issued by "
                 f"{_common_name(authority.x509.subject)!r}"
@@ -233,7 +243,7 @@ def read_certificate_request(octets: bytes) -> tuple[bytes, PublicKey]:
             raise DecodeError("the request is for no key or no system title of use here")
         suite_of(key)
         signed = request.is_signature_valid
-    except (ValueError, TypeError, EncodeError) as error:
+    except (*_MALFORMED, EncodeError) as error:
         raise DecodeError(f"{len(octets)} octets are no certificate request: {error}") from None
     if not signed:
         raise SecurityError("a certificate request is not signed by its own key")

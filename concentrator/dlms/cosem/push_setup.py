@@ -220,9 +220,25 @@ class PushSetup:
             }
             setters |= {11: self._set_operation_method, 12: self._set_confirmation}
             methods[2] = self._reset
+        setters = {number: self._checked(attributes[number], setter) for number, setter in setters.items()}
         return CosemObject(40, self._obis, attributes, setters, methods, version=self.version)
 
     # Attributes
+
+    def _checked(self, source: AttributeSource, setter: Callable[[Data], None]) -> Callable[[Data], None]:
+        """A setter that takes nothing which could not be told again: a number may have another type than its field."""
+
+        def write(value: Data) -> None:
+            before = dict(vars(self))
+            setter(value)
+            try:
+                if callable(source):
+                    source().to_bytes()
+            except EncodeError as error:
+                vars(self).update(before)
+                raise DecodeError(f"a value is out of range: {error}") from None
+
+        return write
 
     def _set(self, name: str, value: object) -> None:
         setattr(self, name, value)
