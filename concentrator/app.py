@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ from concentrator.collection.collector import Collector
 from concentrator.collection.group_key import GroupKeyFile
 from concentrator.collection.history_keeper import HistoryKeeper
 from concentrator.collection.keyring import Keyring
+from concentrator.collection.mbus_collector import MbusCollector
 from concentrator.collection.network_orders import NetworkOrders
+from concentrator.collection.p1_collector import P1Collector
 from concentrator.collection.radio_listener import RadioListener
 from concentrator.collection.whitelist import Whitelist
 from concentrator.config import Config, ConfigError, ModemSection
@@ -38,7 +41,7 @@ from concentrator.links.board_control import BoardControl, make_board_control
 from concentrator.links.plc_link import PlcLink
 from concentrator.links.plc_networks import Remembered, load_network_keys, make_network
 from concentrator.links.radio_link import RadioLink
-from concentrator.links.radio_modules import make_radio_module
+from concentrator.links.radio_modules import AUTO, find_radio_module, make_radio_module
 from concentrator.logs import set_up_logging
 from concentrator.notify import Notifier, Watchdog, watchdog_limit_s
 from concentrator.orders import Order
@@ -82,6 +85,8 @@ class Service:
         self.radio: RadioLink | None = None
         self.listener: RadioListener | None = None
         self.network_orders: NetworkOrders | None = None
+        self.mbus = MbusCollector(config.mbus, store, clock) if config.mbus is not None else None
+        self.p1 = P1Collector(config.p1, store, clock) if config.p1 is not None else None
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
         self.uplinks: list[Uplink] = [
             *(
@@ -118,9 +123,21 @@ class Service:
                 self._store, self._clock, self._keyring.wmbus_keys(), config.radio.store_interval_s
             )
             await self.listener.load()
+            settings = config.radio
+            if settings.module == AUTO:
+                found = await find_radio_module(settings.port, settings.mode)
+                settings = replace(settings, module=found.name, baud_rate=found.baud_rate)
             self.radio = RadioLink(
-                make_radio_module(config.radio), config.radio.port, config.radio.baud_rate, self.listener.hear
+                make_radio_module(settings), settings.port, settings.baud_rate, self.listener.hear
             )
+        for collector in (self.mbus, self.p1):
+            if collector is not None:
+                await collector.load()
+        self.reporter.local_ports = {
+            name: collector
+            for name, collector in (("mbus", self.mbus), ("p1", self.p1))
+            if collector is not None
+        }
         self.reporter.link, self.reporter.radio, self.reporter.listener = self.link, self.radio, self.listener
 
     async def _make_network(self, settings: ModemSection) -> Network:
@@ -183,6 +200,7 @@ class Service:
             ]
         if self.radio is not None and self.listener is not None:
             loops += [self.radio.run(), self.listener.run()]
+        loops += [collector.run() for collector in (self.mbus, self.p1) if collector is not None]
         if self._board is not None:
             loops += [self._board.run(), self._light_lamps(self._board)]
         self._notifier.ready(f"serving {self._config.concentrator.name}")
@@ -207,6 +225,10 @@ class Service:
         }
         if self.listener is not None:
             for record in self.listener.records.values():
+                states["meter", record.identity] = (record.state.value, record.reason)
+        for kind, collector in self.reporter.local_ports.items():
+            states[kind, ""] = (collector.state, collector.reason)
+            for record in collector.meters.records.values():
                 states["meter", record.identity] = (record.state.value, record.reason)
         for kind, link in (("modem", self.link), ("radio", self.radio)):
             if link is not None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NoReturn, TextIO
 import click
 
 from concentrator.command_types import OctetsType
-from concentrator.errors import ConcentratorError, LocalError, TransientError
+from concentrator.errors import ConcentratorError, LocalError, RemoteError
 
 # Exit status: 1 for what failed, 2 for what was asked or configured wrongly.
 FAILED = 1
@@ -23,7 +23,7 @@ WRONG = 2
 
 def _fail(error: ConcentratorError) -> NoReturn:
     click.echo(f"concentrator: {error}", err=True)
-    wrong = isinstance(error, LocalError) and not isinstance(error, TransientError)
+    wrong = isinstance(error, LocalError) and not isinstance(error, RemoteError)
     sys.exit(WRONG if wrong else FAILED)
 
 
@@ -255,27 +255,71 @@ def decode(source: str, key: bytes, authentication_key: bytes, system_title: byt
 
 
 @main.command()
-@click.option("--optical", "port", required=True, help="The serial port of the optical head.")
-@click.option("--address", default="", help="Address of the meter, where several share the line.")
-@click.option("--register", "registers", multiple=True, help="Read this register only; may be repeated.")
-@click.option("--password-file", type=click.File(), help="File with the password of programming mode.")
-@click.option("--wake-up", is_flag=True, help="Wake up a meter with battery first.")
-@click.option("--pushed", is_flag=True, help="Wait for a meter that sends by itself (mode D).")
+@click.option("--optical", metavar="PORT", help="Serial port of an optical head (IEC 62056-21).")
+@click.option("--mbus", metavar="PORT|HOST:PORT", help="A wired M-Bus: level converter, serial or over TCP.")
+@click.option("--p1", metavar="PORT|HOST:PORT", help="Consumer port P1 of a meter.")
+@click.option("--address", default="", help="Optical: device address. M-Bus: primary address, 0 to 250.")
+@click.option("--secondary", default="", help="M-Bus: secondary address, 8 or 16 digits, F for any.")
+@click.option("--search", is_flag=True, help="M-Bus: find all slaves by their secondary addresses.")
+@click.option("--baud-rate", type=click.IntRange(300, 115_200), help="M-Bus: 2400 by default. P1: 115200.")
+@click.option(
+    "--register", "registers", multiple=True, help="Optical: read this register only; may be repeated."
+)
+@click.option(
+    "--write",
+    "writes",
+    multiple=True,
+    metavar="REGISTER=VALUE",
+    help="Optical: write a register; may be repeated.",
+)
+@click.option(
+    "--password-file", type=click.File(), help="Optical: file with the password of programming mode."
+)
+@click.option("--wake-up", is_flag=True, help="Optical: wake up a meter with battery first.")
+@click.option("--pushed", is_flag=True, help="Optical: wait for a meter that sends by itself (mode D).")
+@click.option("--key", type=OctetsType(), default=b"", help="P1: encryption key of an encrypted port.")
+@click.option("--authentication-key", type=OctetsType(), default=b"", help="P1: authentication key.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def read(  # noqa: PLR0913 - a command's options
-    port: str,
+    optical: str | None,
+    mbus: str | None,
+    p1: str | None,
     address: str,
+    secondary: str,
     registers: tuple[str, ...],
+    writes: tuple[str, ...],
     password_file: TextIO | None,
+    baud_rate: int | None,
+    key: bytes,
+    authentication_key: bytes,
     *,
+    search: bool,
     wake_up: bool,
     pushed: bool,
     as_json: bool,
 ) -> None:
-    """Read a meter through its optical head (IEC 62056-21, modes A to D).
+    """Read a meter on site: optical head (IEC 62056-21, modes A to D), wired M-Bus, or consumer port P1.
 
     Exit status 1 when it does not answer.
     """
+    if sum(one is not None for one in (optical, mbus, p1)) != 1:
+        raise click.UsageError("give one of --optical, --mbus and --p1")
+    if mbus is not None:
+        from concentrator.mbus_tools.read import run_read_mbus
+
+        if address and not address.isdecimal():
+            raise click.UsageError(f"--address of an M-Bus is a number, got {address!r}")
+        primary = int(address) if address else None
+        sys.exit(
+            run_read_mbus(
+                mbus, baud_rate or 2400, address=primary, secondary=secondary, search=search, as_json=as_json
+            )
+        )
+    if p1 is not None:
+        from concentrator.links.p1_port import run_read_p1
+
+        run_read_p1(p1, baud_rate, key, authentication_key, as_json=as_json)
+        return
     from concentrator.iec62056_21.reader import OpticalReader
     from concentrator.links.optical_head import run_read
 
@@ -283,11 +327,19 @@ def read(  # noqa: PLR0913 - a command's options
     reader = OpticalReader(
         device_address=address,
         registers=registers,
+        writes=_pairs(writes),
         password=password,
         wake_up=wake_up,
         pushed=pushed,
     )
-    run_read(port, reader, as_json=as_json)
+    run_read(optical or "", reader, as_json=as_json)
+
+
+def _pairs(writes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    pairs = [one.partition("=") for one in writes]
+    if not all(separator and register for register, separator, _value in pairs):
+        raise click.UsageError("--write wants REGISTER=VALUE")
+    return tuple((register, value) for register, _separator, value in pairs)
 
 
 @main.group()
@@ -331,6 +383,21 @@ def modem_sniff(port: str, baud_rate: int, output: Path | None, tee: Path | None
     from concentrator.modem_tools.sniff import run_sniff
 
     sys.exit(run_sniff(port, baud_rate, output, tee))
+
+
+@main.group()
+def radio() -> None:
+    """A wireless M-Bus module on the bench."""
+
+
+@radio.command("probe")
+@click.option("--port", required=True, help="The serial port of the module.")
+@click.option("--mode", default="T1", show_default=True, help="Link mode to set on the way.")
+def radio_probe(port: str, mode: str) -> None:
+    """Find out which radio module is at a port, and print its lines of the configuration."""
+    from concentrator.mbus_tools.probe_radio import run_probe_radio
+
+    run_probe_radio(port, mode)
 
 
 @main.group()

@@ -21,6 +21,7 @@ from typing import Any, get_type_hints
 from concentrator.errors import LocalError
 
 _HOST_NAME = re.compile(r"^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$")
+_HOST_AND_PORT = re.compile(r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):\d{1,5}$")
 _IDENTITY = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 
 
@@ -73,6 +74,14 @@ def _is_serial_port(value: str) -> bool:
         return False
 
 
+def _are_mbus_addresses(value: str) -> bool:
+    return all(
+        (word.isdecimal() and len(word) <= 3 and int(word) <= 250)  # noqa: PLR2004 - primary addresses
+        or re.fullmatch(r"[0-9A-Fa-f]{8}|[0-9A-Fa-f]{16}", word)
+        for word in value.replace(",", " ").split()
+    )
+
+
 _IDENTITY_RULE = Allowed("1 to 64 letters, digits, _ or -", lambda value: bool(_IDENTITY.match(value)))
 _HOST = Allowed("a host name or an IP address", _is_host)
 _TCP_PORT = _whole(1, 65535)
@@ -80,6 +89,14 @@ _FOLDER = Allowed("an absolute path of a folder that exists or can be made", _is
 _FILE = Allowed("the path of a file that exists and can be read, or empty", _is_file)
 _SERIAL_PORT = Allowed(
     "the absolute path of a serial device that exists, such as /dev/ttyAMA0", _is_serial_port
+)
+_PLACE = Allowed(
+    "the absolute path of a serial device that exists, or HOST:PORT",
+    lambda value: bool(_HOST_AND_PORT.match(value)) or _is_serial_port(value),
+)
+_MBUS_BAUD_RATE = Allowed(
+    "one of 300, 600, 1200, 2400, 4800, 9600, 19200, 38400",
+    lambda value: value in (300, 600, 1200, 2400, 4800, 9600, 19200, 38400),
 )
 _BAUD_RATE = Allowed(
     "one of 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600",
@@ -157,13 +174,44 @@ class RadioSection:
     """The wireless M-Bus module. Leave the section out on a box without one."""
 
     module: str = _key(
-        "im871a", _one_of("im871a", "amb8465", "cul", "rtl-wmbus"), "Type of the radio module."
+        "im871a",
+        _one_of("im871a", "iu891a", "amb8465", "rc1180", "cul", "rtl-wmbus", "auto"),
+        "Type of the radio module; auto: find out.",
     )
     port: str = _key("/dev/ttyUSB0", _SERIAL_PORT, "Serial port of the module.")
     baud_rate: int = _key(57600, _BAUD_RATE, "As the module is set.")
     wait_for_port: bool = _key(False, _YES_NO, "true: start without the port and wait for it to appear.")
     mode: str = _key("C/T", _one_of("S1", "T1", "T2", "C1-A", "C1-B", "C/T"), "Link mode to listen to.")
     store_interval_s: int = _key(900, _SECONDS, "Keep at most one reading of a meter in this time.")
+
+
+@dataclass(frozen=True, slots=True)
+class MbusSection:
+    """A wired M-Bus. Leave the section out on a box without one."""
+
+    port: str = _key("/dev/ttyUSB1", _PLACE, "Level converter: its serial port, or where it listens on TCP.")
+    baud_rate: int = _key(2400, _MBUS_BAUD_RATE, "As the slaves are set.")
+    wait_for_port: bool = _key(False, _YES_NO, "true: start without the port and wait for it to appear.")
+    search: bool = _key(True, _YES_NO, "Find the slaves by their secondary addresses.")
+    addresses: str = _key(
+        "",
+        Allowed("primary (0 to 250) or secondary (8 or 16 digits) addresses", _are_mbus_addresses),
+        "Slaves to read whether found or not, with commas between.",
+    )
+    read_interval_s: int = _key(900, _SECONDS, "How often each slave is read.")
+
+
+@dataclass(frozen=True, slots=True)
+class P1Section:
+    """A meter's consumer port P1. Leave the section out on a box without one."""
+
+    port: str = _key("/dev/ttyUSB2", _PLACE, "Its serial port, or where a bridge listens on TCP.")
+    baud_rate: int = _key(115_200, _BAUD_RATE, "115200; 9600 for DSMR 2 and 3.")
+    wait_for_port: bool = _key(False, _YES_NO, "true: start without the port and wait for it to appear.")
+    store_interval_s: int = _key(900, _SECONDS, "Keep one telegram in this time.")
+    key_file: str = _key(
+        "", _FILE, "File with the key of an encrypted port, 32 hexadecimal digits, mode 0600."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +305,8 @@ class Config:
     concentrator: ConcentratorSection = field(default_factory=ConcentratorSection)
     modem: ModemSection | None = None
     radio: RadioSection | None = None
+    mbus: MbusSection | None = None
+    p1: P1Section | None = None
     collection: CollectionSection = field(default_factory=CollectionSection)
     store: StoreSection = field(default_factory=StoreSection)
     board: BoardSection = field(default_factory=BoardSection)
@@ -285,6 +335,8 @@ _SECTIONS: tuple[tuple[str, type[Any], bool], ...] = (
     ("concentrator", ConcentratorSection, False),
     ("modem", ModemSection, False),
     ("radio", RadioSection, False),
+    ("mbus", MbusSection, False),
+    ("p1", P1Section, False),
     ("collection", CollectionSection, False),
     ("store", StoreSection, False),
     ("board", BoardSection, False),

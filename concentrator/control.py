@@ -2,13 +2,17 @@
 
 A Unix socket, JSON lines. Each request is one line and gets one line back: {"op": "status"}, or
 {"op": "order", "order": {...}}; {"op": "subscribe"} gets a status line now and after each change, at most
-two a second. Whoever may open the socket may ask: its mode is 0660.
+two a second. Whoever may open the socket may ask: its mode is 0660. Orders that change a meter are taken from root and
+from the service's own user only, which the page's user is not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
+import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,8 +20,8 @@ from typing import Any
 
 import structlog
 
-from concentrator.errors import ConcentratorError, LocalError, TransientError
-from concentrator.orders import Order, OrderHandler
+from concentrator.errors import ConcentratorError, LocalError, RemoteError, TransientError
+from concentrator.orders import LOCAL, PAGE, Order, OrderHandler
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -27,12 +31,19 @@ _MOST_CONNECTIONS = 32
 _STATUS_INTERVAL_S = 0.5
 
 
+_CREDENTIALS = struct.Struct("3i")
+
+
 class ControlError(LocalError):
     """The service cannot be reached, or refused a request."""
 
 
 class ServiceAbsentError(ControlError, TransientError):
     """Nobody listens on the control socket: the service is not running."""
+
+
+class OrderFailedError(ControlError, RemoteError):
+    """The service took an order, and it failed: the meter refused, or is away."""
 
 
 class ControlServer:
@@ -91,7 +102,8 @@ class ControlServer:
             await self._stream(writer)
         elif operation == "order":
             try:
-                result = await self._handle_order(Order.from_payload(request.get("order")))
+                order = Order.from_payload(request.get("order"), _origin(writer))
+                result = await self._handle_order(order)
             except ConcentratorError as error:
                 await _send(writer, {"state": "failed", "error": str(error)})
             else:
@@ -112,6 +124,14 @@ class ControlServer:
 
 def _line(payload: dict[str, Any]) -> bytes:
     return json.dumps(payload, separators=(",", ":")).encode() + b"\n"
+
+
+def _origin(writer: asyncio.StreamWriter) -> str:
+    """Who is at the other end: the kernel tells the user that opened the connection."""
+    connection: socket.socket = writer.get_extra_info("socket")
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user, _ = _CREDENTIALS.unpack(credentials)
+    return LOCAL if user in (0, os.getuid()) else PAGE
 
 
 async def _send(writer: asyncio.StreamWriter, payload: dict[str, Any]) -> None:
@@ -138,6 +158,7 @@ async def request(path: Path, payload: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         ServiceAbsentError: it is not running.
+        OrderFailedError: it took an order that failed.
         ControlError: it refused.
     """
     async with _connected(path) as (reader, writer):
@@ -149,7 +170,8 @@ async def request(path: Path, payload: dict[str, Any]) -> dict[str, Any]:
         )
     answer: dict[str, Any] = json.loads(line)
     if "error" in answer:
-        raise ControlError(str(answer["error"]))
+        failed = OrderFailedError if answer.get("state") == "failed" else ControlError
+        raise failed(str(answer["error"]))
     return answer
 
 

@@ -10,6 +10,11 @@ from typing import Any, cast
 
 from concentrator.errors import LocalError
 
+# Where an order was given: by somebody who may do anything on the box, by its page, or by the head-end.
+LOCAL = "the concentrator itself"
+PAGE = "the page"
+MQTT = "MQTT"
+
 _IDENTITY = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 
 
@@ -23,16 +28,17 @@ class OrderError(LocalError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be done (`operation`), to which meter or "" for the box itself, until when."""
+    """What is to be done (`operation`), to which meter or "" for the box itself, until when, and who gave it."""
 
     order_id: str
     operation: str
     target: str = ""
     arguments: dict[str, Any] = field(default_factory=_no_arguments)
     not_after: datetime | None = None
+    origin: str = LOCAL
 
     @classmethod
-    def from_payload(cls, payload: object) -> Order:
+    def from_payload(cls, payload: object, origin: str) -> Order:
         """Check a decoded JSON order: {"id", "op", "target", "args", "not_after"}.
 
         Raises:
@@ -52,7 +58,7 @@ class Order:
         if not isinstance(arguments, dict):
             raise OrderError(f"order {order_id}: args: got {arguments!r}; allowed: a JSON object")
         not_after = _moment(order_id, fields.get("not_after"))
-        return cls(order_id, operation, target, cast("dict[str, Any]", arguments), not_after)
+        return cls(order_id, operation, target, cast("dict[str, Any]", arguments), not_after, origin)
 
 
 def _moment(order_id: str, given: object) -> datetime | None:

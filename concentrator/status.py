@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
 from concentrator.clock import Clock
 from concentrator.collection.collector import Collector
+from concentrator.collection.mbus_collector import MbusCollector
 from concentrator.collection.network_orders import NetworkOrders
+from concentrator.collection.p1_collector import P1Collector
 from concentrator.collection.radio_listener import RadioListener
 from concentrator.collection.registry import CollectedMeter
 from concentrator.config import Config
@@ -37,6 +39,7 @@ class StatusReporter:
         self.radio: RadioLink | None = None
         self.listener: RadioListener | None = None
         self.network_orders: NetworkOrders | None = None
+        self.local_ports: Mapping[str, MbusCollector | P1Collector] = {}
         self.uplinks: Sequence[Uplink] = ()
         self._config = config
         self._store = store
@@ -55,6 +58,8 @@ class StatusReporter:
         meters = [_plc_meter(meter) for meter in self._collector.registry]
         if self.listener is not None:
             meters += [_record(record) for record in self.listener.records.values()]
+        for port in self.local_ports.values():
+            meters += [_record(record) for record in port.meters.records.values()]
         return {
             "name": box.name,
             "site": box.site,
@@ -63,6 +68,7 @@ class StatusReporter:
             "started_at": _iso(self._started_at),
             "modem": self._modem(),
             "radio": self._radio(),
+            **{name: self._local_port(one) for name, one in self.local_ports.items()},
             "store": {"unavailable": self._store.unavailable, **self._disk()},
             "destinations": [self._destination(state) for state in self._destinations],
             "totals": self._collector.totals(),
@@ -82,7 +88,9 @@ class StatusReporter:
             "queue_rows": sum(state.pending_readings for state in self._destinations),
             "oldest_unsent_s": round(oldest),
             "disk_free": self._disk()["disk_free"],
-            "meters_total": known + (len(self.listener.records) if self.listener else 0),
+            "meters_total": known
+            + (len(self.listener.records) if self.listener else 0)
+            + sum(len(port.meters.records) for port in self.local_ports.values()),
             "meters_reachable": reachable,
             "availability_pct": round(100 * reachable / known, 1) if known else None,
         }
@@ -130,6 +138,14 @@ class StatusReporter:
             "reason": shell.reason,
             "description": self.radio.description,
             "counters": {**self.radio.module.counters, **self.listener.counters},
+        }
+
+    @staticmethod
+    def _local_port(port: MbusCollector | P1Collector) -> dict[str, Any]:
+        return {
+            "state": port.state,
+            "reason": port.reason,
+            "counters": {**port.counters, "stored": port.meters.stored},
         }
 
     def _destination(self, state: DestinationState) -> dict[str, Any]:

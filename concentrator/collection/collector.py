@@ -16,6 +16,7 @@ import structlog
 from concentrator.clock import Clock, is_plausible
 from concentrator.collection.errors import MeterUnreachableError
 from concentrator.collection.keyring import Keyring
+from concentrator.collection.meter_orders import check_order
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
 from concentrator.collection.topology import Topology
 from concentrator.collection.visit import KeysMissingError, Visit
@@ -24,7 +25,7 @@ from concentrator.dlms.errors import AssociationRejectedError, SecurityError
 from concentrator.errors import ConcentratorError, TransientError
 from concentrator.links.plc_link import PlcLink
 from concentrator.model import IdentityError, MeterRecord, MeterState, safe_identity
-from concentrator.orders import Order, OrderError
+from concentrator.orders import Order
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
 from plc.network import (
@@ -155,7 +156,7 @@ class Collector:
     # Orders
 
     async def carry_out(self, order: Order) -> dict[str, Any]:
-        """Carry out one order on a meter: `read` (args obis, class_id, attribute), `ping`, or `collect`.
+        """Carry out one order on a meter: `collect`, or what `meter_orders` knows.
 
         Raises:
             OrderError, UnknownMeterError: it makes no sense.
@@ -167,10 +168,7 @@ class Collector:
             meter.next_visit = 0.0
             self._wake.set()
             return {"meter": meter.identity, "queued": True}
-        if order.operation not in ("read", "ping"):
-            raise OrderError(
-                f"order {order.order_id}: unknown op {order.operation!r}; known: read, ping, collect"
-            )
+        check_order(order)
         if meter.address is None:
             raise MeterUnreachableError(
                 f"meter {meter.identity} is not on the network: {meter.record.reason}"

@@ -1,6 +1,6 @@
 """The driver of DLMS conversations: six lines between a generator and a channel.
 
-A conversation yields the APDU to send and is sent the one that came; an empty yield only asks for the
+A conversation yields the APDUs to send and is sent the one that came; where it yields none, it only asks for the
 next one. What goes wrong on the way is thrown into it, so that it can end in an orderly state.
 """
 
@@ -27,7 +27,7 @@ class ApduChannel(Protocol):
 
 
 async def converse(
-    conversation: Generator[bytes, bytes, Result], channel: ApduChannel, timeout_s: float
+    conversation: Generator[tuple[bytes, ...], bytes, Result], channel: ApduChannel, timeout_s: float
 ) -> Result:
     """Carry a conversation over a channel to its result; each answer may take `timeout_s`.
 
@@ -36,16 +36,16 @@ async def converse(
         DlmsError: whatever the conversation raises.
     """
     try:
-        apdu = next(conversation)
+        apdus = next(conversation)
         while True:
             try:
-                if apdu:
+                for apdu in apdus:
                     await channel.send(apdu)
                 received = await channel.receive(timeout_s)
             except TransientError as error:
-                apdu = conversation.throw(error)
+                apdus = conversation.throw(error)
             else:
-                apdu = conversation.send(received)
+                apdus = conversation.send(received)
     except StopIteration as stop:
         return stop.value
     finally:

@@ -19,6 +19,7 @@ from typing import Any, cast
 from concentrator.collection.errors import KeyFileError
 
 _HEX_KEY = re.compile(r"^(?:[0-9A-Fa-f]{32}|[0-9A-Fa-f]{64})$")
+_HEX_WMBUS_KEY = re.compile(r"^(?:[0-9A-Fa-f]{16}|[0-9A-Fa-f]{32})$")
 _PRIVATE_BITS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -72,7 +73,7 @@ class Keyring:
             for name, entry in _table(path, content, "meters").items()
         }
         wmbus = {
-            name.upper(): _key(path, name, {"key": value}, "key")
+            name.upper(): _key(path, name, {"key": value}, "key", _HEX_WMBUS_KEY, "32 (DES: 16)")
             for name, value in _table(path, content, "wmbus").items()
         }
         return cls(meters, wmbus)
@@ -96,8 +97,15 @@ def _table(path: Path, content: object, name: str) -> dict[str, Any]:
     return cast("dict[str, Any]", table)
 
 
-def _key(path: Path, name: str, entry: object, field: str) -> bytes:
+def _key(
+    path: Path,
+    name: str,
+    entry: object,
+    field: str,
+    form: re.Pattern[str] = _HEX_KEY,
+    digits: str = "32 or 64",
+) -> bytes:
     value = cast("dict[str, Any]", entry).get(field) if isinstance(entry, dict) else None
-    if not isinstance(value, str) or not _HEX_KEY.match(value):
-        raise KeyFileError(f"key file {path}: {name}: {field} has to be 32 or 64 hexadecimal digits")
+    if not isinstance(value, str) or not form.match(value):
+        raise KeyFileError(f"key file {path}: {name}: {field} has to be {digits} hexadecimal digits")
     return bytes.fromhex(value)

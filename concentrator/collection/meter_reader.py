@@ -8,7 +8,8 @@ asked for.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from concentrator.dlms.attributes import (
     AttributeDescriptor,
@@ -19,7 +20,7 @@ from concentrator.dlms.attributes import (
 )
 from concentrator.dlms.axdr import Data
 from concentrator.dlms.client import Client, Conversation
-from concentrator.dlms.cosem_time import CosemDateTime
+from concentrator.dlms.cosem_time import DEVIATION_NOT_SPECIFIED, CosemDateTime
 from concentrator.dlms.errors import AccessError, DlmsError
 from concentrator.dlms.profile import ProfileRow, capture_objects, decode_profile
 from concentrator.model import Answer, Channel, Quality, Reading
@@ -33,6 +34,8 @@ FIRMWARE = Obis(1, 0, 0, 2, 0)
 # Invocation counter of the unicast key, as IDIS and DSMR companions place it (Blue Book, 0-b:43.1.e).
 INVOCATION_COUNTER = Obis(0, 0, 43, 1, 0)
 
+_DAYLIGHT_SAVING_MINUTES = 60
+_SEASON_MARGIN = timedelta(hours=1)
 _DATA, _REGISTER, _EXTENDED_REGISTER, _DEMAND_REGISTER, _PROFILE_GENERIC, _CLOCK_CLASS = 1, 3, 4, 5, 7, 8
 # Attribute with scaler and unit, by class.
 _SCALER_UNIT = {_REGISTER: 3, _EXTENDED_REGISTER: 3, _DEMAND_REGISTER: 4}
@@ -59,6 +62,31 @@ class MeterIdentity:
     def manufacturer(self) -> str:
         """The three letters that open a logical device name (FLAG identification)."""
         return self.logical_device_name[:3]
+
+
+class LocalTime(NamedTuple):
+    """How a meter's clock stands to UTC, in minutes as it counts them: now, and in normal time.
+
+    `told` says whether its times carry the deviation. Ranges are asked in the meter's own local time and form, which
+    is right whether a meter honours the deviation of a bound or ignores it.
+    """
+
+    deviation: int = 0
+    normal_deviation: int = 0
+    told: bool = True
+
+    @classmethod
+    def of(cls, clock: CosemDateTime, time_zone: int | None) -> LocalTime | None:
+        """What a clock tells; `time_zone` is its attribute 3. None where neither tells a deviation."""
+        ahead = _DAYLIGHT_SAVING_MINUTES if clock.daylight_saving else 0
+        if clock.utc_offset is not None:
+            return cls(clock.deviation, clock.deviation + ahead)
+        return None if time_zone is None else cls(time_zone - ahead, time_zone, told=False)
+
+    def bound(self, moment: datetime) -> CosemDateTime:
+        """A moment as the bound of a range."""
+        bound = CosemDateTime.from_datetime(moment, self.deviation)
+        return bound if self.told else bound._replace(deviation=DEVIATION_NOT_SPECIFIED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,19 +202,37 @@ def _channel(column: CaptureObject, scaler_unit: Data | AccessError | None, peri
     return Channel(column.obis, unit, scaler, column.class_id, column.attribute, period_s)
 
 
+def read_time_zone(client: Client) -> Conversation[int | None]:
+    """Attribute 3 of the clock: the deviation of normal time in minutes, where the meter tells it."""
+    try:
+        value = yield from client.get(AttributeDescriptor(_CLOCK_CLASS, CLOCK, 3))
+    except AccessError:
+        return None
+    return value.value if isinstance(value.value, int) else None
+
+
 def read_range(
-    client: Client, shape: ProfileShape, first: datetime, last: datetime, deviation: int | None
+    client: Client, shape: ProfileShape, first: datetime, last: datetime, local_time: LocalTime | None
 ) -> Conversation[list[ProfileRow]]:
-    """The rows of a profile with capture times from `first` to `last`, both included."""
-    selection = RangeDescriptor(first, last, shape.clock_column, (), deviation)
+    """The rows of a profile with capture times from `first` to `last`, both included.
+
+    Without `local_time` the meter is asked in UTC, and its rows have to tell their deviation.
+    """
+    known = local_time or LocalTime()
+    if not known.told:
+        # Within the span the season may change, and with it what the fields of the bounds mean.
+        first, last = first - _SEASON_MARGIN, last + _SEASON_MARGIN
+    selection = RangeDescriptor(known.bound(first), known.bound(last), shape.clock_column)
     encoded = yield from client.get_encoded(AttributeDescriptor(_PROFILE_GENERIC, shape.obis, 2), selection)
+    deviation = None if local_time is None else local_time.normal_deviation
     return decode_profile(encoded, shape.columns, shape.period_s, default_deviation=deviation)
 
 
-def clock_offset_s(clock: CosemDateTime, now: datetime) -> float | None:
+def clock_offset_s(clock: CosemDateTime, now: datetime, local_time: LocalTime | None) -> float | None:
     """How many seconds a meter's clock is ahead of ours; None when it tells no zone or no time."""
     try:
-        return (clock.to_utc() - now).total_seconds()
+        deviation = None if local_time is None else local_time.normal_deviation
+        return (clock.to_utc(deviation) - now).total_seconds()
     except DlmsError:
         return None
 

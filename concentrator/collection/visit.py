@@ -14,11 +14,10 @@ from concentrator.collection import gaps, meter_reader
 from concentrator.collection.conversation import converse
 from concentrator.collection.errors import CollectionError
 from concentrator.collection.keyring import Keyring, MeterKeys
-from concentrator.collection.meter_reader import CLOCK, ProfileShape
+from concentrator.collection.meter_orders import check_order
+from concentrator.collection.meter_reader import LocalTime, ProfileShape
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
 from concentrator.config import CollectionSection
-from concentrator.dlms.attributes import AttributeDescriptor
-from concentrator.dlms.axdr import Data
 from concentrator.dlms.client import Client, ClientSettings, Conversation
 from concentrator.dlms.codes import AuthenticationMechanism
 from concentrator.dlms.cosem_time import CosemDateTime
@@ -27,8 +26,7 @@ from concentrator.dlms.security import SecurityKeys
 from concentrator.errors import ConcentratorError, LocalError, TransientError
 from concentrator.links.plc_link import MeterChannel, PlcLink
 from concentrator.model import MeterState
-from concentrator.obis import Obis, ObisError
-from concentrator.orders import OrderError
+from concentrator.obis import Obis
 from concentrator.store.counters import InvocationCounter
 from concentrator.store.readings import from_epoch
 from concentrator.store.store import Store
@@ -83,7 +81,7 @@ class Visit:
         self._store = store
         self._clock = clock
         self._keyring = keyring
-        self._deviation: int | None = 0
+        self._local_time: LocalTime | None = None
 
     async def hold(self) -> None:
         """Hold the dialogue; `meter` is the entry that it was held with.
@@ -116,7 +114,7 @@ class Visit:
         clock, shape = await self._converse(meter_reader.read_clock_and_shape(client, profile), channel)
         self._heard()
         self.meter.shape = shape
-        self._compare_clock(clock)
+        await self._compare_clock(clock, client, channel)
         await self._fill_gaps(client, channel, shape)
 
     # Opening
@@ -229,13 +227,18 @@ class Visit:
         await self._store.save_meter(record)
         log.info("meter identified", meter=record.identity, eui=record.link_address, firmware=record.firmware)
 
-    def _compare_clock(self, clock: CosemDateTime | None) -> None:
+    async def _compare_clock(
+        self, clock: CosemDateTime | None, client: Client, channel: MeterChannel
+    ) -> None:
         if clock is None:
             return
-        # Ranges are asked in the meter's own local time with its own deviation, which is right whether a
-        # meter honours the deviation of a bound or ignores it.
-        self._deviation = clock.deviation if clock.utc_offset is not None else None
-        self.meter.record.clock_offset_s = meter_reader.clock_offset_s(clock, self._clock.now())
+        zone: int | None = None
+        if clock.utc_offset is None:
+            zone = await self._converse(meter_reader.read_time_zone(client), channel)
+        self._local_time = LocalTime.of(clock, zone)
+        self.meter.record.clock_offset_s = meter_reader.clock_offset_s(
+            clock, self._clock.now(), self._local_time
+        )
 
     async def _fill_gaps(self, client: Client, channel: MeterChannel, shape: ProfileShape) -> None:
         meter, now = self.meter, self._clock.now()
@@ -269,7 +272,7 @@ class Visit:
         """Read and store one span; returns how many of the intervals asked for came."""
         meter = self.meter
         conversation = meter_reader.read_range(
-            client, shape, from_epoch(begin), from_epoch(end), self._deviation
+            client, shape, from_epoch(begin), from_epoch(end), self._local_time
         )
         rows = await self._converse(conversation, channel)
         self._heard()
@@ -310,36 +313,16 @@ class Visit:
     async def _carry_out(
         self, pending: PendingOrder, client: Client, channel: MeterChannel
     ) -> dict[str, Any]:
-        order, arguments = pending.order, pending.order.arguments
-        if order.operation == "ping":
-            attribute = AttributeDescriptor(8, CLOCK, 2)
-        else:
-            try:
-                obis = Obis.parse(str(arguments.get("obis")))
-                attribute = AttributeDescriptor(
-                    int(arguments.get("class_id", 3)), obis, int(arguments.get("attribute", 2))
-                )
-            except (ObisError, ValueError) as error:
-                raise OrderError(f"order {order.order_id}: {error}") from None
-        value: Data = await self._converse(client.get(attribute), channel)
+        order = pending.order
+        operation = check_order(order)
+        result = await self._converse(operation.converse(client, order), channel)
         self._heard()
-        return {
-            "meter": self.meter.identity,
-            "obis": str(attribute.obis),
-            "value": _shown(value),
-            "at": self._clock.now().isoformat(),
-        }
+        if operation.changes_meter:
+            log.info(
+                "meter changed by order", meter=self.meter.identity, op=order.operation, order=order.order_id
+            )
+        return {"meter": self.meter.identity, "at": self._clock.now().isoformat(), **result}
 
 
 class MeterGoneError(CollectionError, TransientError):
     """The meter's node left the network before its turn."""
-
-
-def _shown(value: Data) -> object:
-    native = value.native
-    if isinstance(native, bytes):
-        if len(native) == 12:  # noqa: PLR2004 - the length of a COSEM date-time
-            with contextlib.suppress(DlmsError):
-                return str(CosemDateTime.from_bytes(native))
-        return native.hex()
-    return native if isinstance(native, int | float | str | bool | None) else str(native)

@@ -88,8 +88,12 @@ def _wrapped(tag: int, octets: bytes | None) -> bytes:
     return b"" if octets is None else ber.encode(tag, ber.encode(0x04, octets))
 
 
+def _plain(tag: int, contents: bytes | None) -> bytes:
+    return b"" if contents is None else ber.encode(tag, contents)
+
+
 def _number(tag: int, value: int | None) -> bytes:
-    return b"" if value is None else ber.encode(tag, ber.encode(0x02, bytes((value & 0xFF,))))
+    return b"" if value is None else ber.encode(tag, ber.encode_integer(value))
 
 
 def _authentication_elements(
@@ -104,7 +108,11 @@ def _authentication_elements(
 
 @dataclass(frozen=True, slots=True)
 class AssociationRequest:
-    """AARQ. `authentication_value` is the password (LLS) or the challenge CtoS (HLS)."""
+    """AARQ. `authentication_value` is the password (LLS) or the challenge CtoS (HLS).
+
+    `calling_ae_qualifier` carries the client's certificate for digital signature where it has one (suites 1
+    and 2); `protocol_version` is a BIT STRING's contents, its count of unused bits first.
+    """
 
     TAG: ClassVar[int] = 0x60
     context: ApplicationContext | int
@@ -115,6 +123,12 @@ class AssociationRequest:
     mechanism: AuthenticationMechanism | int | None = None
     authentication_value: bytes | None = field(default=None, repr=False)
     called_ap_title: bytes | None = None
+    called_ae_qualifier: bytes | None = None
+    called_ap_invocation_id: int | None = None
+    called_ae_invocation_id: int | None = None
+    calling_ap_invocation_id: int | None = None
+    protocol_version: bytes | None = None
+    implementation_information: bytes | None = None
 
     @classmethod
     def from_bytes(cls, data: bytes) -> AssociationRequest:
@@ -129,6 +143,12 @@ class AssociationRequest:
             mechanism=fields.mechanism(0x8B),
             authentication_value=fields.authentication(0xAC),
             called_ap_title=fields.wrapped(0xA2),
+            called_ae_qualifier=fields.wrapped(0xA3),
+            called_ap_invocation_id=fields.number(0xA4),
+            called_ae_invocation_id=fields.number(0xA5),
+            calling_ap_invocation_id=fields.number(0xA8),
+            protocol_version=fields.contents.get(0x80),
+            implementation_information=fields.contents.get(0x9D),
         )
 
     def to_bytes(self) -> bytes:
@@ -137,12 +157,18 @@ class AssociationRequest:
             self.TAG,
             b"".join(
                 (
+                    _plain(0x80, self.protocol_version),
                     _context_element(self.context),
                     _wrapped(0xA2, self.called_ap_title),
+                    _wrapped(0xA3, self.called_ae_qualifier),
+                    _number(0xA4, self.called_ap_invocation_id),
+                    _number(0xA5, self.called_ae_invocation_id),
                     _wrapped(0xA6, self.calling_ap_title),
                     _wrapped(0xA7, self.calling_ae_qualifier),
+                    _number(0xA8, self.calling_ap_invocation_id),
                     _number(0xA9, self.calling_ae_invocation_id),
                     _authentication_elements(0x8A, 0x8B, 0xAC, self.mechanism, self.authentication_value),
+                    _plain(0x9D, self.implementation_information),
                     _wrapped(0xBE, self.user_information),
                 )
             ),
@@ -153,7 +179,8 @@ class AssociationRequest:
 class AssociationResponse:
     """AARE. `diagnostic_source` is 1 for the ACSE service user, 2 for the provider.
 
-    `authentication_value` is the challenge StoC (HLS).
+    `authentication_value` is the challenge StoC (HLS); `responding_ae_qualifier` carries the server's
+    certificate for digital signature where it has one.
     """
 
     TAG: ClassVar[int] = 0x61
@@ -166,6 +193,10 @@ class AssociationResponse:
     responding_ae_qualifier: bytes | None = None
     mechanism: AuthenticationMechanism | int | None = None
     authentication_value: bytes | None = field(default=None, repr=False)
+    responding_ap_invocation_id: int | None = None
+    responding_ae_invocation_id: int | None = None
+    protocol_version: bytes | None = None
+    implementation_information: bytes | None = None
 
     @classmethod
     def from_bytes(cls, data: bytes) -> AssociationResponse:
@@ -191,21 +222,29 @@ class AssociationResponse:
             responding_ae_qualifier=fields.wrapped(0xA5),
             mechanism=fields.mechanism(0x89),
             authentication_value=fields.authentication(0xAA),
+            responding_ap_invocation_id=fields.number(0xA6),
+            responding_ae_invocation_id=fields.number(0xA7),
+            protocol_version=fields.contents.get(0x80),
+            implementation_information=fields.contents.get(0x9D),
         )
 
     def to_bytes(self) -> bytes:
         """The whole APDU, elements in the order of their tags' numbers."""
-        diagnostic = ber.encode(0xA0 | self.diagnostic_source, ber.encode(0x02, bytes((self.diagnostic,))))
+        diagnostic = ber.encode(0xA0 | self.diagnostic_source, ber.encode_integer(self.diagnostic))
         return ber.encode(
             self.TAG,
             b"".join(
                 (
+                    _plain(0x80, self.protocol_version),
                     _context_element(self.context),
                     _number(0xA2, self.result),
                     ber.encode(0xA3, diagnostic),
                     _wrapped(0xA4, self.responding_ap_title),
                     _wrapped(0xA5, self.responding_ae_qualifier),
+                    _number(0xA6, self.responding_ap_invocation_id),
+                    _number(0xA7, self.responding_ae_invocation_id),
                     _authentication_elements(0x88, 0x89, 0xAA, self.mechanism, self.authentication_value),
+                    _plain(0x9D, self.implementation_information),
                     _wrapped(0xBE, self.user_information),
                 )
             ),

@@ -27,6 +27,7 @@ from concentrator.dlms.security import (
 # f of mechanism 2: challenge and secret in, answer out.
 ManufacturerFunction: TypeAlias = Callable[[bytes, bytes], bytes]
 _AUTHENTICATED = int(SecurityControl.AUTHENTICATED)
+_SUITE = 0x0F
 # Octets of a challenge: 8 to 64, with ECDSA 32 at least.
 _CHALLENGE_LENGTH = 16
 _CHALLENGE_LENGTH_ECDSA = 32
@@ -135,11 +136,14 @@ class HighLevelSecurity:
             raise SecurityError(f"f(challenge) of HLS GMAC has 17 octets, got {len(answer)}")
         if not security.keys.encryption:
             raise SecurityError("HLS with GMAC needs the encryption key")
+        if answer[0] & ~_SUITE != _AUTHENTICATED:
+            raise SecurityError(f"f(challenge) of HLS GMAC has security control {answer[0]:#04x}, not 0x1.")
         expected = gmac(
             security.keys.encryption,
             security.keys.authentication,
             self._peer_title,
-            security.suite,
+            # As the peer wrote it, under its tag: there are meters of suite 1 that write suite 0 here.
+            answer[0] & _SUITE,
             int.from_bytes(answer[1:5], "big"),
             self.own_challenge,
         )

@@ -1,6 +1,7 @@
 """Decoding A-XDR (IEC 61334-6, Green Book 9.5, Blue Book 4.1.5); the values themselves are in `data`.
 
-Decoding is bounded: depth, the number of values, and no length is trusted before its octets are there.
+Decoding is bounded: in depth, and by the octets that are there. A value takes one octet at least, but for those of a
+compact-array: of those that it describes without octets there may only be a few beside each that has some.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ __all__ = [
     "boolean",
     "data_type",
     "decode",
+    "decode_described",
     "decode_from",
     "double_long",
     "double_long_unsigned",
@@ -59,6 +61,7 @@ __all__ = [
     "long_unsigned",
     "octet_string",
     "read",
+    "read_description",
     "skip",
     "structure",
     "unsigned",
@@ -66,9 +69,9 @@ __all__ = [
 ]
 
 MAX_DEPTH = 16
-# An encoded value takes at least one octet, but for null-data within a compact-array.
-_VALUES_PER_OCTET = 4
-_VALUES_AT_LEAST = 256
+# Values without octets that a compact-array may describe beside each that has some.
+_EMPTY_VALUES = 4
+_EMPTY = (DataType.NULL_DATA, DataType.DONT_CARE)
 _FIXED = {kind: struct.Struct(">" + code) for kind, code in FIXED_FORMATS.items()}
 _TYPES: tuple[DataType | None, ...] = tuple(
     DataType(tag) if tag in DataType._value2member_map_ else None for tag in range(256)
@@ -91,14 +94,13 @@ def data_type(tag: int) -> DataType:
 
 
 class _Decoder:
-    """One decoding run: the cursor, and how many values it may still make."""
+    """One decoding run."""
 
-    __slots__ = ("budget", "data", "offset")
+    __slots__ = ("data", "offset")
 
     def __init__(self, data: bytes, offset: int) -> None:
         self.data = data
         self.offset = offset
-        self.budget = _VALUES_PER_OCTET * len(data) + _VALUES_AT_LEAST
 
     def value(self, depth: int) -> Data:
         offset = self.offset
@@ -113,9 +115,6 @@ class _Decoder:
 
     def contents(self, kind: DataType, depth: int) -> Data:
         """The contents of a value whose tag is known."""
-        self.budget -= 1
-        if self.budget < 0:
-            raise DecodeError("a compact-array describes more values than its octets can hold")
         fixed = _FIXED_BY_TAG[kind]
         if fixed is not None:
             try:
@@ -124,7 +123,7 @@ class _Decoder:
                 raise TruncatedError(f"truncated: {kind.label} at {self.offset} is incomplete") from None
             self.offset += fixed.size
             return Data(kind, value)
-        if kind in (DataType.NULL_DATA, DataType.DONT_CARE):
+        if kind in _EMPTY:
             return Data(kind)
         if kind in (DataType.ARRAY, DataType.STRUCTURE):
             if depth >= MAX_DEPTH:
@@ -188,26 +187,37 @@ class _Decoder:
         return CompactArray(description, tuple(items))
 
     def description(self, depth: int) -> TypeDescription:
+        return self._description(depth)[0]
+
+    def _description(self, depth: int) -> tuple[TypeDescription, int, int]:
+        """A type, and how many values without and with octets it describes, an array's counted once."""
         if depth > MAX_DEPTH:
             raise DecodeError(f"types are nested deeper than {MAX_DEPTH}")
         kind = data_type(self.take(1)[0])
         if kind == DataType.ARRAY:
             count = int.from_bytes(self.take(2), "big")
-            return TypeDescription(kind, (self.description(depth + 1),), count)
+            element, empty, sized = self._description(depth + 1)
+            if count and not sized:
+                raise DecodeError("a compact-array describes an array of values without octets")
+            description = TypeDescription(kind, (element,), count)
+            return (description, empty, sized) if count else (description, 1, 0)
         if kind == DataType.STRUCTURE:
             count = self.length()
             if count > len(self.data) - self.offset:
-                raise DecodeError(f"a type description claims {count} elements, more than octets left")
-            return TypeDescription(kind, tuple([self.description(depth + 1) for _ in range(count)]), count)
+                raise TruncatedError(f"a type description claims {count} elements, more than octets left")
+            found = [self._description(depth + 1) for _ in range(count)]
+            empty = sum(element[1] for element in found) or not count
+            sized = sum(element[2] for element in found)
+            if empty > _EMPTY_VALUES * (sized + 1):
+                raise DecodeError("a compact-array describes more values than its octets can hold")
+            return TypeDescription(kind, tuple([element[0] for element in found]), count), empty, sized
         if kind == DataType.COMPACT_ARRAY:
             raise DecodeError("a compact-array cannot hold compact-arrays")
-        return TypeDescription(kind)
+        return TypeDescription(kind), kind in _EMPTY, kind not in _EMPTY
 
     def described(self, description: TypeDescription, depth: int) -> Data:
         kind = description.type
         if kind == DataType.ARRAY:
-            if description.length > self.budget:
-                raise DecodeError("a compact-array describes more values than its octets can hold")
             element = description.elements[0]
             return Data(kind, tuple([self.described(element, depth + 1) for _ in range(description.length)]))
         if kind == DataType.STRUCTURE:
@@ -223,6 +233,28 @@ def decode_from(data: bytes, offset: int = 0) -> tuple[Data, int]:
     """
     decoder = _Decoder(data, offset)
     return decoder.value(0), decoder.offset
+
+
+def read_description(reader: Reader) -> TypeDescription:
+    """Take the type description of a compact-array from a cursor, behind the array's tag.
+
+    Raises:
+        DecodeError: the octets are none.
+    """
+    decoder = _Decoder(reader.data, reader.offset)
+    description = decoder.description(0)
+    reader.offset = decoder.offset
+    return description
+
+
+def decode_described(data: bytes, offset: int, description: TypeDescription) -> tuple[Data, int]:
+    """Decode one element of a compact-array at `offset`; returns it and the offset behind it.
+
+    Raises:
+        DecodeError: the octets are no such element.
+    """
+    decoder = _Decoder(data, offset)
+    return decoder.described(description, 0), decoder.offset
 
 
 def decode(data: bytes) -> Data:

@@ -18,6 +18,12 @@ def encode(tag: int, contents: bytes) -> bytes:
     return bytes((tag, 0x80 | octets)) + length.to_bytes(octets, "big") + contents
 
 
+def encode_integer(value: int) -> bytes:
+    """An INTEGER in its shortest form."""
+    octets = (value if value >= 0 else ~value).bit_length() // 8 + 1
+    return encode(0x02, value.to_bytes(octets, "big", signed=True))
+
+
 def elements(data: bytes) -> Iterator[tuple[int, bytes]]:
     """The elements that `data` consists of: tag and contents.
 

@@ -48,6 +48,7 @@ class AssociationClient(Exchange, ABC):
         self.start_service()
         self.associated = False
         self.max_send_size = 0
+        self._peer_window = 1
         challenge = self._random(challenge_length(mechanism)) if high else settings.secret
         ciphered = self._authentication is not None and settings.ciphered
         request = AssociationRequest(
@@ -57,7 +58,7 @@ class AssociationClient(Exchange, ABC):
             mechanism=mechanism or None,
             authentication_value=challenge if mechanism else None,
         )
-        incoming = yield request.to_bytes()
+        incoming = yield from self.transmit((request.to_bytes(),))
         response = yield from self.await_reply(incoming, _is(AssociationResponse))
         assert isinstance(response, AssociationResponse)  # noqa: S101
         self._accept(response)
@@ -150,5 +151,5 @@ class AssociationClient(Exchange, ABC):
         self.associated = False
         ciphered = self._authentication is not None and self.settings.ciphered
         information = self._user_information() if ciphered else None
-        incoming = yield ReleaseRequest(0, information).to_bytes()
+        incoming = yield from self.transmit((ReleaseRequest(0, information).to_bytes(),))
         yield from self.await_reply(incoming, _is(ReleaseResponse))

@@ -23,6 +23,9 @@ DAYLIGHT_SAVINGS_BEGIN = 0xFE
 SECOND_LAST_DAY_OF_MONTH = 0xFD
 LAST_DAY_OF_MONTH = 0xFE
 
+# What nearly all of the world sets clocks ahead by; a clock that leaves its deviation open does not tell.
+_DAYLIGHT_SAVING = timedelta(hours=1)
+
 _DATE_TIME = struct.Struct(">HBBBBBBBhB")
 
 
@@ -127,6 +130,11 @@ class CosemDateTime(NamedTuple):
         return None if self.status == NOT_SPECIFIED else ClockStatus(self.status)
 
     @property
+    def daylight_saving(self) -> bool:
+        """Whether the clock says that daylight saving is active."""
+        return self.status != NOT_SPECIFIED and bool(self.status & ClockStatus.DAYLIGHT_SAVING_ACTIVE)
+
+    @property
     def is_moment(self) -> bool:
         """Whether date, hour and minute are specified, so that this names one moment."""
         try:
@@ -155,6 +163,8 @@ class CosemDateTime(NamedTuple):
     def to_utc(self, default_deviation: int | None = None) -> datetime:
         """The moment in UTC; `default_deviation` (minutes) serves where the meter left the deviation open.
 
+        The default is that of normal time: with daylight saving active the clock is an hour further ahead.
+
         Raises:
             DecodeError: a field is open or impossible, or no deviation is known.
         """
@@ -163,6 +173,8 @@ class CosemDateTime(NamedTuple):
             if default_deviation is None:
                 raise DecodeError(f"{self.to_bytes().hex()} has no deviation, and none is configured")
             offset = timedelta(minutes=-default_deviation)
+            if self.daylight_saving:
+                offset += _DAYLIGHT_SAVING
         try:
             return (self.local() - offset).replace(tzinfo=UTC)
         except OverflowError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 
 from concentrator.dlms import apdu as apdus
 from concentrator.dlms import elliptic
@@ -27,7 +28,14 @@ from concentrator.dlms.apdu.protection import (
 )
 from concentrator.dlms.errors import EncodeError, SecurityError
 from concentrator.dlms.reader import encode_octet_string
-from concentrator.dlms.security import KEY_LENGTHS, SecurityContext, unwrap_key, wrap_key
+from concentrator.dlms.security import (
+    BOTH,
+    KEY_LENGTHS,
+    SecurityContext,
+    SecurityControl,
+    unwrap_key,
+    wrap_key,
+)
 
 # Tags, lengths, security header, authentication tag, and the system title of a general- envelope.
 _CIPHERING_OVERHEAD = 32
@@ -38,6 +46,7 @@ _KEY_INFO_OVERHEAD = 48
 _UNICAST, _BROADCAST = 0, 1
 _MASTER = 0
 _ONE_PASS, _STATIC_UNIFIED = 1, 2
+_COMPRESSED = int(SecurityControl.COMPRESSED)
 
 
 class EnvelopeKind(enum.Enum):
@@ -61,12 +70,23 @@ class KeyEstablishment(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """How an APDU is protected. `establishment` counts with general-ciphering only."""
+    """How an APDU is protected. `establishment` counts with general-ciphering only.
+
+    `compressed` tells that it was, or may be where that makes it shorter: in general-glo, general-ded and
+    general-ciphering, with suites 1 and 2. `control` are bits of the security control beyond the policy's.
+    """
 
     kind: EnvelopeKind = EnvelopeKind.SERVICE_SPECIFIC
     dedicated: bool = False
     establishment: KeyEstablishment = KeyEstablishment.IDENTIFIED
     signed: bool = False
+    compressed: bool = False
+    control: int = 0
+
+    @property
+    def compresses(self) -> bool:
+        """Whether what it carries is compressed where that makes it shorter."""
+        return self.compressed and self.kind in (EnvelopeKind.GENERAL, EnvelopeKind.GENERAL_CIPHERING)
 
     def overhead(self, suite: int) -> int:
         """Octets that it adds to an APDU, at most."""
@@ -80,6 +100,9 @@ class Envelope:
         return octets
 
 
+# There are few of them, and one for each APDU that comes.
+_envelope = lru_cache(Envelope)
+_IDENTIFIED = KeyEstablishment.IDENTIFIED
 PLAIN = Envelope(EnvelopeKind.PLAIN)
 Protected = ServiceCiphered | GeneralCiphered | GeneralCiphering | GeneralSigning
 
@@ -93,10 +116,12 @@ def wrap(security: SecurityContext, plain: bytes, envelope: Envelope) -> bytes:
     """
     octets = plain
     if envelope.kind == EnvelopeKind.GENERAL_CIPHERING:
-        octets = _cipher(security, plain, envelope.establishment).to_bytes()
+        octets = _cipher(security, plain, envelope).to_bytes()
     elif envelope.kind != EnvelopeKind.PLAIN:
         tags = DEDICATED_TAGS if envelope.dedicated else GLOBAL_TAGS
-        content = security.protect(plain, dedicated=envelope.dedicated)
+        content = security.protect(
+            plain, dedicated=envelope.dedicated, compressed=envelope.compresses, more=envelope.control
+        )
         tag = tags.get(plain[0])
         # ACCESS and notifications have no service-specific form.
         if envelope.kind == EnvelopeKind.SERVICE_SPECIFIC and tag is not None:
@@ -125,29 +150,40 @@ def unwrap(security: SecurityContext, protected: Protected) -> tuple[bytes, Enve
         if not isinstance(inner, ServiceCiphered | GeneralCiphered | GeneralCiphering):
             if isinstance(inner, GeneralSigning):
                 raise SecurityError("a signed APDU is signed again")
-            if security.policy:
+            if security.accepted:
                 raise SecurityError("a signed APDU is plain, where ciphered is agreed")
             security.remember_signature(signature)
-            return content, Envelope(EnvelopeKind.PLAIN, signed=True)
+            return content, _envelope(EnvelopeKind.PLAIN, signed=True)
     elif security.signed:
         raise SecurityError("an APDU came without signature, where signed is agreed")
     if isinstance(inner, GeneralCiphering):
         plain, establishment = _decipher(security, inner)
-        return plain, Envelope(EnvelopeKind.GENERAL_CIPHERING, False, establishment, signed)
+        return plain, _envelope(
+            EnvelopeKind.GENERAL_CIPHERING, False, establishment, signed, *_control(inner.content)
+        )
     title = inner.system_title if isinstance(inner, GeneralCiphered) else b""
     plain = security.unprotect(inner.content, title, dedicated=inner.dedicated)
     if isinstance(inner, GeneralCiphered):
-        return plain, Envelope(EnvelopeKind.GENERAL, inner.dedicated, signed=signed)
+        return plain, _envelope(
+            EnvelopeKind.GENERAL, inner.dedicated, _IDENTIFIED, signed, *_control(inner.content)
+        )
     if plain[:1] != bytes((inner.service_tag,)):
         raise SecurityError(f"{apdus.name_of(inner.tag)} carries another service")
-    return plain, Envelope(EnvelopeKind.SERVICE_SPECIFIC, inner.dedicated, signed=signed)
+    return plain, _envelope(
+        EnvelopeKind.SERVICE_SPECIFIC, inner.dedicated, _IDENTIFIED, signed, *_control(inner.content)
+    )
 
 
 # general-ciphering
 
 
-def _cipher(security: SecurityContext, plain: bytes, establishment: KeyEstablishment) -> GeneralCiphering:
-    keys, peer_title = security.keys, security.peer_system_title
+def _control(content: bytes) -> tuple[bool, int]:
+    """Whether it was compressed, and how it was protected."""
+    return content[0] & _COMPRESSED != 0, content[0] & BOTH
+
+
+def _cipher(security: SecurityContext, plain: bytes, how: Envelope) -> GeneralCiphering:
+    keys, peer_title, establishment = security.keys, security.peer_system_title, how.establishment
     if len(peer_title) != 8:
         raise SecurityError("general-ciphering names its recipient: the peer's system title is not known")
     transaction = secrets.token_bytes(8)
@@ -165,7 +201,9 @@ def _cipher(security: SecurityContext, plain: bytes, establishment: KeyEstablish
     envelope = GeneralCiphering(transaction, security.system_title, peer_title, b"", b"", info, b"")
     header = envelope.header if security.header_authenticated else b""
     broadcast = establishment == KeyEstablishment.BROADCAST
-    content = security.protect_with(key, plain, header, broadcast=broadcast)
+    content = security.protect_with(
+        key, plain, header, broadcast=broadcast, compressed=how.compressed, more=how.control
+    )
     return GeneralCiphering(transaction, security.system_title, peer_title, b"", b"", info, content)
 
 

@@ -23,7 +23,14 @@ class DlmsError(RemoteError):
 
 
 class DecodeError(DlmsError):
-    """Octets that are no valid encoding of what they should be."""
+    """Octets that are no valid encoding of what they should be.
+
+    `offset` is where in an APDU the value began that could not be decoded, where that is known.
+    """
+
+    def __init__(self, message: str, offset: int | None = None) -> None:
+        super().__init__(message)
+        self.offset = offset
 
 
 class TruncatedError(DecodeError):

@@ -1,9 +1,10 @@
 """One request and its answer, as a client exchanges them: protection, what comes in between, and repetition.
 
-A conversation is a generator: it yields the APDU to send and is sent the APDU that came. An empty yield
-means: send nothing, hand in the next APDU. What goes wrong below is thrown in from outside: a
-`ConnectionLostError` ends the conversation, any other `TransientError` is an answer that did not come, and
-is met by asking again where that does no harm. Nothing here knows sockets or time.
+A conversation is a generator: it yields the APDUs to send, in their order, and is sent the APDU that came.
+Mostly it is one; a window of a general-block-transfer is several; none means: hand in the next APDU. What goes
+wrong below is thrown in from outside: a `ConnectionLostError` ends the conversation, any other `TransientError`
+is an answer that did not come, and is met by asking again where that does no harm. Nothing here knows sockets
+or time.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ from concentrator.dlms.apdu.notification import (
     EventNotification,
     ExceptionResponse,
 )
-from concentrator.dlms.apdu.protection import GeneralBlockTransfer
+from concentrator.dlms.apdu.protection import (
+    GeneralBlockTransfer,
+    GeneralCiphered,
+    GeneralCiphering,
+    GeneralSigning,
+    ServiceCiphered,
+)
 from concentrator.dlms.apdu.short_name import InformationReport
 from concentrator.dlms.attributes import EntryDescriptor, RangeDescriptor, Selection
 from concentrator.dlms.authentication import ManufacturerFunction
@@ -44,13 +51,15 @@ from concentrator.dlms.errors import (
     ServiceRefusedError,
     UnexpectedReplyError,
 )
+from concentrator.dlms.gateway import GatewayAddress
 from concentrator.dlms.gbt import BLOCK_OVERHEAD, MAX_WINDOW, BlockTransfer
 from concentrator.dlms.security import BOTH, CounterSource, SecurityContext, SecurityKeys
 from concentrator.errors import ConnectionLostError, TransientError
 from concentrator.obis import Obis
 
 T = TypeVar("T")
-Conversation: TypeAlias = Generator[bytes, bytes, T]
+Outgoing: TypeAlias = tuple[bytes, ...]
+Conversation: TypeAlias = Generator[Outgoing, bytes, T]
 Selectable: TypeAlias = Selection | RangeDescriptor | EntryDescriptor | None
 Notification: TypeAlias = DataNotification | EventNotification | InformationReport
 
@@ -82,14 +91,17 @@ _BLOCK_LIMIT = 2 * 0xFFFF
 class ClientSettings:
     """How to speak to one meter. `secret` is the LLS password or the HLS secret (mechanisms 2, 3, 4, 6).
 
-    With `keys` the association is ciphered, unless `ciphered` is false: then they only prove who we are
-    (mechanisms 5 and 7). `general_ciphering` wraps requests as general-glo-ciphering instead of the
-    service-specific APDUs, `key_establishment` as general-ciphering; with `signed` requests and answers are
-    signed. `manufacturer` is f of mechanism 2.
+    `security_policy` are the bits of the security control that requests have, and responses must have, unless
+    `response_policy` says otherwise for these. With `keys` the association is ciphered, unless `ciphered` is
+    false: then they only prove who we are (mechanisms 5 and 7). `general_ciphering` wraps requests as general-
+    glo-ciphering instead of the service-specific APDUs, `key_establishment` as general-ciphering; with `signed`
+    requests and answers are signed. `compressed` lets requests be compressed (suites 1 and 2, in a general
+    envelope). `manufacturer` is f of mechanism 2.
 
     `max_pdu_size` is what we can receive; `gbt_window` how many blocks of a general-block-transfer, where
     `conformance` proposes it. `repetitions` is how often one answer that did not come is asked for again
-    within a transfer in blocks; `repetition_budget` how often in the whole of it.
+    within a transfer in blocks; `repetition_budget` how often in the whole of it. `gateway` addresses a meter behind
+    a gateway, to which all APDUs go then.
     """
 
     client_sap: int = 16
@@ -101,6 +113,7 @@ class ClientSettings:
     meter_system_title: bytes = b""
     security_suite: int = 0
     security_policy: int = BOTH
+    response_policy: int | None = None
     general_ciphering: bool = False
     dedicated_key: bytes = field(default=b"", repr=False)
     max_pdu_size: int = 0xFFFF
@@ -116,6 +129,8 @@ class ClientSettings:
     manufacturer: ManufacturerFunction | None = None
     repetitions: int = 3
     repetition_budget: int = 32
+    compressed: bool = False
+    gateway: GatewayAddress | None = None
 
     @property
     def envelope(self) -> Envelope:
@@ -123,9 +138,19 @@ class ClientSettings:
         if not self.ciphered:
             return Envelope(EnvelopeKind.PLAIN, signed=self.signed)
         if self.key_establishment is not None:
-            return Envelope(EnvelopeKind.GENERAL_CIPHERING, False, self.key_establishment, signed=self.signed)
+            kind = EnvelopeKind.GENERAL_CIPHERING
+            return Envelope(kind, False, self.key_establishment, self.signed, self.compressed)
         kind = EnvelopeKind.GENERAL if self.general_ciphering else EnvelopeKind.SERVICE_SPECIFIC
-        return Envelope(kind, bool(self.dedicated_key), signed=self.signed)
+        return Envelope(kind, bool(self.dedicated_key), signed=self.signed, compressed=self.compressed)
+
+
+# As tuples: a union is slower to look into, and this is asked for each APDU.
+_NOTIFICATIONS = (DataNotification, EventNotification, InformationReport)
+_PROTECTED = (ServiceCiphered, GeneralCiphered, GeneralCiphering, GeneralSigning)
+
+
+def _encoded(blocks: list[GeneralBlockTransfer]) -> Outgoing:
+    return tuple([block.to_bytes() for block in blocks])
 
 
 class Exchange:
@@ -152,8 +177,11 @@ class Exchange:
         self.repetitions = 0
         self._random = random_octets
         self._envelope = settings.envelope
+        if settings.compressed and not (self._envelope.compresses and settings.security_suite):
+            raise EncodeError("compression takes a general envelope, and security suite 1 or 2")
         self._overhead = self._envelope.overhead(settings.security_suite)
         self._budget = 0
+        self._peer_window = 1
         self._confirmations: deque[bytes] = deque(maxlen=16)
         self._authentication: SecurityContext | None = None
         if settings.keys is not None:
@@ -166,6 +194,7 @@ class Exchange:
                 peer_system_title=settings.meter_system_title,
                 suite=settings.security_suite,
                 policy=settings.security_policy if settings.ciphered else 0,
+                accepted=settings.response_policy if settings.ciphered else None,
                 signed=settings.signed,
                 header_authenticated=settings.header_authenticated,
                 length_signed=settings.length_signed,
@@ -175,10 +204,30 @@ class Exchange:
 
     def room(self) -> int:
         """Octets of plain APDU that the meter can take."""
-        limit = self.max_send_size or 0xFFFF
+        limit = self._send_size or 0xFFFF
         if self.security is None:
             return limit
         return limit - self._overhead
+
+    @property
+    def _send_size(self) -> int:
+        """Octets that the meter takes of one APDU, the gateway's header aside; 0 where it has not told."""
+        gateway = self.settings.gateway
+        return self.max_send_size - gateway.overhead if gateway and self.max_send_size else self.max_send_size
+
+    def transmit(self, outgoing: Outgoing) -> Conversation[bytes]:
+        """Send APDUs and take the next that comes: through the gateway, where there is one."""
+        gateway = self.settings.gateway
+        if gateway is None:
+            return (yield outgoing)
+        incoming = yield tuple([gateway.request(apdu) for apdu in outgoing])
+        for _ in range(UNRELATED_LIMIT):
+            found = gateway.within(incoming)
+            if found is not None:
+                return found
+            self.unrelated_replies += 1
+            incoming = yield ()
+        raise UnexpectedReplyError(f"{UNRELATED_LIMIT} APDUs came from other meters behind the gateway")
 
     def start_service(self) -> None:
         """A new request by the caller: its repetitions are counted from here."""
@@ -214,10 +263,10 @@ class Exchange:
 
     def _once(self, request: bytes, belongs: Callable[[Apdu], bool]) -> Conversation[Apdu]:
         protected = self._protect(request)
-        if 0 < self.max_send_size < len(protected) and self.conformance & Conformance.GENERAL_BLOCK_TRANSFER:
+        if 0 < self._send_size < len(protected) and self.conformance & Conformance.GENERAL_BLOCK_TRANSFER:
             incoming = yield from self._send_by_gbt(protected)
         else:
-            incoming = yield protected
+            incoming = yield from self.transmit((protected,))
         return (yield from self.await_reply(incoming, belongs))
 
     def await_reply(self, incoming: bytes, belongs: Callable[[Apdu], bool]) -> Conversation[Apdu]:
@@ -235,26 +284,31 @@ class Exchange:
                 if belongs(reply):
                     return reply
                 self.unrelated_replies += 1
-            incoming = yield self._idle()
+            incoming = yield from self.transmit(self._idle())
         raise UnexpectedReplyError(f"{UNRELATED_LIMIT} APDUs came, none of them the answer")
 
-    def _idle(self) -> bytes:
-        """What to send when nothing is to be asked: a confirmation that is due, or nothing."""
-        return self._confirmations.popleft() if self._confirmations else b""
+    def _idle(self) -> Outgoing:
+        """What to send when nothing is to be asked: the confirmations that are due."""
+        due = tuple(self._confirmations)
+        self._confirmations.clear()
+        return due
 
     # General-block-transfer
 
     def _transfer(self) -> BlockTransfer:
-        # A conversation sends one APDU and is given one: blocks go out one at a time.
-        return BlockTransfer(self.settings.gbt_window, self.settings.max_value_octets, send_limit=1)
+        return BlockTransfer(
+            self.settings.gbt_window, self.settings.max_value_octets, peer_window=self._peer_window
+        )
 
     def _send_by_gbt(self, apdu: bytes) -> Conversation[bytes]:
         """Send a long APDU in blocks; gives the answer to it."""
         transfer = self._transfer()
-        first = transfer.send(apdu, self.max_send_size - BLOCK_OVERHEAD)
-        return (yield from self._by_gbt(transfer, b"", first[0].to_bytes()))
+        first = transfer.send(apdu, self._send_size - BLOCK_OVERHEAD)
+        return (yield from self._by_gbt(transfer, b"", _encoded(first)))
 
-    def _by_gbt(self, transfer: BlockTransfer, incoming: bytes, outgoing: bytes = b"") -> Conversation[bytes]:
+    def _by_gbt(
+        self, transfer: BlockTransfer, incoming: bytes, outgoing: Outgoing = ()
+    ) -> Conversation[bytes]:
         """The APDU that comes in blocks, or the plain one that answers what we sent in blocks."""
         answered = False
         progress, idle = -1, 0
@@ -264,13 +318,14 @@ class Exchange:
                 block = apdus.decode(incoming)
                 if isinstance(block, GeneralBlockTransfer):
                     answers, whole = transfer.receive_block(block)
+                    self._peer_window = transfer.peer_window
                     if whole is not None:
                         return whole
                     idle = idle + 1 if transfer.progress == progress else 0
                     progress = transfer.progress
                     if transfer.stalls > _STALL_LIMIT or idle > _IDLE_LIMIT:
                         break
-                    outgoing = answers[0].to_bytes() if answers else b""
+                    outgoing = _encoded(answers)
             elif incoming:
                 if not transfer.sending and not transfer.receiving and answered:
                     return incoming
@@ -278,10 +333,10 @@ class Exchange:
                     self.unrelated_replies += 1
                 outgoing = self._idle()
             try:
-                incoming = yield outgoing
+                incoming = yield from self.transmit(outgoing)
             except TransientError as error:
                 self._spend(error)
-                outgoing, incoming = transfer.repetition()[0].to_bytes(), b""
+                outgoing, incoming = _encoded(transfer.repetition()), b""
         raise UnexpectedReplyError("a general-block-transfer does not come to its end")
 
     # Protection
@@ -305,10 +360,10 @@ class Exchange:
             DlmsError: what came is malformed, or its protection does not hold.
         """
         reply = apdus.decode(incoming)
-        protected = isinstance(reply, Protected)
+        protected = isinstance(reply, _PROTECTED)
         if protected:
             reply = apdus.decode(self.unprotect(reply))
-        if isinstance(reply, DataNotification | EventNotification | InformationReport):
+        if isinstance(reply, _NOTIFICATIONS):
             self._keep(reply)
             return None
         if isinstance(reply, ExceptionResponse):
@@ -318,7 +373,7 @@ class Exchange:
         if (
             self.security is not None
             and not protected
-            and not isinstance(reply, AssociationResponse | ReleaseResponse)
+            and not isinstance(reply, (AssociationResponse, ReleaseResponse))
         ):
             raise SecurityError(
                 f"the meter answered with {apdus.name_of(incoming[0])} in plain, where ciphered is agreed"

@@ -14,12 +14,16 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from concentrator.dlms import apdu as apdus
-from concentrator.dlms import hdlc
+from concentrator.dlms import axdr, hdlc
 from concentrator.dlms.acse import AssociationRequest, AssociationResponse
 from concentrator.dlms.apdu.get import GetResponseNormal
 from concentrator.dlms.apdu.initiate import ConfirmedServiceError, InitiateRequest, InitiateResponse
 from concentrator.dlms.apdu.notification import DataNotification, EventNotification, ExceptionResponse
 from concentrator.dlms.apdu.protection import (
+    GENERAL_DED,
+    GENERAL_GLO,
+    SERVICE_OF_DEDICATED,
+    SERVICE_OF_GLOBAL,
     GatewayApdu,
     GeneralBlockTransfer,
     GeneralCiphered,
@@ -33,6 +37,7 @@ from concentrator.dlms.cosem.classes import interface_class
 from concentrator.dlms.cosem_time import CosemDateTime
 from concentrator.dlms.errors import DecodeError, DlmsError, SecurityError
 from concentrator.dlms.gbt import BlockTransfer
+from concentrator.dlms.reader import Reader
 from concentrator.dlms.security import SecurityKeys, unprotect
 from concentrator.dlms.wrapper import WrapperDecoder
 from concentrator.obis import Obis
@@ -41,7 +46,10 @@ Explained: TypeAlias = "dict[str, Explained] | list[Explained] | str | int | flo
 Tree: TypeAlias = "dict[str, Explained]"
 
 _HEADER_OCTETS = 5
+# By their tags: what may be a long value, of which a part is of use too.
+_APDUS_WITH_DATA = frozenset((0x0F, 0xC1, 0xC2, 0xC3, 0xC4, 0xC7, 0xD9, 0xDA, 0x0C, 0x18))
 _SHORTEST_TEXT = 3
+_HDLC_FORMAT_TYPE_3 = 0xA0
 
 
 @dataclass(slots=True)
@@ -87,9 +95,14 @@ class Explainer:
         except DecodeError as error:
             return {"frame": "wrapper", "error": str(error)}
         if not found:
-            length = int.from_bytes(octets[6:8], "big")
+            source, destination, length = (int.from_bytes(octets[i : i + 2], "big") for i in (2, 4, 6))
             return {
                 "frame": "wrapper",
+                "version": 1,
+                "source_wport": source,
+                "destination_wport": destination,
+                "length": length,
+                **self.apdu(octets[8:]),
                 "error": f"truncated: {length} octets announced, {len(octets) - 8} here",
             }
         return _one_or_many(found)
@@ -99,15 +112,8 @@ class Explainer:
         decoder.receive_data(octets)
         found: list[Tree] = []
         while frame := decoder.next_event():
-            tree: Tree = {
-                "frame": "hdlc",
-                "type": frame.type.name,
-                "destination": frame.destination.to_bytes().hex(),
-                "source": frame.source.to_bytes().hex(),
-                "control": f"{frame.control:02x}",
-                "segmented": frame.segmented,
-                "fcs_ok": True,
-            }
+            tree = _hdlc_header(frame)
+            tree["fcs_ok"] = True
             if frame.type in (hdlc.FrameType.I, hdlc.FrameType.UI):
                 whole = self._segments.receive_frame(frame)
                 tree.update(self._information(frame.information, whole))
@@ -115,11 +121,30 @@ class Explainer:
                 tree["information"] = frame.information.hex()
             found.append(tree)
         if not found:
-            return {"frame": "hdlc", "error": decoder.last_error or "truncated: no whole frame"}
+            return self._damaged_hdlc(octets, decoder.last_error)
         tree = _one_or_many(found)
         if decoder.bad_frames:
             tree["error"] = f"{decoder.bad_frames} bad frames: {decoder.last_error}"
+        elif decoder.pending > 1:
+            rest = octets[-decoder.pending :]
+            if rest[1] & 0xF0 == _HDLC_FORMAT_TYPE_3:
+                tree["error"] = f"truncated: {len(rest)} octets of a frame follow that is cut off"
+            tree["trailing"] = rest.hex()
         return tree
+
+    def _damaged_hdlc(self, octets: bytes, reason: str) -> Tree:
+        """What a frame may have been that is cut off or fails its check."""
+        error = reason or "truncated: no whole frame"
+        try:
+            frame = hdlc.decode_damaged(octets)
+        except DecodeError:
+            return {"frame": "hdlc", "error": error}
+        tree = _hdlc_header(frame)
+        if reason:
+            tree["fcs_ok"] = False
+        if frame.information:
+            tree.update(self._information(frame.information, hdlc.Reassembler().receive_frame(frame)))
+        return {**tree, "error": error}
 
     def _information(self, information: bytes, whole: bytes | None) -> Tree:
         """What an information field brings: a whole APDU, a part of one, or octets that need not be any."""
@@ -136,7 +161,7 @@ class Explainer:
         try:
             decoded, end = apdus.decode_from(octets)
         except DecodeError as error:
-            return {"apdu": name, "error": str(error)}
+            return {"apdu": name, **_before_damage(octets, error), "error": str(error)}
         tree: Tree = {"apdu": name}
         try:
             tree.update(self._fields(decoded))
@@ -187,7 +212,7 @@ class Explainer:
             return tree
         try:
             plain = unprotect(self.keys.encryption, self.keys.authentication, title, content, header)
-        except SecurityError as error:
+        except DlmsError as error:
             tree["error"] = str(error)
             return tree
         tree["plain_apdu"] = plain.hex()
@@ -225,6 +250,57 @@ class Explainer:
         if decoded.user_information:
             tree["user_information"] = self.apdu(decoded.user_information)
         return tree
+
+
+def _hdlc_header(frame: hdlc.HdlcFrame) -> Tree:
+    return {
+        "frame": "hdlc",
+        "type": frame.type.name,
+        "destination": frame.destination.to_bytes().hex(),
+        "source": frame.source.to_bytes().hex(),
+        "control": f"{frame.control:02x}",
+        "segmented": frame.segmented,
+    }
+
+
+def _before_damage(octets: bytes, error: DecodeError) -> Tree:
+    """What an APDU brought before it went wrong: the part of a value, or the header of an envelope."""
+    if error.offset is None or error.offset >= len(octets):
+        return {}
+    tag, at = octets[0], error.offset
+    if tag in (*SERVICE_OF_GLOBAL, *SERVICE_OF_DEDICATED, GENERAL_GLO, GENERAL_DED):
+        header: Tree = {}
+        if tag in (GENERAL_GLO, GENERAL_DED) and octets[1:2] == b"\x08":
+            header["system_title"] = octets[2:10].hex()
+        if len(octets) >= at + _HEADER_OCTETS:
+            header["security_control"] = f"{octets[at]:02x}"
+            header["invocation_counter"] = int.from_bytes(octets[at + 1 : at + 5], "big")
+        return header
+    if tag in _APDUS_WITH_DATA:
+        part = _part(octets, at)
+        return {} if part is None else {"before_the_error": part}
+    return {}
+
+
+def _part(octets: bytes, offset: int, depth: int = 0) -> Explained:
+    """The value at `offset` as far as it can be decoded; what is missing is not in the tree."""
+    try:
+        return explain_data(axdr.decode_from(octets, offset)[0])
+    except DecodeError:
+        pass
+    inner = offset < len(octets) and octets[offset] in (DataType.ARRAY, DataType.STRUCTURE)
+    if not inner or depth == axdr.MAX_DEPTH:
+        return None
+    reader = Reader(octets, offset + 1)
+    items: list[Explained] = []
+    try:
+        count = reader.length()
+        while len(items) < count:
+            items.append(explain_data(axdr.read(reader)))
+    except DecodeError:
+        last = _part(octets, reader.offset, depth + 1)
+        items += [] if last is None else [last]
+    return {DataType(octets[offset]).label: items}
 
 
 def _initiate(_: Explainer, decoded: InitiateRequest | InitiateResponse) -> Tree:

@@ -6,14 +6,16 @@ state machines of a connection are in `hdlc_link.py`.
 
 from __future__ import annotations
 
-import binascii
 import enum
+from binascii import crc_hqx
+from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 from concentrator.dlms.errors import DecodeError, EncodeError
 
 FLAG = 0x7E
+_FLAG_OCTET = b"\x7e"
 LLC_COMMAND = b"\xe6\xe6\x00"
 LLC_RESPONSE = b"\xe6\xe7\x00"
 # Format type 3 in the top nibble, segmentation bit, 11 bits of length.
@@ -28,7 +30,7 @@ _REVERSED = bytes(int(f"{octet:08b}"[::-1], 2) for octet in range(256))
 def check_sequence(data: bytes) -> bytes:
     """The two octets of an HCS or FCS: CRC-16/X-25, least octet first."""
     # X-25 shifts right where crc_hqx shifts left: feed it mirrored octets, and mirror what comes.
-    crc = binascii.crc_hqx(data.translate(_REVERSED), 0xFFFF) ^ 0xFFFF
+    crc = crc_hqx(data.translate(_REVERSED), 0xFFFF) ^ 0xFFFF
     return bytes((_REVERSED[crc >> 8], _REVERSED[crc & 0xFF]))
 
 
@@ -161,6 +163,13 @@ def _address_size(data: bytes, offset: int) -> int:
     raise HdlcError(f"no address of 1, 2 or 4 octets at {offset}")
 
 
+# What the class itself does, without a step of Python for the arguments.
+_new_frame = cast(
+    "Callable[[type[HdlcFrame], tuple[object, ...]], HdlcFrame]",
+    tuple.__new__,  # pyright: ignore[reportUnknownMemberType]
+)
+
+
 def decode_body(body: bytes) -> HdlcFrame:
     """Decode what stands between the flags.
 
@@ -174,19 +183,40 @@ def decode_body(body: bytes) -> HdlcFrame:
         raise HdlcError(f"frame format {head:#06x} is not type 3")
     if head & _LENGTH_MASK != len(body):
         raise HdlcError(f"frame length {head & _LENGTH_MASK}, but {len(body)} octets are here")
+    return _decode_whole(body)
+
+
+def _decode_whole(body: bytes) -> HdlcFrame:
+    """Decode a body whose format and length were found right. Raises HdlcError."""
     # Over a body with its own FCS the remainder is always the same.
-    if binascii.crc_hqx(body.translate(_REVERSED), 0xFFFF) != _GOOD_REMAINDER:
+    if crc_hqx(body.translate(_REVERSED), 0xFFFF) != _GOOD_REMAINDER:
         raise HdlcError(f"FCS {body[-2:].hex()} does not fit, {check_sequence(body[:-2]).hex()} would")
-    # One octet is the usual size of a first address.
+    # One octet is the usual size of an address.
     at = 3 if body[2] & 1 else 2 + _address_size(body, 2)
-    at += _address_size(body, at)
-    if at + 3 > len(body):
+    at += 4 if body[at] & 1 else 3 + _address_size(body, at)
+    size = len(body)
+    if at < size - 1:
+        return _new_frame(HdlcFrame, (*_checked_header(body[:at]), body[at:-2]))
+    if at == size:
+        return _new_frame(HdlcFrame, (*_parse_header(body[:-2]), b""))
+    raise HdlcError("the frame ends within its header")
+
+
+def decode_damaged(data: bytes) -> HdlcFrame:
+    """What can be told of a frame that is cut off or fails its check, from its first flag on; nothing in it is sure.
+
+    Raises:
+        HdlcError: not even its header is there.
+    """
+    body = data[1:] if data[:1] == _FLAG_OCTET else data
+    if len(body) < _SHORTEST - 2 or body[0] & 0xF0 != _TYPE_3 >> 8:
         raise HdlcError("the frame ends before its control field")
-    if at + 3 == len(body):
-        return HdlcFrame(*_parse_header(body[: at + 1]))
-    if at + 5 > len(body):
-        raise HdlcError("the frame ends within its HCS")
-    return HdlcFrame(*_checked_header(body[: at + 3]), body[at + 3 : -2])
+    at = 2 + _address_size(body, 2)
+    at += _address_size(body, at)
+    header = _parse_header(body[: at + 1])
+    length = (body[0] << 8 | body[1]) & _LENGTH_MASK
+    # A whole frame ends with its FCS and a flag; one that is cut off with whatever came.
+    return HdlcFrame(*header, body[at + 3 : length - 2])
 
 
 _Header: TypeAlias = "tuple[HdlcAddress, HdlcAddress, FrameType, bool, int, int, bool]"
@@ -196,7 +226,7 @@ _Header: TypeAlias = "tuple[HdlcAddress, HdlcAddress, FrameType, bool, int, int,
 @lru_cache(maxsize=512)
 def _checked_header(octets: bytes) -> _Header:
     """The header, from frame format to HCS. Raises HdlcError."""
-    if binascii.crc_hqx(octets.translate(_REVERSED), 0xFFFF) != _GOOD_REMAINDER:
+    if crc_hqx(octets.translate(_REVERSED), 0xFFFF) != _GOOD_REMAINDER:
         raise HdlcError(f"HCS {octets[-2:].hex()} does not fit")
     return _parse_header(octets[:-2])
 
@@ -223,6 +253,12 @@ def _parse_control(control: int) -> tuple[FrameType, int, int]:
     return found, 0, receive
 
 
+def _next_flag(data: bytes, at: int) -> int:
+    """Where the next flag stands, from `at` on; behind the data where there is none."""
+    start = data.find(_FLAG_OCTET, at)
+    return len(data) if start < 0 else start
+
+
 class HdlcDecoder:
     """Finds frames in a stream of octets, whatever their chunks; skips what is none.
 
@@ -231,51 +267,57 @@ class HdlcDecoder:
     """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._data = b""
+        self._at = 0
         self.dropped_octets = 0
         self.bad_frames = 0
         self.last_error = ""
 
     def receive_data(self, data: bytes) -> None:
         """Take what came from the line."""
-        self._buffer += data
+        self._data = self._data[self._at :] + data
+        self._at = 0
+
+    @property
+    def pending(self) -> int:
+        """Octets that are no whole frame yet."""
+        return len(self._data) - self._at
 
     def next_event(self) -> HdlcFrame | None:
         """The next good frame, or None until more data came."""
-        buffer = self._buffer
-        while True:
-            start = buffer.find(FLAG)
-            if start < 0:
-                self.dropped_octets += len(buffer)
-                buffer.clear()
-                return None
-            if start:
-                self.dropped_octets += start
-                del buffer[:start]
-            if len(buffer) < 3:
-                return None
-            head = buffer[1] << 8 | buffer[2]
+        data, at = self._data, self._at
+        size = len(data)
+        while size - at >= 3:
+            head = data[at + 1] << 8 | data[at + 2]
             length = head & _LENGTH_MASK
-            if head & 0xF000 != _TYPE_3 or length < _SHORTEST:
-                # Two flags between frames are usual; anything else is a flag within data.
-                if buffer[1] != FLAG:
-                    self.dropped_octets += 1
-                del buffer[:1]
+            if data[at] != FLAG or head & 0xF000 != _TYPE_3 or length < _SHORTEST:
+                # Two flags between frames are usual; anything else is a flag within data, or noise.
+                start = _next_flag(data, at + 1)
+                self.dropped_octets += start - at - (data[at] == FLAG == data[at + 1])
+                at = start
                 continue
-            if len(buffer) < length + 2:
-                return None
+            end = at + length + 1
+            if end >= size:
+                break
             try:
-                if buffer[length + 1] != FLAG:
+                if data[end] != FLAG:
                     raise HdlcError(f"no flag after the {length} octets of a frame")
-                frame = decode_body(bytes(buffer[1 : length + 1]))
+                frame = _decode_whole(data[at + 1 : end])
             except HdlcError as error:
                 self.bad_frames += 1
                 self.last_error = str(error)
-                del buffer[:1]
+                # The flag was none, or the frame is spoilt: what follows may hold the next one.
+                start = _next_flag(data, at + 1)
+                self.dropped_octets += start - at - 1
+                at = start
                 continue
             # The closing flag may open the next frame.
-            del buffer[: length + 1]
+            self._at = end
             return frame
+        start = _next_flag(data, at)
+        self.dropped_octets += start - at
+        self._at = start
+        return None
 
 
 class Reassembler:

@@ -10,7 +10,7 @@ from concentrator.dlms.authentication import ManufacturerFunction
 from concentrator.dlms.codes import ApplicationContext, AuthenticationMechanism, Conformance
 from concentrator.dlms.cosem.objects import AccessMode, CosemObject
 from concentrator.dlms.cosem.short_names import assign_names
-from concentrator.dlms.security import BOTH, CounterSource, MemoryCounter, SecurityKeys
+from concentrator.dlms.security import BOTH, CounterSource, MemoryCounter, SecurityKeys, SecurityPolicy
 from concentrator.obis import Obis
 
 SERVER_CONFORMANCE = (
@@ -62,10 +62,11 @@ class AssociationDefinition:
     """What one client SAP may do, and how it must prove itself.
 
     With `keys` the association is ciphered, unless `ciphered` is false: then they only prove who the client is
-    (mechanisms 5 and 7). `security_policy` is the least protection of requests, and that of answers; `policy`
-    may raise it later, as Security setup does. `may_invoke` tells whether methods may be invoked; left
-    open, clients may that prove who they are or have full access. `short_names` makes it an association by
-    short names. The other fields are those of the client's settings.
+    (mechanisms 5 and 7). `security_policy` are bits of the security control that requests need and answers
+    have; `policy` adds what a Security setup asks for, in each direction. An association opens with what both
+    say then, and an answer has the protection of its request where that is more. `may_invoke` tells whether
+    methods may be invoked; left open, clients may that prove who they are or have full access. `short_names`
+    makes it an association by short names. The other fields are those of the client's settings.
     """
 
     client_sap: int
@@ -81,7 +82,7 @@ class AssociationDefinition:
     header_authenticated: bool = True
     length_signed: bool = False
     manufacturer: ManufacturerFunction | None = None
-    policy: Callable[[], int] = lambda: 0
+    policy: Callable[[], SecurityPolicy] = lambda: SecurityPolicy.NONE
     may_invoke: bool | None = None
     short_names: bool = False
 

@@ -35,7 +35,12 @@ class Reader:
 
     def unsigned(self, octets: int) -> int:
         """A big-endian unsigned number."""
-        return int.from_bytes(self.take(octets), "big")
+        offset = self.offset
+        stop = offset + octets
+        if stop > self.end:
+            raise TruncatedError(f"truncated: {octets} octets wanted at {offset}, {self.end - offset} left")
+        self.offset = stop
+        return int.from_bytes(self.data[offset:stop], "big")
 
     def signed(self, octets: int) -> int:
         """A big-endian two's complement number."""
@@ -53,6 +58,14 @@ class Reader:
 
     def octet_string(self) -> bytes:
         """A length and that many octets."""
+        data, offset = self.data, self.offset
+        # Most lengths are one octet, or 0x82 and two.
+        if offset + 3 <= self.end and (data[offset] < 0x80 or data[offset] == 0x82):
+            start = offset + 1 if data[offset] < 0x80 else offset + 3
+            stop = start + (data[offset] if data[offset] < 0x80 else data[offset + 1] << 8 | data[offset + 2])
+            if stop <= self.end:
+                self.offset = stop
+                return data[start:stop]
         return self.take(self.length())
 
     def flag(self) -> bool:

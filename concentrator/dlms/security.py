@@ -2,8 +2,8 @@
 
 Suites 0, 1 and 2 protect with AES-GCM (128, 128 and 256 bits) and a tag of 12 octets. Keys live in one object
 that shows them to nobody; received invocation counters must rise, and tags are compared in constant time.
-Who one is proves `authentication`; `envelopes` puts APDUs into what is protected here. Compression (V.44,
-bit 7 of the security control) is not done: such an APDU is refused as such.
+Who one is proves `authentication`; `envelopes` puts APDUs into what is protected here. An APDU with bit 7 of the
+security control was compressed (V.44) before it was protected.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import enum
 import hmac
 from typing import Protocol
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
+from concentrator.dlms import v44
 from concentrator.dlms.elliptic import PrivateKey, PublicKey
 from concentrator.dlms.errors import EncodeError, ReplayError, SecurityError
 
@@ -41,6 +40,31 @@ class SecurityControl(enum.IntFlag):
 # Plain numbers on the way of every APDU: operations on flags cost as much as the cipher.
 _AUTHENTICATED, _ENCRYPTED, _BROADCAST, _COMPRESSED = 0x10, 0x20, 0x40, 0x80
 BOTH = _AUTHENTICATED | _ENCRYPTED
+
+
+class SecurityPolicy(enum.IntFlag):
+    """What must protect requests, and what responses: security_policy of Security setup in version 1.
+
+    Version 0 has 1 for authenticated, 2 for encrypted, 3 for both, always in both directions.
+    """
+
+    NONE = 0
+    AUTHENTICATED_REQUEST = 0x04
+    ENCRYPTED_REQUEST = 0x08
+    SIGNED_REQUEST = 0x10
+    AUTHENTICATED_RESPONSE = 0x20
+    ENCRYPTED_RESPONSE = 0x40
+    SIGNED_RESPONSE = 0x80
+
+    @property
+    def request_control(self) -> int:
+        """The bits of the security control that requests need."""
+        return int(self) << 2 & BOTH
+
+    @property
+    def response_control(self) -> int:
+        """The bits of the security control that responses need."""
+        return int(self) >> 1 & BOTH
 
 
 class CounterSource(Protocol):
@@ -74,8 +98,8 @@ class SecurityKeys:
     """
 
     __slots__ = (
-        "agreement", "authentication", "broadcast", "dedicated", "encryption", "master", "peer_agreement",
-        "peer_signing", "signing",
+        "_ciphers", "agreement", "authentication", "broadcast", "dedicated", "encryption", "master",
+        "peer_agreement", "peer_signing", "signing",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +127,19 @@ class SecurityKeys:
         self.agreement = agreement
         self.peer_signing = peer_signing
         self.peer_agreement = peer_agreement
+        self._ciphers: dict[bytes, AESGCM] = {}
+
+    def cipher(self, key: bytes) -> AESGCM:
+        """AES-GCM with one of these keys, or with one that was agreed for a single APDU.
+
+        Those of the association are kept: making one takes as long as using it.
+        """
+        cipher = self._ciphers.get(key)
+        if cipher is None:
+            cipher = AESGCM(key)
+            if key in (self.encryption, self.broadcast, self.dedicated):
+                self._ciphers[key] = cipher
+        return cipher
 
     def with_dedicated(self, dedicated: bytes) -> SecurityKeys:
         """The same keys with this dedicated key, which only one association has."""
@@ -141,28 +178,40 @@ def protect(
     plain: bytes,
     header: bytes = b"",
 ) -> bytes:
-    """Security header, contents and tag for an APDU.
+    """Security header, contents and tag for an APDU, which is compressed where the control octet says so.
 
     `header` is what general-ciphering authenticates beside the contents.
 
     Raises:
-        EncodeError: the control octet asks for what is not done here, or the counter is used up.
+        EncodeError: the counter is used up.
         SecurityError: the system title is not known.
     """
+    return _seal(AESGCM(key), authentication_key, system_title, control, counter, plain, header)
+
+
+def _seal(
+    cipher: AESGCM,
+    authentication_key: bytes,
+    system_title: bytes,
+    control: int,
+    counter: int,
+    plain: bytes,
+    header: bytes,
+) -> bytes:
     if control & _COMPRESSED:
-        raise EncodeError("compression is not supported")
+        plain = v44.compress(plain)
     if counter > COUNTER_LIMIT:
         raise EncodeError("the invocation counter is used up: the key must be changed")
     vector = initialisation_vector(system_title, counter)
-    security_header = bytes((control,)) + counter.to_bytes(4, "big")
+    security_header = bytes((control,)) + vector[SYSTEM_TITLE_LENGTH:]
     additional = bytes((control,)) + authentication_key + header
     if control & BOTH == BOTH:
-        return security_header + AESGCM(key).encrypt(vector, plain, additional)[: -(16 - TAG_LENGTH)]
+        return security_header + cipher.encrypt(vector, plain, additional)[: -(16 - TAG_LENGTH)]
     if control & _AUTHENTICATED:
-        tag = AESGCM(key).encrypt(vector, b"", additional + plain)[:TAG_LENGTH]
+        tag = cipher.encrypt(vector, b"", additional + plain)[:TAG_LENGTH]
         return security_header + plain + tag
     if control & _ENCRYPTED:
-        return security_header + AESGCM(key).encrypt(vector, plain, None)[:-16]
+        return security_header + cipher.encrypt(vector, plain, None)[:-16]
     return security_header + plain
 
 
@@ -172,43 +221,50 @@ def unprotect(
     """The APDU within security header, contents and tag.
 
     Raises:
-        SecurityError: too short, compressed, or the tag does not fit (wrong key, or altered on the way).
+        SecurityError: too short, or the tag does not fit (wrong key, or altered on the way).
+        DecodeError: it is compressed, and does not decompress.
     """
+    plain = _open(AESGCM(key), authentication_key, system_title, content, header)
+    return v44.decompress(plain) if content[0] & _COMPRESSED else plain
+
+
+def _open(
+    cipher: AESGCM, authentication_key: bytes, system_title: bytes, content: bytes, header: bytes
+) -> bytes:
+    """What was protected, which may be compressed."""
     if len(content) < HEADER_LENGTH:
         raise SecurityError(f"a ciphered APDU has a security header of 5 octets, got {len(content)}")
+    if len(system_title) != SYSTEM_TITLE_LENGTH:
+        raise SecurityError(f"a system title has 8 octets, got {len(system_title)}: it is not known yet")
     control = content[0]
-    if control & _COMPRESSED:
-        raise SecurityError(f"security control {control:#04x} asks for decompression, which is not supported")
-    vector = initialisation_vector(system_title, int.from_bytes(content[1:5], "big"))
-    additional = content[:1] + authentication_key + header
+    vector = system_title + content[1:HEADER_LENGTH]
     if not control & _AUTHENTICATED:
         body = content[HEADER_LENGTH:]
-        if not control & _ENCRYPTED:
-            return body
-        # GCM encrypts in counter mode from block 2 on; without a tag nothing else is left of it.
-        decryptor = Cipher(algorithms.AES(key), modes.CTR(vector + b"\x00\x00\x00\x02")).decryptor()
-        return decryptor.update(body) + decryptor.finalize()
+        # GCM encrypts in counter mode: done once more it deciphers. Without a tag nothing else is left of it.
+        return cipher.encrypt(vector, body, None)[:-16] if control & _ENCRYPTED else body
     if len(content) < HEADER_LENGTH + TAG_LENGTH:
         raise SecurityError(f"an authenticated APDU ends with a tag of 12 octets, got {len(content) - 5}")
     body, tag = content[HEADER_LENGTH:-TAG_LENGTH], content[-TAG_LENGTH:]
+    additional = content[:1] + authentication_key + header
     if not control & _ENCRYPTED:
-        expected = AESGCM(key).encrypt(vector, b"", additional + body)[:TAG_LENGTH]
-        if not hmac.compare_digest(expected, tag):
-            raise SecurityError("the authentication tag does not fit: wrong key, or altered on the way")
-        return body
-    decryptor = Cipher(algorithms.AES(key), modes.GCM(vector, tag, TAG_LENGTH)).decryptor()
-    decryptor.authenticate_additional_data(additional)
-    try:
-        return decryptor.update(body) + decryptor.finalize()
-    except InvalidTag:
-        raise SecurityError("the authentication tag does not fit: wrong key, or altered on the way") from None
+        plain = body
+        expected = cipher.encrypt(vector, b"", additional + body)
+    else:
+        # The library's one-shot call knows tags of 16 octets only, and its other call is four times slower: so
+        # it is deciphered here too by enciphering, and enciphered again for the tag to compare.
+        plain = cipher.encrypt(vector, body, None)[:-16]
+        expected = cipher.encrypt(vector, plain, additional)[-16:]
+    if not hmac.compare_digest(expected[:TAG_LENGTH], tag):
+        raise SecurityError("the authentication tag does not fit: wrong key, or altered on the way")
+    return plain
 
 
 class SecurityContext:
     """Protection between us and one peer: keys, titles, and the counters of both directions.
 
-    `policy` is how we protect, and the least protection that is accepted from the peer; with `signed` APDUs
-    are signed too, both ways. `replays` counts what was refused because its counter did not rise.
+    `policy` is how we protect at least, `accepted` the least protection that is accepted from the peer (the same,
+    if not given); with `signed` its APDUs must be signed. `replays` counts what was refused because its counter
+    did not rise.
 
     Two readings of the standard are in the field; each peer follows one, and never both are tried:
     `header_authenticated` says that general-ciphering authenticates its header fields (Green Book) and not
@@ -224,6 +280,7 @@ class SecurityContext:
         peer_system_title: bytes = b"",
         suite: int = 0,
         policy: int = BOTH,
+        accepted: int | None = None,
         signed: bool = False,
         header_authenticated: bool = True,
         length_signed: bool = False,
@@ -238,6 +295,7 @@ class SecurityContext:
         self.peer_system_title = peer_system_title
         self.suite = suite
         self.policy = policy
+        self.accepted = policy if accepted is None else accepted
         self.signed = signed
         self.header_authenticated = header_authenticated
         self.length_signed = length_signed
@@ -246,13 +304,15 @@ class SecurityContext:
         self._dedicated_counter = MemoryCounter(1)
         self._signatures: dict[bytes, None] = {}
 
-    def protect(self, plain: bytes, *, dedicated: bool = False) -> bytes:
-        """Protect an APDU as the policy says. Raises EncodeError, SecurityError."""
+    def protect(
+        self, plain: bytes, *, dedicated: bool = False, compressed: bool = False, more: int = 0
+    ) -> bytes:
+        """Protect an APDU as the policy says, and `more` bits of the control. Raises EncodeError, SecurityError."""
         if dedicated:
             key, counter = self.keys.dedicated, self._dedicated_counter
         else:
             key, counter = self.keys.encryption, self.counter
-        return self.protect_with(key, plain, counter=counter)
+        return self.protect_with(key, plain, counter=counter, compressed=compressed, more=more)
 
     def protect_with(
         self,
@@ -262,13 +322,20 @@ class SecurityContext:
         *,
         counter: CounterSource | None = None,
         broadcast: bool = False,
+        compressed: bool = False,
+        more: int = 0,
     ) -> bytes:
-        """Protect with a key of one's choice. Raises EncodeError, SecurityError."""
+        """Protect with a key of one's choice, and compress where that helps. Raises EncodeError, SecurityError."""
         if not key:
             raise EncodeError("the key to protect with is not set up")
-        control = self.suite | self.policy | (_BROADCAST if broadcast else 0)
+        control = self.suite | self.policy | more | (_BROADCAST if broadcast else 0)
+        if compressed:
+            if self.suite == 0:
+                raise EncodeError("security suite 0 has no compression")
+            control |= _COMPRESSED if len(v44.compress(plain)) < len(plain) else 0
         number = (counter or self.counter).next()
-        return protect(key, self.keys.authentication, self.system_title, control, number, plain, header)
+        cipher = self.keys.cipher(key)
+        return _seal(cipher, self.keys.authentication, self.system_title, control, number, plain, header)
 
     def check_originator(self, title: bytes) -> bytes:
         """The title to decipher with: the sender's, or where it names none the association's.
@@ -288,6 +355,7 @@ class SecurityContext:
         Raises:
             ReplayError: the counter did not rise.
             SecurityError: the protection is less than agreed, of another suite, or does not hold.
+            DecodeError: it is compressed, and does not decompress.
         """
         title = self.check_originator(system_title)
         if content and content[0] & _BROADCAST:
@@ -305,11 +373,11 @@ class SecurityContext:
         control = content[0] if content else 0
         if control & 0x0F != self.suite:
             raise SecurityError(f"protected with suite {control & 0x0F}, agreed is suite {self.suite}")
-        if self.policy & ~control & BOTH:
+        if self.accepted & ~control & BOTH:
             raise SecurityError(f"security control {control:#04x} protects less than agreed")
         if not key:
             raise SecurityError(f"protected with the {kind} key, which is not set up")
-        plain = unprotect(key, self.keys.authentication, title, content, header)
+        plain = _open(self.keys.cipher(key), self.keys.authentication, title, content, header)
         received = int.from_bytes(content[1:5], "big")
         last = self.received_counters.get((title, kind), -1)
         if received <= last:
@@ -318,7 +386,7 @@ class SecurityContext:
                 f"invocation counter {received} from {title.hex()} is not above {last}: old, or a replay"
             )
         self.received_counters[title, kind] = received
-        return plain
+        return v44.decompress(plain) if control & _COMPRESSED else plain
 
     def remember_signature(self, signature: bytes) -> None:
         """Take a verified signature once: a signed plain APDU has no counter to tell a replay by.

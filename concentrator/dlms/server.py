@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from concentrator.dlms import apdu as apdus
 from concentrator.dlms.acse import AssociationRequest
 from concentrator.dlms.apdu.notification import ExceptionResponse
+from concentrator.dlms.apdu.protection import GatewayApdu
 from concentrator.dlms.codes import ServiceError, StateError
 from concentrator.dlms.errors import DecodeError, DlmsError, EncodeError
+from concentrator.dlms.gateway import Router, relay
 from concentrator.dlms.logical_device import (
     SERVER_CONFORMANCE,
     SHORT_NAME_CONFORMANCE,
@@ -34,11 +36,18 @@ __all__ = [
     "visible_only",
 ]
 
+_GATEWAY_REQUEST = bytes((GatewayApdu.REQUEST,))
+
 
 class Server:
-    """The logical devices behind one address, and every client's association with them."""
+    """The logical devices behind one address, and every client's association with them.
 
-    def __init__(self, devices: Iterable[LogicalDevice]) -> None:
+    With a `router` it is a gateway too: what comes for other devices goes there. A router that takes its time is
+    asked by `gateway.relay_async`, before this server.
+    """
+
+    def __init__(self, devices: Iterable[LogicalDevice], router: Router | None = None) -> None:
+        self._router = router
         self.devices = {device.sap: device for device in devices}
         self._associations: dict[tuple[int, int], Association] = {}
 
@@ -55,6 +64,8 @@ class Server:
 
     def receive_apdu(self, client_sap: int, server_sap: int, apdu: bytes) -> list[bytes]:
         """Take one APDU; gives those to send back, mostly one. Never raises on what a peer sends."""
+        if self._router is not None and apdu[:1] == _GATEWAY_REQUEST:
+            return relay(self._router, client_sap, server_sap, apdu)
         association = self.association(client_sap, server_sap)
         if association is None:
             return []

@@ -46,7 +46,7 @@ from concentrator.dlms.envelopes import PLAIN, Envelope, EnvelopeKind, Protected
 from concentrator.dlms.errors import DecodeError, DlmsError, EncodeError, ReplayError, SecurityError
 from concentrator.dlms.gbt import BLOCK_OVERHEAD, BlockTransfer
 from concentrator.dlms.logical_device import SHORT_NAME_CONFORMANCE, AssociationDefinition, LogicalDevice
-from concentrator.dlms.security import SecurityContext, SecurityKeys
+from concentrator.dlms.security import BOTH, SecurityContext, SecurityKeys, SecurityPolicy
 from concentrator.dlms.services import ServiceEngine
 from concentrator.dlms.short_name_services import ShortNameEngine
 from concentrator.obis import Obis
@@ -75,6 +75,8 @@ class Association:
         self._limit = 0
         self._granted = b""
         self._initiate_envelope = PLAIN
+        self._initiate_control = 0
+        self._signs = False
 
     def close(self) -> None:
         """End the association."""
@@ -132,6 +134,9 @@ class Association:
 
     def _security_context(self, keys: SecurityKeys, client_title: bytes) -> SecurityContext:
         definition, device = self.definition, self.device
+        policy = definition.policy()
+        self._signs = definition.signed or bool(policy & SecurityPolicy.SIGNED_RESPONSE)
+        least = definition.security_policy
         # A copy: keys that this association exchanges are used from the next one on.
         security = SecurityContext(
             keys.with_dedicated(b""),
@@ -139,8 +144,9 @@ class Association:
             device.counter,
             peer_system_title=client_title,
             suite=definition.security_suite,
-            policy=definition.security_policy | definition.policy() if definition.ciphered else 0,
-            signed=definition.signed,
+            policy=least | policy.response_control if definition.ciphered else 0,
+            accepted=least | policy.request_control if definition.ciphered else 0,
+            signed=definition.signed or bool(policy & SecurityPolicy.SIGNED_REQUEST),
             header_authenticated=definition.header_authenticated,
             length_signed=definition.length_signed,
         )
@@ -165,6 +171,7 @@ class Association:
             return plain
         # Never signed: the envelope of the AARQ is the association's, not that of a service.
         self._initiate_envelope = PLAIN
+        self._initiate_control = inner.content[0] & BOTH if inner.content else 0
         plain = security.unprotect(inner.content)
         if plain[:1] != bytes((inner.service_tag,)):
             raise SecurityError(f"{apdus.name_of(inner.tag)} carries another service")
@@ -174,7 +181,7 @@ class Association:
         """What was granted, ciphered as the InitiateRequest was."""
         if self._initiate_envelope.kind != EnvelopeKind.PLAIN:
             return wrap(security, self._granted, self._initiate_envelope)
-        content = security.protect(self._granted)
+        content = security.protect(self._granted, more=self._initiate_control)
         return ServiceCiphered(GLOBAL_TAGS[InitiateResponse.TAG], content).to_bytes()
 
     def _reject(
@@ -247,12 +254,12 @@ class Association:
     def _overhead(self) -> int:
         """Octets that the envelope of an answer adds: it is that of the requests."""
         definition = self.definition
-        if self.security is None or not (definition.ciphered or definition.signed):
+        if self.security is None or not (definition.ciphered or self._signs):
             return 0
         envelope = self._initiate_envelope
         if envelope.kind == EnvelopeKind.PLAIN and definition.ciphered:
             envelope = Envelope(EnvelopeKind.GENERAL)
-        return replace(envelope, signed=definition.signed).overhead(definition.security_suite)
+        return replace(envelope, signed=self._signs).overhead(definition.security_suite)
 
     def _associated(self) -> None:
         self.associated = True
@@ -413,14 +420,30 @@ class Association:
                     StateError.SERVICE_NOT_ALLOWED, ServiceError.DECIPHERING_ERROR
                 ).to_bytes()
                 return
-        elif security is not None and (self.definition.ciphered or self.definition.signed):
+        elif security is not None and (security.accepted or security.signed):
             yield _NOT_ALLOWED
             return
         if isinstance(apdu, DataNotificationConfirm):
             self.confirmations.append(apdu)
         elif engine is not None:
             for reply in engine.receive(apdu):
-                yield _protected_in_kind(reply, envelope, security)
+                yield self._protected(reply, envelope)
+
+    def _protected(self, reply: bytes, envelope: Envelope) -> bytes:
+        """A reply in the envelope of its request, and protected as the policy says. An exception-response is plain."""
+        security = self.security
+        if security is None or reply[0] == ExceptionResponse.TAG:
+            return reply
+        if envelope.kind == EnvelopeKind.PLAIN and security.policy:
+            envelope = replace(self._own_envelope(), signed=envelope.signed)
+        if self._signs and not envelope.signed:
+            envelope = replace(envelope, signed=True)
+        return reply if envelope == PLAIN else wrap(security, reply, envelope)
+
+    def _own_envelope(self) -> Envelope:
+        """The envelope of what is protected although nothing came before that was."""
+        general = self.engine is not None and self.engine.conformance & Conformance.GENERAL_PROTECTION
+        return Envelope(EnvelopeKind.GENERAL if general else EnvelopeKind.SERVICE_SPECIFIC)
 
     def _counter_error(self) -> bytes:
         counters = self.device.received_counters.get(self.definition.client_sap, {})
@@ -428,10 +451,3 @@ class Association:
         return ExceptionResponse(
             StateError.SERVICE_NOT_ALLOWED, ServiceError.INVOCATION_COUNTER_ERROR, expected & 0xFFFFFFFF
         ).to_bytes()
-
-
-def _protected_in_kind(reply: bytes, envelope: Envelope, security: SecurityContext | None) -> bytes:
-    """A reply in the same envelope as its request. An exception-response goes in plain."""
-    if security is None or envelope == PLAIN or reply[0] == ExceptionResponse.TAG:
-        return reply
-    return wrap(security, reply, envelope)

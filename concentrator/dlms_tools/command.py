@@ -11,26 +11,18 @@ from typing import Any
 import click
 
 from concentrator.command_types import OctetsType
-from concentrator.config import load_config
-from concentrator.control import request
-from concentrator.dlms import axdr
+from concentrator.control import ControlError
 from concentrator.dlms.attributes import AttributeDescriptor, MethodDescriptor
 from concentrator.dlms.axdr import Data
-from concentrator.dlms.cosem.classes import interface_class
-from concentrator.dlms.errors import AccessError, DlmsError
+from concentrator.dlms.errors import AccessError
 from concentrator.dlms.explain import explain_data
-from concentrator.dlms_tools.session import (
-    MECHANISMS,
-    Session,
-    SessionOptions,
-    SessionUsageError,
-    open_session,
-)
+from concentrator.dlms_tools.bench_meter import BenchMeter, open_meter
+from concentrator.dlms_tools.session import MECHANISMS, SessionOptions, SessionUsageError
+from concentrator.dlms_tools.values import AXDR, VALUE_TYPES, parse_value
 from concentrator.inspect.command import render
 from concentrator.obis import Obis, ObisError
 from concentrator.units import unit_symbol
 
-_ASSOCIATION_LN = Obis(0, 0, 40, 0, 0)
 # Classes whose attribute 3 is scaler and unit, and what is read by it.
 _WITH_UNIT = {3, 4}
 
@@ -56,7 +48,19 @@ def _session_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--timeout", "timeout_s", type=click.FloatRange(0.1), default=10.0, help="Seconds for an answer."
         ),
-        click.option("--system-title", type=OctetsType(), default=b"ODC\0\0\0\0\1", help="Ours, 8 octets."),
+        click.option(
+            "--system-title",
+            type=OctetsType(),
+            default=b"ODC\0\0\0\0\1",
+            help="Ours, 8 octets.",
+            show_default=False,
+        ),
+        click.option(
+            "--config",
+            "config_file",
+            type=click.Path(path_type=Path),
+            help="Go through the running concentrator with this configuration, to the meter named by --meter.",
+        ),
         click.option(
             "--meter", default="", help="The meter's name in the key file, or in the running concentrator."
         ),
@@ -67,6 +71,19 @@ def _session_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--key", type=OctetsType(), default=b"", help="Encryption key; seen in the process list."
         ),
+        click.option("--suite", type=click.IntRange(0, 2), default=0, help="Security suite."),
+        click.option("--general", is_flag=True, help="general-glo-ciphering instead of service-specific."),
+        click.option(
+            "--signing-key",
+            type=click.Path(path_type=Path),
+            help="Our private signing key (PEM), for hls-ecdsa.",
+        ),
+        click.option(
+            "--meter-certificate",
+            type=click.Path(path_type=Path),
+            help="The meter's signing certificate (PEM or DER), for hls-ecdsa.",
+        ),
+        click.option("--meter-title", type=OctetsType(), default=b"", help="The meter's system title."),
         click.option(
             "--password-file", type=click.Path(path_type=Path), help="File with the LLS or HLS secret."
         ),
@@ -95,7 +112,8 @@ def dlms() -> None:
     """Read, write, act on and browse a meter by DLMS."""
 
 
-def _options(values: dict[str, Any]) -> SessionOptions:
+def _options(values: dict[str, Any]) -> tuple[SessionOptions, Path | None]:
+    config_file: Path | None = values.pop("config_file")
     password_file: Path | None = values.pop("password_file")
     password = b""
     if password_file is not None:
@@ -103,7 +121,7 @@ def _options(values: dict[str, Any]) -> SessionOptions:
             password = password_file.read_bytes().strip()
         except OSError as error:
             raise SessionUsageError(f"{password_file}: cannot be read: {error.strerror}") from None
-    return SessionOptions(password=password, **values)
+    return SessionOptions(password=password, **values), config_file
 
 
 def _print(tree: object, *, as_json: bool) -> None:
@@ -113,105 +131,109 @@ def _print(tree: object, *, as_json: bool) -> None:
 @dlms.command()
 @_session_options
 @click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), help="Read through the running concentrator."
-)
-@click.option(
     "--class-id", type=click.IntRange(1, 65535), default=3, help="Interface class: 1 Data, 3 Register, ..."
 )
 @click.option("--attribute", type=click.IntRange(-128, 127), default=2, help="Attribute number.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a tree.")
 @click.argument("obis", type=ObisType())
 def read(
-    config_file: Path | None,
     class_id: int,
     attribute: int,
     as_json: bool,
     obis: Obis,
     **values: Any,  # noqa: ANN401, FBT001
 ) -> None:
-    """Read one attribute, with its unit where it is a register's value.
-
-    With --config and --meter the running concentrator reads it over its own network.
-    """
-    options = _options(values)
-    if config_file is not None:
-        tree = asyncio.run(_read_through_service(config_file, options.meter, obis, class_id, attribute))
-    else:
-        tree = asyncio.run(_read(options, AttributeDescriptor(class_id, obis, attribute)))
+    """Read one attribute, with its unit where it is a register's value."""
+    tree = asyncio.run(_read(*_options(values), AttributeDescriptor(class_id, obis, attribute)))
     _print(tree, as_json=as_json)
 
 
-async def _read(options: SessionOptions, attribute: AttributeDescriptor) -> dict[str, Any]:
-    async with open_session(options) as session:
-        value = await session.run(session.client.get(attribute))
+async def _read(
+    options: SessionOptions, config_file: Path | None, attribute: AttributeDescriptor
+) -> dict[str, Any]:
+    async with open_meter(options, config_file) as meter:
+        value = await meter.get(attribute)
         tree: dict[str, Any] = {"obis": str(attribute.obis), "meaning": attribute.obis.describe()}
         tree["value"] = explain_data(value)
         if attribute.class_id in _WITH_UNIT and attribute.attribute == 2:  # noqa: PLR2004 - the value
-            tree.update(await _unit(session, attribute))
+            tree.update(await _unit(meter, attribute))
     return tree
 
 
-async def _unit(session: Session, attribute: AttributeDescriptor) -> dict[str, Any]:
+async def _unit(meter: BenchMeter, attribute: AttributeDescriptor) -> dict[str, Any]:
     try:
-        scaler_unit = await session.run(session.client.get(attribute._replace(attribute=3)))
+        scaler_unit = await meter.get(attribute._replace(attribute=3))
         scaler, unit = scaler_unit.items(2)
         return {"scaler": scaler.integer(), "unit": unit_symbol(unit.integer())}
     except AccessError:
         return {}
 
 
-async def _read_through_service(
-    config_file: Path, meter: str, obis: Obis, class_id: int, attribute: int
-) -> dict[str, Any]:
-    if not meter:
-        raise SessionUsageError("name the meter by --meter: its identity in the concentrator's list")
-    arguments = {"obis": str(obis), "class_id": class_id, "attribute": attribute}
-    order = {"id": "command-line", "op": "read", "target": meter, "args": arguments}
-    answer = await request(load_config(config_file).control_socket, {"op": "order", "order": order})
-    return answer["result"]
+_type_option = click.option(
+    "--type",
+    "kind",
+    type=click.Choice(VALUE_TYPES),
+    default=AXDR,
+    help="What the value is; axdr: whole, in hex.",
+)
 
 
 @dlms.command()
 @_session_options
 @click.option("--class-id", type=click.IntRange(1, 65535), default=1, help="Interface class.")
 @click.option("--attribute", type=click.IntRange(-128, 127), default=2, help="Attribute number.")
+@_type_option
 @click.argument("obis", type=ObisType())
-@click.argument("value", type=OctetsType())
-def write(class_id: int, attribute: int, obis: Obis, value: bytes, **values: Any) -> None:  # noqa: ANN401
-    """Write one attribute: VALUE is A-XDR data in hexadecimal, 0600000001 for a double-long-unsigned of 1."""
-    asyncio.run(_write(_options(values), AttributeDescriptor(class_id, obis, attribute), _data(value)))
+@click.argument("value")
+def write(
+    class_id: int,
+    attribute: int,
+    kind: str,
+    obis: Obis,
+    value: str,
+    **values: Any,  # noqa: ANN401
+) -> None:
+    """Write one attribute: --type double-long-unsigned 1, or A-XDR data in hexadecimal: 0600000001."""
+    descriptor = AttributeDescriptor(class_id, obis, attribute)
+    asyncio.run(_write(*_options(values), descriptor, parse_value(kind, value)))
     click.echo("written")
 
 
-async def _write(options: SessionOptions, attribute: AttributeDescriptor, value: Data) -> None:
-    async with open_session(options) as session:
-        await session.run(session.client.set(attribute, value))
+async def _write(
+    options: SessionOptions, config_file: Path | None, attribute: AttributeDescriptor, value: Data
+) -> None:
+    async with open_meter(options, config_file) as meter:
+        await meter.set(attribute, value)
 
 
 @dlms.command()
 @_session_options
 @click.option("--class-id", type=click.IntRange(1, 65535), required=True, help="Interface class.")
 @click.option("--method", type=click.IntRange(-128, 127), default=1, help="Method number.")
+@_type_option
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a tree.")
 @click.argument("obis", type=ObisType())
-@click.argument("parameter", type=OctetsType(), required=False)
+@click.argument("parameter", required=False)
 def action(
     class_id: int,
     method: int,
+    kind: str,
     as_json: bool,
     obis: Obis,
-    parameter: bytes | None,
+    parameter: str | None,
     **values: Any,  # noqa: ANN401, FBT001
 ) -> None:
-    """Invoke one method: PARAMETER is A-XDR data in hexadecimal, 0F00 for an integer of 0."""
-    data = None if parameter is None else _data(parameter)
-    answer = asyncio.run(_action(_options(values), MethodDescriptor(class_id, obis, method), data))
+    """Invoke one method: --type integer 0, or PARAMETER as A-XDR data in hexadecimal: 0F00."""
+    data = None if parameter is None else parse_value(kind, parameter)
+    answer = asyncio.run(_action(*_options(values), MethodDescriptor(class_id, obis, method), data))
     _print({"done": True} if answer is None else {"answer": explain_data(answer)}, as_json=as_json)
 
 
-async def _action(options: SessionOptions, method: MethodDescriptor, parameter: Data | None) -> Data | None:
-    async with open_session(options) as session:
-        return await session.run(session.client.action(method, parameter))
+async def _action(
+    options: SessionOptions, config_file: Path | None, method: MethodDescriptor, parameter: Data | None
+) -> Data | None:
+    async with open_meter(options, config_file) as meter:
+        return await meter.action(method, parameter)
 
 
 @dlms.command()
@@ -220,7 +242,7 @@ async def _action(options: SessionOptions, method: MethodDescriptor, parameter: 
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def browse(with_values: bool, as_json: bool, **values: Any) -> None:  # noqa: ANN401, FBT001
     """List the objects that this association may see."""
-    for tree in asyncio.run(_browse(_options(values), with_values=with_values)):
+    for tree in asyncio.run(_browse(*_options(values), with_values=with_values)):
         if as_json:
             click.echo(json.dumps(tree, ensure_ascii=False))
         else:
@@ -228,36 +250,21 @@ def browse(with_values: bool, as_json: bool, **values: Any) -> None:  # noqa: AN
             click.echo(f"{tree['obis']:<22} {tree['class']:<24} {tree['meaning']}{shown}")
 
 
-async def _browse(options: SessionOptions, *, with_values: bool) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    async with open_session(options) as session:
-        listed = await session.run(session.client.get(AttributeDescriptor(15, _ASSOCIATION_LN, 2)))
-        for element in listed.items():
-            class_id, version, name, _rights = element.items(4)
-            obis = Obis.from_bytes(name.octets())
-            tree: dict[str, Any] = {
-                "obis": str(obis),
-                "class": interface_class(class_id.integer()).name,
-                "class_id": class_id.integer(),
-                "version": version.integer(),
-                "meaning": obis.describe(),
-            }
+async def _browse(
+    options: SessionOptions, config_file: Path | None, *, with_values: bool
+) -> list[dict[str, Any]]:
+    async with open_meter(options, config_file) as meter:
+        found = await meter.objects()
+        for tree in found:
             # A profile's buffer may be a month of data: that is read by name, not in passing.
-            if with_values and class_id.integer() in (1, 3, 4, 8):
-                tree["value"] = await _value(session, AttributeDescriptor(class_id.integer(), obis, 2))
-            found.append(tree)
+            if with_values and tree["class_id"] in (1, 3, 4, 8):
+                attribute = AttributeDescriptor(tree["class_id"], Obis.parse(tree["obis"]), 2)
+                tree["value"] = await _value(meter, attribute)
     return found
 
 
-async def _value(session: Session, attribute: AttributeDescriptor) -> object:
+async def _value(meter: BenchMeter, attribute: AttributeDescriptor) -> object:
     try:
-        return explain_data(await session.run(session.client.get(attribute)))
-    except AccessError as error:
+        return explain_data(await meter.get(attribute))
+    except (AccessError, ControlError) as error:
         return {"error": str(error)}
-
-
-def _data(octets: bytes) -> Data:
-    try:
-        return axdr.decode(octets)
-    except DlmsError as error:
-        raise SessionUsageError(f"the value is no A-XDR data: {error}") from None

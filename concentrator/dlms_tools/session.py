@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_der_x509_certificate, load_pem_x509_certificate
 
 from concentrator.collection.conversation import converse
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.meter_reader import read_invocation_counter
 from concentrator.dlms.client import Client, ClientSettings, Conversation
 from concentrator.dlms.codes import AuthenticationMechanism
+from concentrator.dlms.elliptic import PrivateKey, PublicKey
 from concentrator.dlms.errors import DlmsError
 from concentrator.dlms.hdlc import HdlcAddress
 from concentrator.dlms.security import MemoryCounter, SecurityKeys
@@ -38,6 +43,7 @@ MECHANISMS = {
     "hls-sha1": AuthenticationMechanism.HLS_SHA1,
     "hls-gmac": AuthenticationMechanism.HLS_GMAC,
     "hls-sha256": AuthenticationMechanism.HLS_SHA256,
+    "hls-ecdsa": AuthenticationMechanism.HLS_ECDSA,
 }
 
 
@@ -63,6 +69,11 @@ class SessionOptions:
     authentication_key: bytes = field(default=b"", repr=False)
     key_file: Path | None = None
     meter: str = ""
+    suite: int = 0
+    general: bool = False
+    signing_key: Path | None = None
+    meter_certificate: Path | None = None
+    meter_title: bytes = b""
     system_title: bytes = b"ODC\0\0\0\0\1"
     timeout_s: float = 10.0
 
@@ -73,14 +84,47 @@ class SessionOptions:
             SessionUsageError: the key file has none for this meter.
             KeyFileError: it cannot be used.
         """
+        private, public = self._signing_pair()
         if self.key_file is not None:
             found = Keyring.load(self.key_file).meter_keys(self.meter)
             if found is None:
                 raise SessionUsageError(
                     f"{self.key_file}: no keys for the meter {self.meter!r}; name it by --meter"
                 )
-            return SecurityKeys(found.encryption_key, found.authentication_key)
-        return SecurityKeys(self.key, self.authentication_key) if self.key else None
+            return SecurityKeys(
+                found.encryption_key, found.authentication_key, signing=private, peer_signing=public
+            )
+        if not self.key and private is None:
+            return None
+        return SecurityKeys(self.key, self.authentication_key, signing=private, peer_signing=public)
+
+    def _signing_pair(self) -> tuple[PrivateKey | None, PublicKey | None]:
+        private = public = None
+        if self.signing_key is not None:
+            private = _load(self.signing_key, lambda octets: load_pem_private_key(octets, None))
+            if not isinstance(private, PrivateKey):
+                raise SessionUsageError(f"{self.signing_key}: holds no key of an elliptic curve")
+        if self.meter_certificate is not None:
+            public = _load(self.meter_certificate, _public_key)
+            if not isinstance(public, PublicKey):
+                raise SessionUsageError(f"{self.meter_certificate}: holds no key of an elliptic curve")
+        return private, public
+
+
+def _load(file: Path, read: Callable[[bytes], Result]) -> Result:
+    """What a file of a key or certificate holds. Raises SessionUsageError, which tells nothing of its content."""
+    try:
+        return read(file.read_bytes())
+    except OSError as error:
+        raise SessionUsageError(f"{file}: cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise SessionUsageError(f"{file}: is no key or certificate without a password") from None
+
+
+def _public_key(octets: bytes) -> object:
+    if octets.startswith(b"-----BEGIN"):
+        return load_pem_x509_certificate(octets).public_key()
+    return load_der_x509_certificate(octets).public_key()
 
 
 class Session:
@@ -116,6 +160,8 @@ async def open_session(options: SessionOptions) -> AsyncGenerator[Session]:
     counter = None
     if keys is not None:
         counter = MemoryCounter((await _last_counter(options) or 0) + 1)
+    if options.mechanism == "hls-ecdsa" and (keys is None or not keys.signing or not keys.peer_signing):
+        raise SessionUsageError("hls-ecdsa needs --signing-key and --meter-certificate")
     settings = ClientSettings(
         options.client_sap,
         options.server_sap,
@@ -123,6 +169,11 @@ async def open_session(options: SessionOptions) -> AsyncGenerator[Session]:
         secret=options.password,
         keys=keys,
         system_title=options.system_title if keys is not None else b"",
+        meter_system_title=options.meter_title,
+        security_suite=options.suite,
+        general_ciphering=options.general,
+        # Keys to sign with alone do not cipher.
+        ciphered=keys is None or bool(keys.encryption),
     )
     async with _associated(options, Client(settings, counter)) as session:
         yield session

@@ -12,9 +12,11 @@ import re
 from dataclasses import dataclass
 
 from concentrator.iec62056_21.errors import TelegramError
+from concentrator.iec62056_21.p1_cipher import ENVELOPE_HEAD_OCTETS, ENVELOPE_START, envelope_length
 
 _OBJECT = re.compile(r"^(\d{1,3}-\d{1,3}:\d{1,3}\.\d{1,3}\.\d{1,3}(?:[.*&]\d{1,3})?)((?:\([^()]*\))*)$")
 _VALUES = re.compile(r"\(([^()]*)\)")
+_LAST_LINE = re.compile(rb"[\r\n]!(?:[0-9A-Fa-f]{4})?\r?\n")
 _CHECK = re.compile(rb"^[0-9A-Fa-f]{4}")
 # The longest of the profiles (DSMR 5 with text message) has some 4 KiB.
 LONGEST_TELEGRAM_OCTETS = 16 * 1024
@@ -89,6 +91,50 @@ def decode_p1(data: bytes) -> P1Telegram:
         None if crc is None else crc == crc16(data[start : end + 1]),
         tuple(not_understood),
     )
+
+
+class P1Reader:
+    """Cuts a stream into telegrams, plain ones and those of an encrypted port (`p1_cipher`).
+
+    What comes before a telegram's start, or grows longer than any telegram, is dropped and counted.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self.octets_skipped = 0
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes, in any chunking."""
+        self._buffer += data
+
+    def next_telegram(self) -> bytes | None:
+        """The octets of the next telegram, from its `/` (or DB) to its end; None until more came."""
+        while self._buffer:
+            starts = [at for mark in (b"/", ENVELOPE_START) if (at := self._buffer.find(mark)) >= 0]
+            start = min(starts, default=len(self._buffer))
+            if start == len(self._buffer) and self._buffer.endswith(ENVELOPE_START[:1]):
+                start -= 1
+            self._skip(start)
+            total = self._length()
+            if total is not None and total <= len(self._buffer):
+                telegram = bytes(self._buffer[:total])
+                del self._buffer[:total]
+                return telegram
+            if len(self._buffer) <= LONGEST_TELEGRAM_OCTETS:
+                return None
+            self._skip(1)
+        return None
+
+    def _length(self) -> int | None:
+        """How long the telegram at the start is; None while that is not known."""
+        if self._buffer.startswith(b"/"):
+            match = _LAST_LINE.search(self._buffer)
+            return None if match is None else match.end()
+        return envelope_length(bytes(self._buffer[:ENVELOPE_HEAD_OCTETS]))
+
+    def _skip(self, octets: int) -> None:
+        del self._buffer[:octets]
+        self.octets_skipped += octets
 
 
 def _end(data: bytes) -> int:

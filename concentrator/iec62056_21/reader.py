@@ -63,6 +63,13 @@ class DataReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class RegisterWritten:
+    """The meter acknowledged what was written to a register."""
+
+    register: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReadingFinished:
     """All was read."""
 
@@ -74,7 +81,7 @@ class ReadingFailed:
     reason: str
 
 
-ReaderEvent = Identified | BaudRateChanged | DataReceived | ReadingFinished | ReadingFailed
+ReaderEvent = Identified | BaudRateChanged | DataReceived | RegisterWritten | ReadingFinished | ReadingFailed
 
 
 class _State(enum.Enum):
@@ -84,8 +91,13 @@ class _State(enum.Enum):
     PASSWORD_WANTED = enum.auto()
     PASSWORD_SENT = enum.auto()
     REGISTER_ASKED = enum.auto()
+    REGISTER_WRITTEN = enum.auto()
     PUSHED = enum.auto()
     ENDED = enum.auto()
+
+
+# Where the meter answers with one character, or with an error message.
+_ACKNOWLEDGED = (_State.PASSWORD_SENT, _State.REGISTER_WRITTEN)
 
 
 class OpticalReader:
@@ -96,14 +108,23 @@ class OpticalReader:
         *,
         device_address: str = "",
         registers: tuple[str, ...] = (),
+        writes: tuple[tuple[str, str], ...] = (),
+        write_command: str = "W1",
         password: str = "",
         wake_up: bool = False,
         pushed: bool = False,
         highest_baud_rate: int = 19200,
     ) -> None:
-        """`registers` chooses programming mode instead of the read-out; `pushed` waits for mode D."""
+        """`registers` and `writes` choose programming mode instead of the read-out; `pushed` waits for mode D.
+
+        What is written goes first: pairs of register and value, by `write_command` (W1: as text; W2 and W5: the
+        formatted codings of some makers).
+        """
         self._device_address = device_address
         self._registers = deque(registers)
+        self._writes = deque(writes)
+        self._write_command = write_command
+        self._programming = bool(registers or writes)
         self._password = password
         self._wake_up = wake_up
         self._pushed = pushed
@@ -212,7 +233,7 @@ class OpticalReader:
         self._state = _State.READING
         self._deadline = now + REACTION_TIMEOUT_S
         if identification.mode != "C":
-            if self._registers:
+            if self._programming:
                 self._fail(f"single registers need mode C, the meter speaks mode {identification.mode}")
             elif identification.mode == "B":
                 self._events.append(BaudRateChanged(identification.baud_rate))
@@ -220,9 +241,9 @@ class OpticalReader:
         character, baud_rate = identification.baud_rate_character, identification.baud_rate
         if baud_rate > self._highest_baud_rate:
             character, baud_rate = "0", START_BAUD_RATE
-        mode = b"1" if self._registers else b"0"
+        mode = b"1" if self._programming else b"0"
         self._output += ACK + b"0" + character.encode("ascii") + mode + b"\r\n"
-        if self._registers:
+        if self._programming:
             self._state = _State.PASSWORD_WANTED
         self._events.append(BaudRateChanged(baud_rate))
 
@@ -243,13 +264,15 @@ class OpticalReader:
 
     def _take_block(self, now: float) -> bool:
         first = bytes(self._buffer[:1])
-        if self._state is _State.PASSWORD_SENT and first in (ACK, NAK):
+        if self._state in _ACKNOWLEDGED and first in (ACK, NAK):
             accepted = first == ACK
             del self._buffer[:1]
             if not accepted:
-                self._fail("the meter refused the password")
+                self._refused()
                 return False
-            self._ask_register(now)
+            if self._state is _State.REGISTER_WRITTEN:
+                self._events.append(RegisterWritten(self._writes.popleft()[0]))
+            self._go_on(now)
             return True
         starts = [at for mark in (SOH, STX) if (at := self._buffer.find(mark)) >= 0]
         if not starts:
@@ -276,28 +299,41 @@ class OpticalReader:
                 self._output += command_message("P1", f"({self._password})")
                 self._state = _State.PASSWORD_SENT
             else:
-                self._ask_register(now)
-        elif self._state is _State.PASSWORD_SENT:
-            self._fail("the meter refused the password")
+                self._go_on(now)
+        elif self._state in _ACKNOWLEDGED:
+            self._refused(body[:-1].decode("ascii", "replace"))
         elif is_data and self._state is _State.REGISTER_ASKED:
             asked = self._registers.popleft()
             found = decode_data_sets(body[:-1])
             self._events.append(
                 DataReceived(tuple(DataSet(one.address or asked, one.values) for one in found), checked=True)
             )
-            self._ask_register(now)
+            self._go_on(now)
         elif is_data and self._state is _State.READING:
             self._events.append(DataReceived(decode_data_sets(body[:-1]), checked=True))
             self._finish()
 
-    def _ask_register(self, now: float) -> None:
+    def _refused(self, said: str = "") -> None:
+        words = f" ({said})" if said else ""
+        if self._state is _State.PASSWORD_SENT:
+            self._fail("the meter refused the password")
+        else:
+            self._fail(f"the meter refused to write register {self._writes[0][0]}{words}")
+
+    def _go_on(self, now: float) -> None:
+        """The next command of programming mode: writes, then reads, then the break."""
+        self._deadline = now + REACTION_TIMEOUT_S
+        if self._writes:
+            register, value = self._writes[0]
+            self._state = _State.REGISTER_WRITTEN
+            self._output += command_message(self._write_command, f"{register}({value})")
+            return
         if not self._registers:
             self._output += command_message("B0")
             self._finish()
             return
         self._state = _State.REGISTER_ASKED
         self._output += command_message("R1", f"{self._registers[0]}()")
-        self._deadline = now + REACTION_TIMEOUT_S
 
     def _finish(self) -> None:
         self._state, self._deadline = _State.ENDED, None

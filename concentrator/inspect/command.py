@@ -87,13 +87,13 @@ def _one(inspector: Inspector, line: str, defaults: tuple[bytes, bytes, bytes]) 
             octets += word
         else:
             return {"error": f"not hexadecimal: {word[:40]!r}"}
-    if len(octets) % 2:
-        return {"error": "an odd number of hexadecimal digits: one is missing"}
+    half = "an odd number of hexadecimal digits: one is missing" if len(octets) % 2 else ""
     try:
         inspector.use_keys(keys["key"], keys["ak"], keys["st"])
     except LocalError as error:
         return {"error": str(error)}
-    return inspector.inspect(bytes.fromhex(octets))
+    tree = inspector.inspect(bytes.fromhex(octets[: len(octets) // 2 * 2]))
+    return {**tree, **({"note" if tree.get("frame") == "wmbus" else "error": half} if half else {})}
 
 
 def _has_error(node: object) -> bool:

@@ -21,7 +21,7 @@ from concentrator.inspect.modem import explain_local_frame, explain_usi
 from concentrator.wmbus.compact import FormatMemory
 from concentrator.wmbus.errors import TelegramError, WmbusUsageError
 from concentrator.wmbus.frame import FrameFormat
-from concentrator.wmbus.security import KeyRing
+from concentrator.wmbus.security import DES_KEY_OCTETS, KeyRing
 from concentrator.wmbus.telegram import decode_telegram
 from plc.sfsk.framing import LocalFrameDecoder
 from plc.usi.framing import FrameDecoder
@@ -47,7 +47,10 @@ class Inspector:
     def use_keys(self, key: bytes = b"", authentication_key: bytes = b"", system_title: bytes = b"") -> None:
         """Take other keys for the frames that follow; what was remembered of earlier frames stays."""
         self._key = key
-        self._dlms.keys = SecurityKeys(key, authentication_key) if key else None
+        # A key of 8 octets is the DES key of an old M-Bus meter.
+        self._dlms.keys = (
+            SecurityKeys(key, authentication_key) if key and len(key) != DES_KEY_OCTETS else None
+        )
         self._dlms.system_title = system_title
 
     def inspect(self, octets: bytes) -> Tree:
@@ -93,8 +96,7 @@ class Inspector:
         if frame is not None:
             return explain_usi(frame[0], frame[1], self._dlms)
         if looks_like_hdlc:
-            tree = self._dlms.explain(octets)
-            return {**tree, "fcs_ok": False} if "FCS" in str(tree.get("error")) else tree
+            return self._dlms.explain(octets)
         dropped = ", ".join(f"{name} {count}" for name, count in sorted(usi.counters.items()) if count)
         return {"frame": "usi", "error": f"no whole frame with a right CRC: {dropped or 'it is cut off'}"}
 
@@ -130,7 +132,6 @@ class Inspector:
         }
         if not all(segment.checksum_ok and segment.stop_ok for segment in segments):
             tree["error"] = "a check sum or stop octet misses"
-            return tree
         for segment in segments:
             whole = self._segments.receive(segment)
             if whole is not None:

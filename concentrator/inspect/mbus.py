@@ -7,7 +7,7 @@ from concentrator.units import unit_symbol
 from concentrator.wmbus.layers import Content
 from concentrator.wmbus.obis_map import map_record
 from concentrator.wmbus.profile import describe
-from concentrator.wmbus.records import Record
+from concentrator.wmbus.record import Record
 from concentrator.wmbus.security import SecurityState
 from concentrator.wmbus.telegram import Telegram
 from concentrator.wmbus.values import MeterTime
@@ -36,6 +36,7 @@ _C_FIELDS = frozenset(
     )
 )
 _SHORTEST_OCTETS = 11
+_LETTERS = 26
 _BLOCK, _FIRST_BLOCK, _CRC = 16, 10, 2
 # What a receiver may have put behind a telegram, or a file have lost.
 _TOLERANCE_OCTETS = 8
@@ -43,11 +44,14 @@ _READABLE = (SecurityState.PLAIN, SecurityState.DECODED, SecurityState.ALREADY_P
 
 
 def plausible_wireless(octets: bytes, *, exactly: bool) -> bool:
-    """Whether octets look like a wireless telegram: the C-field exists, the L-field fits the length.
+    """Whether octets look like a wireless telegram: C-field and manufacturer can be, the L-field fits the length.
 
     With `exactly` it has to fit to the octet, with or without the CRCs of format A or B.
     """
     length = octets[0] + 1 if octets else 0
+    manufacturer = int.from_bytes(octets[2:4], "little")
+    if not all(0 < manufacturer >> shift & 0x1F <= _LETTERS for shift in (0, 5, 10)):
+        return False
     if length < _SHORTEST_OCTETS or len(octets) < _SHORTEST_OCTETS or octets[1] not in _C_FIELDS:
         return False
     blocks = -(-(length - _FIRST_BLOCK) // _BLOCK)

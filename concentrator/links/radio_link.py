@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from concentrator.links.port_shell import PortShell
-from concentrator.wmbus.modules.face import ModuleEvent, ModuleLost, ModuleReady, RadioModule, TelegramHeard
+from concentrator.wmbus.modules.face import (
+    ModuleEvent,
+    ModuleLost,
+    ModuleReady,
+    RadioModule,
+    TelegramHeard,
+    TelegramSent,
+)
 
 
 class RadioLink:
@@ -21,6 +29,7 @@ class RadioLink:
     ) -> None:
         self.module = module
         self.description = ""
+        self.commands_sent = 0
         self._on_telegram = on_telegram
         self.shell: PortShell[ModuleEvent] = PortShell(
             "radio", module, port, baud_rate, self._handle, lambda _reason: None, on_progress
@@ -30,6 +39,16 @@ class RadioLink:
         """Keep the port open and listen, until cancelled."""
         await self.shell.run()
 
+    def transmit(self, telegram: bytes) -> None:
+        """Have a telegram (from its L-field, without CRCs) sent.
+
+        Raises:
+            WmbusUsageError: this module cannot, or it is no telegram.
+            TransmissionRefusedError: the band's duty cycle is used up.
+        """
+        self.module.transmit(telegram, asyncio.get_running_loop().time())
+        self.shell.pump()
+
     def _handle(self, event: ModuleEvent) -> None:
         match event:
             case TelegramHeard():
@@ -37,5 +56,7 @@ class RadioLink:
             case ModuleReady():
                 self.description = event.identity
                 self.shell.works()
+            case TelegramSent():
+                self.commands_sent += event.accepted
             case ModuleLost():
                 self.shell.set_state("not answering", event.reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import termios
 from collections.abc import Callable
 
 import serial
@@ -20,10 +21,18 @@ class SerialPort:
     """One port. `on_data` gets what arrives; `on_lost` is told once, with the reason, when it goes away."""
 
     def __init__(
-        self, port: str, baud_rate: int, on_data: Callable[[bytes], None], on_lost: Callable[[str], None]
+        self,
+        port: str,
+        baud_rate: int,
+        on_data: Callable[[bytes], None],
+        on_lost: Callable[[str], None],
+        *,
+        parity: str = "N",
     ) -> None:
+        """`parity` is N, E or O."""
         self.port = port
         self._baud_rate = baud_rate
+        self._parity = parity
         self._on_data = on_data
         self._on_lost = on_lost
         self._serial: serial.Serial | None = None
@@ -36,18 +45,32 @@ class SerialPort:
         return self._serial is not None
 
     def open(self) -> None:
-        """Open for ourselves alone, 8N1, no flow control.
+        """Open for ourselves alone, eight data bits, one stop bit, no flow control.
 
         Raises:
             PortError: it is not there, not ours to open, or used by another program.
         """
         try:
-            opened = serial.Serial(self.port, self._baud_rate, timeout=0, write_timeout=0, exclusive=True)
-        except (serial.SerialException, OSError, ValueError) as error:
+            opened = self._open()
+        except (serial.SerialException, termios.error, OSError, ValueError) as error:
             raise PortError(f"serial port {self.port}: {_advice(error)}") from error
         self._serial = opened
         self._waiting.clear()
         asyncio.get_running_loop().add_reader(opened.fileno(), self._readable)
+
+    def _open(self) -> serial.Serial:
+        try:
+            return self._open_with(self._parity)
+        except termios.error:
+            # A pseudo-terminal knows no parity, and says so when it is asked for it a second time.
+            if self._parity == "N":
+                raise
+            return self._open_with("N")
+
+    def _open_with(self, parity: str) -> serial.Serial:
+        return serial.Serial(
+            self.port, self._baud_rate, parity=parity, timeout=0, write_timeout=0, exclusive=True
+        )
 
     def write(self, data: bytes) -> None:
         """Queue octets; a port that is not open drops them, as `on_lost` has been told."""
@@ -59,6 +82,12 @@ class SerialPort:
         self._waiting += data
         if not self._writing:
             self._writable()
+
+    def set_baud_rate(self, baud_rate: int) -> None:
+        """Have another baud rate from now on, on an open port too."""
+        self._baud_rate = baud_rate
+        if self._serial is not None:
+            self._serial.baudrate = baud_rate
 
     def close(self) -> None:
         """Close without telling `on_lost`."""

@@ -22,7 +22,7 @@ from concentrator.dlms.cosem.image_transfer import ImageToActivate, ImageTransfe
 from concentrator.dlms.cosem.objects import CosemObject, data, refused, register
 from concentrator.dlms.cosem.profiles import profile_object
 from concentrator.dlms.cosem.security_setup import SecurityPolicy, SecuritySetup
-from concentrator.dlms.cosem_time import ClockStatus, CosemDateTime
+from concentrator.dlms.cosem_time import DEVIATION_NOT_SPECIFIED, ClockStatus, CosemDateTime
 from concentrator.dlms.errors import DecodeError
 from concentrator.dlms.security import MemoryCounter, SecurityKeys
 from concentrator.dlms.server import AssociationDefinition, LogicalDevice, Server, visible_only
@@ -127,7 +127,7 @@ class _PeriodicRows:
 
     def cells(self, entry: int) -> Sequence[bytes]:
         row = self.row(entry)
-        clock = b"\x09\x0c" + local_time(row.captured_at).to_bytes()
+        clock = b"\x09\x0c" + self._meter.shown(row.captured_at).to_bytes()
         return [clock, bytes((0x11, row.status or 0)), *[b"\x06" + v.to_bytes(4, "big") for v in row.values]]
 
 
@@ -167,7 +167,7 @@ class _EventRows:
 
     def cells(self, entry: int) -> Sequence[bytes]:
         moment, code = self.events()[entry]
-        clock = local_time(datetime.fromtimestamp(moment, UTC)).to_bytes()
+        clock = self._meter.shown(datetime.fromtimestamp(moment, UTC)).to_bytes()
         return [b"\x09\x0c" + clock, bytes((0x11, code))]
 
 
@@ -198,6 +198,8 @@ class SimulatedMeter:
         self.image_transfer = ImageTransfer(_IMAGE_BLOCK_SIZE, self._verify_image, self._activate_image)
         self.firmware = b"ODC-SIM 1.0"
         self.connected = True
+        # Many meters leave the deviation of their times open.
+        self.tells_deviation = True
         self._clock = clock
         self._adjusted_at: list[datetime] = []
         self._server: Server | None = None
@@ -223,6 +225,11 @@ class SimulatedMeter:
     def now(self) -> datetime:
         """The meter's own clock, in UTC."""
         return self._clock() + timedelta(seconds=self.clock_offset_s)
+
+    def shown(self, moment: datetime) -> CosemDateTime:
+        """A moment as this meter writes it."""
+        time = local_time(moment)
+        return time if self.tells_deviation else time._replace(deviation=DEVIATION_NOT_SPECIFIED)
 
     def profile_status(self, captured_at: datetime, period_s: int) -> int:
         """The status of the interval that ends then."""
@@ -271,7 +278,7 @@ class SimulatedMeter:
             *zip(ENERGY, map(axdr.double_long_unsigned, self.load.at(now)), strict=True),
         ]
         items = [part for obis, value in pairs for part in (axdr.octet_string(bytes(obis)), value)]
-        return DataNotification(0, local_time(now).to_bytes(), axdr.structure(*items)).to_bytes()
+        return DataNotification(0, self.shown(now).to_bytes(), axdr.structure(*items)).to_bytes()
 
     @property
     def server(self) -> Server:
@@ -291,7 +298,7 @@ class SimulatedMeter:
                     MANAGEMENT_CLIENT,
                     AuthenticationMechanism.HLS_GMAC,
                     keys=self.keys,
-                    policy=self.security_setup.control,
+                    policy=lambda: self.security_setup.policy,
                 ),
             ],
             system_title=self.system_title,
@@ -354,7 +361,7 @@ class SimulatedMeter:
         def set_time(value: Data) -> None:
             wanted = CosemDateTime.from_bytes(value.octets())
             try:
-                moment = wanted.to_utc(deviation_at(self.now()))
+                moment = wanted.to_utc(_WINTER if wanted.daylight_saving else deviation_at(self.now()))
             except DecodeError:
                 raise refused(DataAccessResult.TYPE_UNMATCHED) from None
             self._adjusted_at = [*self._adjusted_at[-15:], moment]
@@ -374,7 +381,7 @@ class SimulatedMeter:
             8,
             CLOCK,
             {
-                2: lambda: axdr.octet_string(local_time(self.now()).to_bytes()),
+                2: lambda: axdr.octet_string(self.shown(self.now()).to_bytes()),
                 3: axdr.long(_WINTER),
                 4: lambda: axdr.unsigned(local_time(self.now()).status),
                 5: axdr.octet_string(begin.to_bytes()),

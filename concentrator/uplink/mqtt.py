@@ -24,7 +24,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from concentrator.clock import Clock
 from concentrator.config import MqttSection
 from concentrator.errors import ConcentratorError
-from concentrator.orders import Order, OrderError, OrderHandler
+from concentrator.orders import MQTT, Order, OrderError, OrderHandler
 from concentrator.store.outbox import OutgoingBatch
 from concentrator.store.store import Store
 from concentrator.tasks import until_first_ends
@@ -289,7 +289,7 @@ class MqttUplink(Uplink):
             log.warning("order dropped", octets=len(payload), under_way=len(self._orders))
             return
         try:
-            order = Order.from_payload(json.loads(payload))
+            order = Order.from_payload(json.loads(payload), MQTT)
         except (ValueError, RecursionError, OrderError) as error:
             log.warning("order refused", reason=str(error))
             return

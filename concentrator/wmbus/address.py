@@ -6,7 +6,8 @@ stays eight characters and never becomes a number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from concentrator.model import Medium
 from concentrator.wmbus.errors import TelegramError, WmbusUsageError
@@ -83,8 +84,7 @@ def manufacturer_code(letters: str) -> int:
     raise WmbusUsageError(f"a manufacturer is three letters, got {letters!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """The address of a meter or radio module.
 
     `identification` is eight hex characters as printed on the meter (most significant first).
@@ -97,28 +97,15 @@ class Address:
     device_type: int
     unique_elsewhere: bool = False
 
-    @classmethod
-    def from_link_layer(cls, data: bytes) -> Address:
+    @staticmethod
+    def from_link_layer(data: bytes) -> Address:
         """The eight octets M M A A A A V T of the link layer and of the ELL."""
-        return cls._from_parts(data[0:2], data[2:6], data[6:8], data)
+        return _address_of(data)
 
-    @classmethod
-    def from_transport_layer(cls, data: bytes) -> Address:
+    @staticmethod
+    def from_transport_layer(data: bytes) -> Address:
         """The eight octets A A A A M M V T of a long transport header."""
-        return cls._from_parts(data[4:6], data[0:4], data[6:8], data)
-
-    @classmethod
-    def _from_parts(cls, maker: bytes, number: bytes, kind: bytes, data: bytes) -> Address:
-        if len(data) != ADDRESS_OCTETS:
-            raise TelegramError(f"an M-Bus address has 8 octets, got {len(data)}: {data.hex()}")
-        code = int.from_bytes(maker, "little")
-        return cls(
-            manufacturer_letters(code),
-            number[::-1].hex().upper(),
-            kind[0],
-            kind[1],
-            bool(code & _UNIQUE_ELSEWHERE),
-        )
+        return _transport_address_of(data)
 
     def to_link_layer(self) -> bytes:
         """M M A A A A V T: as sent in the link layer, and as the start of the AES vectors."""
@@ -143,3 +130,23 @@ class Address:
 
     def __str__(self) -> str:
         return f"{self.manufacturer}-{self.identification}-{self.version:02X}-{self.device_type:02X}"
+
+
+# A receiver hears the same few hundred meters again and again.
+@lru_cache(maxsize=4096)
+def _address_of(data: bytes) -> Address:
+    if len(data) != ADDRESS_OCTETS:
+        raise TelegramError(f"an M-Bus address has 8 octets, got {len(data)}: {data.hex()}")
+    code = int.from_bytes(data[:2], "little")
+    return Address(
+        manufacturer_letters(code),
+        data[5:1:-1].hex().upper(),
+        data[6],
+        data[7],
+        bool(code & _UNIQUE_ELSEWHERE),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _transport_address_of(data: bytes) -> Address:
+    return _address_of(data[4:6] + data[0:4] + data[6:])

@@ -15,7 +15,7 @@ from concentrator.model import Answer, Channel, Quality, Reading
 from concentrator.obis import Obis
 from concentrator.wmbus.errors import WmbusUsageError
 from concentrator.wmbus.obis_map import map_record
-from concentrator.wmbus.records import Function, Record
+from concentrator.wmbus.record import Function, Record
 from concentrator.wmbus.telegram import Telegram
 from concentrator.wmbus.values import MeterTime
 

@@ -8,12 +8,14 @@ number, and beside it one with its date, so that history finds its time. The ori
 
 from __future__ import annotations
 
-import calendar
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import lru_cache
 
-from concentrator.wmbus.records import Function, Record
+from concentrator.wmbus.profile_derived import months_on
+from concentrator.wmbus.record import Function, Record
+from concentrator.wmbus.records import read_headers
 from concentrator.wmbus.values import BCD_CODINGS, FIXED_LENGTHS, MeterTime, decode_value
 from concentrator.wmbus.vif import Kind
 
@@ -28,6 +30,12 @@ _ONE_MONTH = 254
 _LARGEST_NUMBER = 250
 # Bits 6 and 7: what is added to the value before for one step, by the number that was sent.
 _ABSOLUTE, _DECREMENTS = 0, 2
+
+
+@lru_cache(maxsize=1024)
+def may_hold_compact_profiles(headers: bytes) -> bool:
+    """Whether one of the headers of a chain is a profile's; of an unfinished chain nothing is known."""
+    return not headers or any(_PROFILES.intersection(one.qualifiers) for one in read_headers(headers))
 
 
 def open_compact_profiles(records: Sequence[Record]) -> tuple[Record, ...]:
@@ -66,18 +74,11 @@ def _open(profile: Record, content: bytes, records: Sequence[Record], *, inverse
         storage = profile.storage + step
         if value is None or storage in taken:
             continue
-        yield replace(
-            profile,
-            value=value,
-            scaler=profile.unit_scaler,
-            storage=storage,
-            qualifiers=qualifiers,
-            raw=raw,
-            is_bcd=coding in BCD_CODINGS,
-        )
+        header = replace(profile.header, octets=b"", coding=coding, storage=storage, qualifiers=qualifiers)
+        yield Record(header, value, profile.unit_scaler, True, raw)
         moment = None if date is None else _moved(date.value, unit, number, -step if inverse else step)
         if date is not None and moment is not None:
-            yield replace(date, value=moment, storage=storage)
+            yield Record(replace(date.header, octets=b"", storage=storage), moment, 0, True, b"")
 
 
 def _same_storage(
@@ -102,22 +103,16 @@ def _moved(date: object, unit: int, number: int, steps: int) -> MeterTime | None
         return None
     try:
         if unit == _DAYS and number == _ONE_MONTH:
-            moved = _months_on(start, steps)
+            moved = months_on(start, steps)
         elif 0 < number <= _LARGEST_NUMBER:
             moved = start + _SPACINGS[unit] * number * steps
         else:
             return None
     except (OverflowError, ValueError):
         return None
+    if moved is None:
+        return None
     if date.is_date and unit == _DAYS:
         return MeterTime(moved.year, moved.month, moved.day)
     second = None if date.second is None and not moved.second else moved.second
     return MeterTime(moved.year, moved.month, moved.day, moved.hour, moved.minute, second)
-
-
-def _months_on(start: datetime, months: int) -> datetime:
-    """The same day of another month; the last day of a month stays the last one."""
-    year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
-    last = calendar.monthrange(year, month + 1)[1]
-    was_last = start.day == calendar.monthrange(start.year, start.month)[1]
-    return start.replace(year=year, month=month + 1, day=last if was_last else min(start.day, last))

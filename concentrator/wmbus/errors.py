@@ -7,11 +7,15 @@ not supported) is no error: it is a state of the decoded telegram (`security.Sec
 
 from __future__ import annotations
 
-from concentrator.errors import LocalError, RemoteError
+from concentrator.errors import LocalError, RemoteError, TransientError
 
 
 class TelegramError(RemoteError):
     """Octets that are no M-Bus telegram: too short, a wrong check sum, a header that ends early."""
+
+
+class TransmissionRefusedError(TransientError):
+    """A telegram may not be sent now: the band's duty cycle is used up. Later it may."""
 
 
 class WmbusUsageError(LocalError):

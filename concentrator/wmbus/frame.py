@@ -8,7 +8,7 @@ coding are undone in `raw_bits`.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from concentrator.wmbus.address import ADDRESS_OCTETS, Address
 from concentrator.wmbus.crc import crc_en13757
@@ -19,6 +19,8 @@ FIRST_BLOCK_OCTETS = 10  # L C M M A A A A V T
 FORMAT_A_BLOCK_OCTETS = 16
 FORMAT_B_FIRST_PART_OCTETS = 126  # blocks 1 and 2 together, their one CRC not counted
 MAX_LENGTH_FIELD = 255
+# A file of telegrams may have lost so many octets of one: what is whole in it is still read.
+MOST_MISSING_OCTETS = 8
 _WIRED_START = 0x68
 _WIRED_STOP = 0x16
 _WIRED_OVERHEAD = 6  # 68 L L 68 ... check sum 16
@@ -56,12 +58,12 @@ class FrameFormat(enum.StrEnum):
     WIRED = "wired"  # EN 13757-2: 68 L L 68 C A CI ... check sum 16
 
 
-@dataclass(frozen=True, slots=True)
-class LinkFrame:
+class LinkFrame(NamedTuple):
     """A telegram without its link layer's framing. `payload` starts with the first CI-field.
 
     `address` is the sender's; None on the wire, where only `primary_address` (0..255) is sent.
-    `surplus` counts octets after the end that the L-field states: a receiver's own, not read.
+    `surplus_octets` came after the end that the L-field states: mostly a receiver's own. `missing` counts octets
+    that the L-field states and that did not come.
     """
 
     c_field: int
@@ -69,7 +71,13 @@ class LinkFrame:
     payload: bytes
     frame_format: FrameFormat
     primary_address: int | None = None
-    surplus: int = 0
+    surplus_octets: bytes = b""
+    missing: int = 0
+
+    @property
+    def surplus(self) -> int:
+        """How many octets came after the end."""
+        return len(self.surplus_octets)
 
     @property
     def c_field_name(self) -> str:
@@ -85,18 +93,21 @@ def decode_frame(data: bytes, frame_format: FrameFormat | None = None) -> LinkFr
         frame_format: what the receiver left in; None finds out.
 
     Raises:
-        TelegramError: no frame of that format: too short, cut off, a CRC or check sum that misses.
+        TelegramError: no frame of that format: too short, cut off, a CRC or check sum that misses. Of a
+            frame without CRC whose format was not told, a few octets may be missing.
     """
     found = frame_format or _detect(data)
     if found is FrameFormat.WIRED:
         return _decode_wired(data)
     if found is FrameFormat.A:
-        content, surplus = _strip_format_a(data)
+        content, end = _strip_format_a(data)
     elif found is FrameFormat.B:
-        content, surplus = _strip_format_b(data)
+        content, end = _strip_format_b(data)
     else:
-        _require(data, data[0] + 1 if data else FIRST_BLOCK_OCTETS)
-        content, surplus = data[1 : data[0] + 1], len(data) - data[0] - 1
+        end = data[0] + 1 if data else FIRST_BLOCK_OCTETS
+        if frame_format is not None or len(data) + MOST_MISSING_OCTETS < end:
+            _require(data, end)
+        content = data[1:end]
     if len(content) < FIRST_BLOCK_OCTETS:
         raise TelegramError(f"a radio telegram has at least 10 octets after L, got {data.hex()}")
     return LinkFrame(
@@ -104,7 +115,8 @@ def decode_frame(data: bytes, frame_format: FrameFormat | None = None) -> LinkFr
         address=Address.from_link_layer(content[1 : 1 + ADDRESS_OCTETS]),
         payload=content[1 + ADDRESS_OCTETS :],
         frame_format=found,
-        surplus=surplus,
+        surplus_octets=data[end:],
+        missing=max(0, end - len(data)),
     )
 
 
@@ -164,13 +176,16 @@ def format_a_octets(length_field: int) -> int:
 def _strip_format_a(data: bytes) -> tuple[bytes, int]:
     total = format_a_octets(data[0]) if data else FIRST_BLOCK_OCTETS
     _require(data, total)
-    content = bytearray()
-    start, size = 0, FIRST_BLOCK_OCTETS
+    data_blocks: list[bytes] = []
+    start, end = 0, FIRST_BLOCK_OCTETS + CRC_OCTETS
     while start < total:
-        end = min(start + size + CRC_OCTETS, total)
-        content += _checked_block(data[start:end], start)
-        start, size = end, FORMAT_A_BLOCK_OCTETS
-    return bytes(content[1:]), len(data) - total
+        end = min(end, total)
+        block = data[start : end - CRC_OCTETS]
+        if not block or crc_en13757(block) != data[end - 2] << 8 | data[end - 1]:
+            raise TelegramError(f"the CRC of the block at octet {start} misses: {data[start:end].hex()}")
+        data_blocks.append(block)
+        start, end = end, end + FORMAT_A_BLOCK_OCTETS + CRC_OCTETS
+    return b"".join(data_blocks)[1:], total
 
 
 def _strip_format_b(data: bytes) -> tuple[bytes, int]:
@@ -180,29 +195,23 @@ def _strip_format_b(data: bytes) -> tuple[bytes, int]:
     content = _checked_block(data[:end], 0)
     if end < total:
         content += _checked_block(data[end:total], end)
-    return content[1:], len(data) - total
+    return content[1:], total
 
 
 def _decode_wired(data: bytes) -> LinkFrame:
     _require(data, _WIRED_OVERHEAD + 3)
     length = data[1]
     total = length + _WIRED_OVERHEAD
-    _require(data, total)
-    body = data[4 : 4 + length]
+    if len(data) < total:
+        _require(data, total)
+    body = bytes(data[4 : 4 + length])
     if data[0] != _WIRED_START or data[3] != _WIRED_START or data[2] != length or length < 3:  # noqa: PLR2004
         raise TelegramError(f"a wired long frame starts 68 L L 68, got {data[:4].hex()}")
     if data[total - 2] != sum(body) & 0xFF or data[total - 1] != _WIRED_STOP:
         raise TelegramError(
             f"a wired long frame should end {sum(body) & 0xFF:02x}16, got {data[total - 2 : total].hex()}"
         )
-    return LinkFrame(
-        c_field=body[0],
-        address=None,
-        payload=bytes(body[2:]),
-        frame_format=FrameFormat.WIRED,
-        primary_address=body[1],
-        surplus=len(data) - total,
-    )
+    return LinkFrame(body[0], None, body[2:], FrameFormat.WIRED, body[1], data[total:])
 
 
 def _require(data: bytes, octets: int) -> None:

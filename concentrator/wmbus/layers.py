@@ -16,6 +16,7 @@ from concentrator.wmbus.errors import TelegramError
 
 CI_NETWORK_LAYER = 0x81
 CI_AUTHENTICATION = 0x90
+CI_ELL_VARIABLE = 0x86
 CI_MANUFACTURER_SPECIFIC = range(0xA0, 0xB8)
 
 _AFL_MORE_FRAGMENTS = 0x4000
@@ -27,7 +28,10 @@ _AFL_KI = 0x0200
 # Authentication type (low nibble of MCL): octets of the MAC.
 _MAC_OCTETS = {3: 2, 4: 4, 5: 8, 6: 12, 7: 16}
 # Modes whose configuration field has an extension octet: key derivation and number of the key.
-_DERIVED_KEY_MODES = range(7, 11)
+_EXTENDED_MODES = range(7, 11)
+_SHORT_HEADER_OCTETS = 4
+_BLOCK_OCTETS = 16
+_DES_MODES = (2, 3)
 
 
 class Header(enum.Enum):
@@ -53,6 +57,10 @@ class Content(enum.StrEnum):
     CLOCK = "clock"
     SECURITY = "security"
     MANUFACTURER = "manufacturer"
+    SELECTION = "selection"  # of an application or a device, application reset
+    MANAGEMENT = "management"
+    BAUD_RATE = "baud_rate"
+    IMAGE = "image"
     UNKNOWN = "unknown"
 
 
@@ -63,28 +71,32 @@ class ApplicationCi(NamedTuple):
     content: Content
 
 
-# EN 13757-7 table of CI-fields, those that end the chain of layers.
+# EN 13757-7 table of CI-fields, those that end the chain of layers: content, then those with no, short and
+# long transport header.
+_CI_ROWS: tuple[tuple[Content, tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...] = (
+    (Content.RECORDS, (0x78,), (0x7A,), (0x72,)),
+    (Content.COMPACT, (0x79,), (0x7B,), (0x73,)),
+    (Content.FORMAT, (0x69,), (0x6A,), (0x6B,)),
+    (Content.COMMAND, (0x51,), (0x5A,), (0x5B,)),
+    (Content.SELECTION, (0x50, 0x52, 0x54, 0x5C, 0x66), (0x67,), (0x53, 0x55, 0x68)),
+    (Content.ALARM, (0x71,), (0x74,), (0x75,)),
+    (Content.ERROR, (0x70,), (0x6E,), (0x6F,)),
+    # 00 to 1F: DLMS without a transport header, told from each other by the segmentation bits (EN 13757-1).
+    (Content.DLMS, tuple(range(0x20)), (0x7D, 0x61), (0x7C, 0x60)),
+    (Content.OBIS, (), (0x7F, 0x65), (0x7E, 0x64)),
+    (Content.CLOCK, (), (), (0x6C, 0x6D)),
+    (Content.NOTHING, (), (0x8A, 0x88), (0x8B, 0x80)),
+    (Content.MANAGEMENT, (0x83,), (0x89,), (0x87,)),
+    (Content.BAUD_RATE, tuple(range(0xB8, 0xC0)), (), ()),
+    (Content.IMAGE, (), (0xC1,), (0xC0, 0xC2)),
+    (Content.SECURITY, (), (0xC4,), (0xC3, 0xC5)),
+    (Content.MANUFACTURER, (), (), (0x5F,)),
+)
 APPLICATION_CIS: dict[int, ApplicationCi] = {
     ci: ApplicationCi(header, content)
-    for content, none, short, long in (
-        (Content.RECORDS, 0x78, 0x7A, 0x72),
-        (Content.COMPACT, 0x79, 0x7B, 0x73),
-        (Content.FORMAT, 0x69, 0x6A, 0x6B),
-        (Content.COMMAND, 0x51, 0x5A, 0x5B),
-        (Content.ALARM, 0x71, 0x74, 0x75),
-        (Content.ERROR, 0x70, 0x6E, 0x6F),
-        (Content.DLMS, None, 0x7D, 0x7C),
-        (Content.DLMS, None, 0x61, 0x60),
-        (Content.OBIS, None, 0x7F, 0x7E),
-        (Content.OBIS, None, 0x65, 0x64),
-        (Content.CLOCK, None, None, 0x6C),
-        (Content.CLOCK, None, None, 0x6D),
-        (Content.NOTHING, None, 0x8A, 0x8B),
-        (Content.NOTHING, None, None, 0x80),
-        (Content.SECURITY, None, 0xC4, 0xC3),
-    )
-    for ci, header in ((none, Header.NONE), (short, Header.SHORT), (long, Header.LONG))
-    if ci is not None
+    for content, *columns in _CI_ROWS
+    for header, cis in zip((Header.NONE, Header.SHORT, Header.LONG), columns, strict=True)
+    for ci in cis
 }
 
 
@@ -99,6 +111,7 @@ _ELL_SHAPES = {
     0x8E: _EllShape(True, False),
     0x8F: _EllShape(True, True),
 }
+LOWER_LAYER_CIS = frozenset((*_ELL_SHAPES, CI_NETWORK_LAYER, CI_AUTHENTICATION, CI_ELL_VARIABLE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +162,7 @@ class AuthenticationLayer:
         return octets
 
 
-@dataclass(frozen=True, slots=True)
-class TransportLayer:
+class TransportLayer(NamedTuple):
     """The TPL: `address` is the meter's own where the header is long.
 
     `configuration` is the 16-bit configuration field; without a header it is 0, and there is no access
@@ -173,9 +185,11 @@ class TransportLayer:
         return self.configuration >> 8 & 0x1F
 
     @property
-    def encrypted_blocks(self) -> int:
-        """Number of 16-octet blocks that are encrypted (modes 4, 5 and 7)."""
-        return self.configuration >> 4 & 0x0F
+    def encrypted_octets(self) -> int:
+        """How many octets are encrypted, in the modes that tell it: 2, 3 in octets, 4, 5 and 7 in blocks."""
+        if self.mode in _DES_MODES:
+            return self.configuration & 0xFF
+        return (self.configuration >> 4 & 0x0F) * _BLOCK_OCTETS
 
 
 class Cursor:
@@ -271,35 +285,39 @@ def read_tpl(cursor: Cursor) -> TransportLayer:
     Raises:
         TelegramError: the data end within it.
     """
-    ci = cursor.number(1, "CI-field")
+    data, at = cursor.data, cursor.at
+    if at >= len(data):
+        raise TelegramError("the telegram ends before the CI-field")
+    ci = data[at]
+    cursor.at = at = at + 1
     if ci in CI_MANUFACTURER_SPECIFIC:
         return TransportLayer(ci, Content.MANUFACTURER, Header.NONE)
     row = APPLICATION_CIS.get(ci)
     if row is None:
         return TransportLayer(ci, Content.UNKNOWN, Header.NONE)
-    if row.header is Header.NONE:
-        return TransportLayer(ci, row.content, row.header)
-    address = (
-        Address.from_transport_layer(cursor.take(ADDRESS_OCTETS, "long transport header"))
-        if row.header is Header.LONG
-        else None
-    )
-    access_number = cursor.number(1, "transport header")
-    status = cursor.number(1, "transport header")
-    configuration = cursor.number(2, "transport header")
-    extension = (
-        cursor.number(1, "configuration field extension")
-        if configuration >> 8 & 0x1F in _DERIVED_KEY_MODES
-        else None
-    )
-    return TransportLayer(
-        ci=ci,
-        content=row.content,
-        header=row.header,
-        address=address,
-        access_number=access_number,
-        status=status,
-        configuration=configuration,
-        key_derivation=None if extension is None else extension >> 4 & 0x03,
-        key_id=None if extension is None else extension & 0x0F,
-    )
+    header, content = row
+    if header is Header.NONE:
+        return TransportLayer(ci, content, header)
+    address = None
+    if header is Header.LONG:
+        address = Address.from_transport_layer(data[at : at + ADDRESS_OCTETS])
+        at += ADDRESS_OCTETS
+    if at + _SHORT_HEADER_OCTETS > len(data):
+        raise TelegramError(f"the telegram ends within the transport header: {data.hex()}")
+    access_number, status, low, high = data[at : at + _SHORT_HEADER_OCTETS]
+    cursor.at = at + _SHORT_HEADER_OCTETS
+    extension = None
+    if high & 0x1F in _EXTENDED_MODES:
+        extension = cursor.number(1, "configuration field extension")
+        return TransportLayer(
+            ci,
+            content,
+            header,
+            address,
+            access_number,
+            status,
+            low | high << 8,
+            extension >> 4 & 0x03,
+            extension & 0x0F,
+        )
+    return TransportLayer(ci, content, header, address, access_number, status, low | high << 8)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from concentrator.model import Channel
 from concentrator.obis import Obis
-from concentrator.wmbus.records import Function, Record
+from concentrator.wmbus.record import Function, Record
 
 PRESENT_VALUE = 255
 LARGEST_HISTORY = 99

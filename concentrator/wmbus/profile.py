@@ -12,14 +12,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
 from concentrator.wmbus.address import Address
-from concentrator.wmbus.profile_fields import Layout, layout_from_table
-from concentrator.wmbus.records import Function, Record
-from concentrator.wmbus.values import decode_value
+from concentrator.wmbus.profile_derived import DateSeries, Sum, series_from_table, sum_from_table
+from concentrator.wmbus.profile_fields import Layout, Origin, layout_from_table
+from concentrator.wmbus.record import Function, Record
+from concentrator.wmbus.record_plan import read_record
 from concentrator.wmbus.vif import Kind
 
 PAYLOAD = "payload"
@@ -56,49 +57,60 @@ class RecordRule:
 
     def apply(self, record: Record) -> Record:
         """The record with this meaning."""
-        decoded = decode_value(record.header[0] & 0x0F, record.raw, self.kind)
-        return replace(
-            record,
+        header = replace(
+            record.header,
             quantity=self.quantity,
             unit=self.unit,
-            value=decoded.value,
-            scaler=self.exponent + decoded.exponent if isinstance(decoded.value, int) else 0,
-            valid=decoded.valid,
-            unit_scaler=self.exponent,
+            exponent=self.exponent,
+            kind=self.kind,
             qualifiers=self.qualifiers,
         )
+        return read_record(header, record.raw)
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One meter model."""
+    """One meter model.
+
+    `plain_modes` are security modes that its configuration field names although the content is plain.
+    """
 
     name: str
     meters: tuple[MeterMatch, ...]
     rules: tuple[RecordRule, ...]
     layouts: tuple[Layout, ...]
+    sums: tuple[Sum, ...]
+    series: tuple[DateSeries, ...]
+    plain_modes: frozenset[int]
 
-    def read_records(self, records: Sequence[Record], manufacturer_data: bytes) -> tuple[Record, ...]:
-        """The records with the profile's meanings, and what its layouts find in their octets."""
+    def read_records(
+        self, origin: Origin, records: Sequence[Record], manufacturer_data: bytes
+    ) -> tuple[Record, ...]:
+        """The records with the profile's meanings, what its layouts find in their octets, and what follows."""
         given: list[Record] = []
         for record in records:
-            rule = next((one for one in self.rules if record.header.endswith(one.vib)), None)
+            rule = next((one for one in self.rules if record.header.octets.endswith(one.vib)), None)
             given.append(record if rule is None else rule.apply(record))
-            if isinstance(record.value, bytes):
-                given += self._read(record.header.hex().upper(), None, record.value)
-        return (*given, *self._read(MANUFACTURER_DATA, None, manufacturer_data))
+            if self.layouts:
+                octets = record.value if isinstance(record.value, bytes) else record.raw
+                given += self._read(origin, record.header.octets.hex().upper(), octets)
+        given += self._read(origin, MANUFACTURER_DATA, manufacturer_data)
+        for derived in (*self.sums, *self.series):
+            given += derived.derive(given)
+        return tuple(given)
 
-    def read_payload(self, ci: int, payload: bytes) -> tuple[Record, ...]:
+    def read_payload(self, origin: Origin, payload: bytes) -> tuple[Record, ...]:
         """What the profile finds in a content that is no records; nothing where it has no layout for it."""
-        return self._read(PAYLOAD, ci, payload)
+        return self._read(origin, PAYLOAD, payload)
 
-    def _read(self, where: str, ci: int | None, octets: bytes) -> tuple[Record, ...]:
+    def _read(self, origin: Origin, where: str, octets: bytes) -> tuple[Record, ...]:
         for layout in self.layouts:
-            if layout.where == where and layout.fits(ci, octets):
-                return layout.read(octets)
+            if layout.where == where and layout.fits(origin.ci, octets):
+                return layout.read(octets, origin)
         return ()
 
 
+@lru_cache(maxsize=4096)
 def profile_for(meter: Address) -> Profile | None:
     """The profile of a meter, or None: then the standard says all that is known of it."""
     for profile in _profiles_by_manufacturer().get(meter.manufacturer, ()):
@@ -147,6 +159,9 @@ def _from_table(table: dict[str, Any]) -> Profile:
             for one in table.get("records", ())
         ),
         layouts=tuple(layout_from_table(one) for one in table.get("layouts", ())),
+        sums=tuple(sum_from_table(one) for one in table.get("sums", ())),
+        plain_modes=frozenset(table.get("plain_modes", ())),
+        series=tuple(series_from_table(one) for one in table.get("series", ())),
     )
 
 

@@ -7,14 +7,14 @@ headers from the values and `merge_records` puts them together again: what compa
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import lru_cache
 
 from concentrator.wmbus.errors import TelegramError
-from concentrator.wmbus.values import BCD_CODINGS, Value, decode_value, value_length
-from concentrator.wmbus.vif import Meaning, interpret_vib, read_vib
+from concentrator.wmbus.record import Function, RecordHeader, RecordList
+from concentrator.wmbus.record_plan import Place, PlanMemory, RecordPlan, read_record
+from concentrator.wmbus.values import value_length
+from concentrator.wmbus.vif import interpret_vib, read_vib
 
 MAX_DIFES = 10
 _EXTENSION = 0x80
@@ -25,74 +25,8 @@ _FILLER = 0x2F
 _GLOBAL_READOUT = 0x7F
 
 
-class Function(enum.StrEnum):
-    """The function field of a DIF."""
-
-    INSTANTANEOUS = "instantaneous"
-    MAXIMUM = "maximum"
-    MINIMUM = "minimum"
-    AT_ERROR = "at_error"
-
-
 _FUNCTIONS = (Function.INSTANTANEOUS, Function.MAXIMUM, Function.MINIMUM, Function.AT_ERROR)
-
-
-@dataclass(frozen=True, slots=True)
-class RecordHeader:
-    """What a DIB and VIB say of the value that follows."""
-
-    octets: bytes
-    coding: int
-    function: Function
-    storage: int
-    tariff: int
-    subunit: int
-    meaning: Meaning
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One value as the meter sent it.
-
-    A number is `value * 10**scaler` of `unit`; a text, octets or a point in time have scaler 0. `valid`
-    is False where the meter sent a pattern that means "no value" (then `value` is None) or a time of a
-    clock that it knows to be wrong. `raw` are the value's octets. `unit_scaler` is what the VIF says; it
-    differs from `scaler` where the meter sent a float, whose power of ten is its own.
-    """
-
-    quantity: str
-    value: Value
-    scaler: int
-    unit: str
-    function: Function
-    storage: int
-    tariff: int
-    subunit: int
-    qualifiers: tuple[str, ...]
-    valid: bool
-    header: bytes
-    raw: bytes
-    unit_scaler: int
-    is_bcd: bool = False
-
-    @property
-    def decimal(self) -> Decimal | None:
-        """The number in `unit`, exact; None for what is no number."""
-        return Decimal(f"{self.value}E{self.scaler}") if isinstance(self.value, int) else None
-
-
-@dataclass(frozen=True, slots=True)
-class RecordList:
-    """The records of one telegram.
-
-    `manufacturer_data` follow the last record in the manufacturer's own form; `more_follows` says that
-    another telegram continues this one. `fault` is empty, or says why reading stopped early.
-    """
-
-    records: tuple[Record, ...] = ()
-    manufacturer_data: bytes = b""
-    more_follows: bool = False
-    fault: str = ""
+_plans = PlanMemory()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +40,34 @@ class SplitRecords:
 
 def decode_records(data: bytes) -> RecordList:
     """Read a chain of records; what cannot be read ends the chain and is told in `fault`."""
-    records: list[Record] = []
-    at = 0
+    plan = _plans.find(data)
+    if plan is not None:
+        return plan.read(data)
+    places: list[Place] = []
+    headers = bytearray()
+    at, tail_at, more_follows = 0, None, False
     try:
         while at < len(data):
             dif = data[at]
             if dif in (_MANUFACTURER_DATA, _MANUFACTURER_DATA_MORE_FOLLOWS):
-                more = dif == _MANUFACTURER_DATA_MORE_FOLLOWS
-                return RecordList(tuple(records), data[at + 1 :], more)
+                more_follows = dif == _MANUFACTURER_DATA_MORE_FOLLOWS
+                headers.append(dif)
+                tail_at = at + 1
+                break
             if dif in (_FILLER, _GLOBAL_READOUT):
                 at += 1
                 continue
             header, at = read_header(data, at)
             raw = _take_value(header, data, at)
+            headers += header.octets
+            places.append(Place(header, at, len(raw)))
             at += len(raw)
-            records.append(_make_record(header, raw))
     except TelegramError as error:
+        records = (read_record(header, data[at : at + octets]) for header, at, octets in places)
         return RecordList(tuple(records), fault=str(error))
-    return RecordList(tuple(records))
+    plan = RecordPlan(data, places, tail_at, bytes(headers), more_follows=more_follows)
+    _plans.keep(data, plan)
+    return plan.read(data)
 
 
 def read_header(data: bytes, offset: int) -> tuple[RecordHeader, int]:
@@ -144,6 +88,21 @@ def read_header(data: bytes, offset: int) -> tuple[RecordHeader, int]:
             raise TelegramError(f"more than {MAX_DIFES} DIFEs at octet {offset}: {data[offset:at].hex()}")
     end = read_vib(data, at + 1)
     return _interpret_header(bytes(data[offset:end]), at + 1 - offset), end
+
+
+@lru_cache(maxsize=1024)
+def read_headers(headers: bytes) -> tuple[RecordHeader, ...]:
+    """The headers of a chain without its values; manufacturer data (DIF 0F, 1F) have none.
+
+    Raises:
+        TelegramError: they do not end where the octets end.
+    """
+    found: list[RecordHeader] = []
+    at = 0
+    while at < len(headers) and headers[at] not in (_MANUFACTURER_DATA, _MANUFACTURER_DATA_MORE_FOLLOWS):
+        header, at = read_header(headers, at)
+        found.append(header)
+    return tuple(found)
 
 
 def split_records(data: bytes) -> SplitRecords | None:
@@ -184,15 +143,13 @@ def merge_records(headers: bytes, values: bytes) -> bytes:
     """
     whole = bytearray()
     at = taken = 0
-    while at < len(headers):
-        if headers[at] in (_MANUFACTURER_DATA, _MANUFACTURER_DATA_MORE_FOLLOWS):
-            whole.append(headers[at])
-            whole += values[taken:]
-            return bytes(whole)
-        header, at = read_header(headers, at)
+    for header in read_headers(headers):
+        at += len(header.octets)
         raw = _take_value(header, values, taken)
         taken += len(raw)
         whole += header.octets + raw
+    if at < len(headers):
+        return bytes(whole) + headers[at : at + 1] + values[taken:]
     if values[taken:].strip(bytes((_FILLER,))):
         raise TelegramError(f"{len(values) - taken} octets are left over after the last record's value")
     return bytes(whole)
@@ -215,6 +172,7 @@ def _interpret_header(octets: bytes, dib_octets: int) -> RecordHeader:
         storage |= (dife & 0x0F) << (1 + 4 * position)
         tariff |= (dife >> 4 & 0x03) << (2 * position)
         subunit |= (dife >> 6 & 0x01) << position
+    meaning = interpret_vib(octets[dib_octets:])
     return RecordHeader(
         octets=octets,
         coding=dif & 0x0F,
@@ -222,27 +180,9 @@ def _interpret_header(octets: bytes, dib_octets: int) -> RecordHeader:
         storage=storage,
         tariff=tariff,
         subunit=subunit,
-        meaning=interpret_vib(octets[dib_octets:]),
-    )
-
-
-def _make_record(header: RecordHeader, raw: bytes) -> Record:
-    meaning = header.meaning
-    decoded = decode_value(header.coding, raw, meaning.kind)
-    number = isinstance(decoded.value, int)
-    return Record(
         quantity=meaning.quantity,
-        value=decoded.value,
-        scaler=meaning.exponent + decoded.exponent if number or not decoded.valid else 0,
         unit=meaning.unit,
-        function=header.function,
-        storage=header.storage,
-        tariff=header.tariff,
-        subunit=header.subunit,
+        exponent=meaning.exponent,
+        kind=meaning.kind,
         qualifiers=meaning.qualifiers,
-        valid=decoded.valid,
-        header=header.octets,
-        raw=raw,
-        unit_scaler=meaning.exponent,
-        is_bcd=header.coding in BCD_CODINGS,
     )

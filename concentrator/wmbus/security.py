@@ -1,15 +1,11 @@
 """Keys and ciphers of M-Bus (EN 13757-7, OMS volume 2): modes 4, 5, 7 to 10, and the AES-CTR of the ELL.
 
 Mode 5: AES-128-CBC with the meter's own key, vector from address and access number; the first two octets
-2F 2F tell a right key from a wrong one; mode 4 is the same with zero vector. Mode 7: AES-128-CBC with zero
-vector and a key derived by CMAC from a message counter, protected by the CMAC of the authentication and
-fragmentation layer. ELL: AES-CTR, protected by a CRC only.
+2F 2F tell a right key from a wrong one; mode 4 is the same with zero vector. ELL: AES-CTR, protected by a CRC
+only.
 
-Modes 8, 9 and 10 use the keys, counter and MAC field of mode 7. No telegram of a real meter was at hand for
-them: that the whole content is encrypted, that the counter block of mode 8 starts at zero, and the nonces
-of modes 9 and 10 (address, message counter, filled with zeros) are this project's reading. A telegram that
-was built otherwise misses its MAC and is refused. Modes 2, 3 (DES) and 13 (TLS, which a listener cannot
-follow) are named, not decrypted.
+The modes with derived keys, 7 to 10, are in `derived_keys`. Mode 2 is DES-CBC with zero vector. Modes 3 (DES with a
+vector of the date, withdrawn) and 13 (TLS, which a listener cannot follow) are named, not decrypted.
 
 Keys never appear in a repr or an exception text.
 """
@@ -21,27 +17,35 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESCCM
-from cryptography.hazmat.primitives.cmac import CMAC
 
 from concentrator.wmbus.address import Address
 from concentrator.wmbus.crc import crc_en13757
 from concentrator.wmbus.errors import WmbusUsageError
 
 KEY_OCTETS = 16
+DES_KEY_OCTETS = 8
+_MOST_METERS_FOUND = 4096
 BLOCK_OCTETS = 16
 DECRYPTION_CHECK = b"\x2f\x2f"
 MODE_NONE = 0
+MODE_DES_CBC_ZERO_VECTOR = 2
 MODE_AES_CBC_ZERO_VECTOR = 4
 MODE_AES_CBC_ADDRESS_VECTOR = 5
 MODE_AES_CBC_DERIVED_KEY = 7
 MODE_AES_CTR = 8
 MODE_AES_GCM = 9
 MODE_AES_CCM = 10
-# The modes that name the number of their encrypted blocks; what follows these is plain.
-BLOCK_MODES = frozenset((MODE_AES_CBC_ZERO_VECTOR, MODE_AES_CBC_ADDRESS_VECTOR, MODE_AES_CBC_DERIVED_KEY))
+# The modes that name how much of them is encrypted; what follows is plain.
+BLOCK_MODES = frozenset(
+    (
+        MODE_DES_CBC_ZERO_VECTOR,
+        MODE_AES_CBC_ZERO_VECTOR,
+        MODE_AES_CBC_ADDRESS_VECTOR,
+        MODE_AES_CBC_DERIVED_KEY,
+    )
+)
 DERIVED_KEY_MODES = frozenset((MODE_AES_CBC_DERIVED_KEY, MODE_AES_CTR, MODE_AES_GCM, MODE_AES_CCM))
 
 # EN 13757-7 table of modes; what is not in it is reserved or a vendor's.
@@ -59,13 +63,8 @@ MODE_NAMES: dict[int, str] = {
     13: "TLS",
 }
 
-# Derivation constants of the CMAC key derivation function, meter to other.
-_DERIVE_ENCRYPTION_FROM_METER = 0x00
-_DERIVE_MAC_FROM_METER = 0x01
-_DERIVE_PADDING = b"\x07" * 7
-
-_GCM_NONCE_OCTETS, _CCM_NONCE_OCTETS = 12, 13
-SHORTEST_TAG_OCTETS = 4
+# Key derivation, as the configuration field extension selects it.
+KDF_NONE, KDF_CMAC = 0, 1
 
 # Communication control bits that a repeater changes on the way.
 _HOP_COUNT = 0x10
@@ -86,18 +85,18 @@ class SecurityState(enum.StrEnum):
 
 
 class MeterKey:
-    """A meter's AES-128 key. Its octets leave it only towards a cipher."""
+    """A meter's AES-128 key, or the DES key of an old one. Its octets leave it only towards a cipher."""
 
     __slots__ = ("_octets",)
 
     def __init__(self, octets: bytes) -> None:
-        if len(octets) != KEY_OCTETS:
-            raise WmbusUsageError(f"a meter's key has {KEY_OCTETS} octets, got {len(octets)}")
+        if len(octets) not in (KEY_OCTETS, DES_KEY_OCTETS):
+            raise WmbusUsageError(f"a meter's key has {KEY_OCTETS} octets (DES: 8), got {len(octets)}")
         self._octets = bytes(octets)
 
     @classmethod
     def from_hex(cls, text: str) -> MeterKey:
-        """Read 32 hex digits.
+        """Read 32 hex digits (DES: 16).
 
         Raises:
             WmbusUsageError: other than that (the text is not repeated).
@@ -107,6 +106,11 @@ class MeterKey:
         except ValueError:
             raise WmbusUsageError(f"a key is 32 hex digits; this one has {len(text)} characters") from None
         return cls(octets)
+
+    @property
+    def is_des(self) -> bool:
+        """Whether it is a key of 8 octets, for DES only."""
+        return len(self._octets) == DES_KEY_OCTETS
 
     def reveal(self) -> bytes:
         """The octets, for a cipher."""
@@ -137,6 +141,7 @@ class KeyRing:
             WmbusUsageError: a key has not 16 octets, or a name is none of a meter.
         """
         self._keys: dict[str, MeterKey] = {}
+        self._found: dict[Address, MeterKey | None] = {}
         self._everyone = everyone if isinstance(everyone, MeterKey | None) else MeterKey(everyone)
         for name, key in (keys or {}).items():
             self.add(name, key)
@@ -150,16 +155,26 @@ class KeyRing:
         identification = meter.rpartition("-")[2]
         if len(identification) != 8:  # noqa: PLR2004 - eight characters by the standard
             raise WmbusUsageError(f"a meter is named 12345678 or ELS-12345678, got {meter!r}")
+        self._found.clear()
         self._keys[meter.upper()] = key if isinstance(key, MeterKey) else MeterKey(key)
 
     def remove(self, meter: str) -> None:
         """Forget the key of a meter, if there is one."""
+        self._found.clear()
         self._keys.pop(meter.upper(), None)
 
     def key_for(self, address: Address) -> MeterKey | None:
         """The key of the meter at `address`, or None."""
+        try:
+            return self._found[address]
+        except KeyError:
+            pass
         named = self._keys.get(f"{address.manufacturer}-{address.identification}")
-        return named or self._keys.get(address.identification) or self._everyone
+        key = named or self._keys.get(address.identification) or self._everyone
+        if len(self._found) >= _MOST_METERS_FOUND:
+            self._found.clear()
+        self._found[address] = key
+        return key
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -211,65 +226,30 @@ class Security:
         return self.state in (SecurityState.PLAIN, SecurityState.DECODED, SecurityState.ALREADY_PLAIN)
 
 
-def decrypt_mode_5(key: MeterKey, address: Address, access_number: int, ciphertext: bytes) -> bytes | None:
-    """Decrypt whole blocks of mode 5; None when the 2F 2F check misses (a wrong key)."""
+PLAIN = Security()
+
+
+def decrypt_mode_5(
+    key: MeterKey, address: Address, access_number: int, ciphertext: bytes, check: bytes = DECRYPTION_CHECK
+) -> bytes | None:
+    """Decrypt whole blocks of mode 5; None when they do not begin with the check (a wrong key)."""
     vector = address.to_link_layer() + bytes((access_number,)) * 8
-    plain = _decrypt_cbc(key.reveal(), vector, ciphertext)
+    plain = decrypt_cbc(key.reveal(), vector, ciphertext)
+    return plain if plain.startswith(check) else None
+
+
+def decrypt_mode_2(key: MeterKey, ciphertext: bytes) -> bytes | None:
+    """Decrypt whole blocks of mode 2 (DES, which protects from nobody today); None without 2F 2F."""
+    # DES is triple DES with one key three times.
+    decryptor = Cipher(TripleDES(key.reveal() * 3), modes.CBC(bytes(DES_KEY_OCTETS))).decryptor()
+    plain = decryptor.update(ciphertext) + decryptor.finalize()
     return plain if plain.startswith(DECRYPTION_CHECK) else None
 
 
 def decrypt_mode_4(key: MeterKey, ciphertext: bytes) -> bytes | None:
     """Decrypt whole blocks of mode 4; None when the 2F 2F check misses (a wrong key)."""
-    plain = _decrypt_cbc(key.reveal(), bytes(BLOCK_OCTETS), ciphertext)
+    plain = decrypt_cbc(key.reveal(), bytes(BLOCK_OCTETS), ciphertext)
     return plain if plain.startswith(DECRYPTION_CHECK) else None
-
-
-def decrypt_mode_7(key: MeterKey, address: Address, counter: int, ciphertext: bytes) -> bytes | None:
-    """Decrypt whole blocks of mode 7; None when the 2F 2F check misses."""
-    derived = derive_key(key, address, counter, _DERIVE_ENCRYPTION_FROM_METER)
-    plain = _decrypt_cbc(derived, bytes(BLOCK_OCTETS), ciphertext)
-    return plain if plain.startswith(DECRYPTION_CHECK) else None
-
-
-def decrypt_mode_8(key: MeterKey, address: Address, counter: int, ciphertext: bytes) -> bytes:
-    """Decrypt the content of mode 8, whose MAC was checked before."""
-    derived = derive_key(key, address, counter, _DERIVE_ENCRYPTION_FROM_METER)
-    return _crypt_ctr(derived, bytes(BLOCK_OCTETS), ciphertext)
-
-
-def decrypt_authenticated(  # noqa: PLR0913 - all that these modes protect
-    mode: int, key: MeterKey, address: Address, counter: int, header: bytes, ciphertext: bytes, tag: bytes
-) -> bytes | None:
-    """Decrypt the content of modes 9 (GCM) and 10 (CCM); None when the tag misses.
-
-    `header` is what is authenticated and not encrypted; the tag has 4 to 16 octets.
-    """
-    derived = derive_key(key, address, counter, _DERIVE_ENCRYPTION_FROM_METER)
-    nonce = address.to_link_layer() + counter.to_bytes(4, "little")
-    try:
-        if mode == MODE_AES_GCM:
-            parameters = modes.GCM(nonce.ljust(_GCM_NONCE_OCTETS, b"\0"), tag, SHORTEST_TAG_OCTETS)
-            decryptor = Cipher(algorithms.AES(derived), parameters).decryptor()
-            decryptor.authenticate_additional_data(header)
-            return decryptor.update(ciphertext) + decryptor.finalize()
-        cipher = AESCCM(derived, tag_length=len(tag))
-        return cipher.decrypt(nonce.ljust(_CCM_NONCE_OCTETS, b"\0"), ciphertext + tag, header)
-    except InvalidTag:
-        return None
-
-
-def derive_key(key: MeterKey, address: Address, counter: int, constant: int) -> bytes:
-    """The key derivation function of EN 13757-7: CMAC(key, constant, counter, identification, padding)."""
-    identification = bytes.fromhex(address.identification)[::-1]
-    return _cmac(
-        key.reveal(), bytes((constant,)) + counter.to_bytes(4, "little") + identification + _DERIVE_PADDING
-    )
-
-
-def mac_fits(key: MeterKey, address: Address, counter: int, protected: bytes, mac: bytes) -> bool:
-    """Check the MAC of the authentication layer over `protected`, cut to the length that was sent."""
-    expected = _cmac(derive_key(key, address, counter, _DERIVE_MAC_FROM_METER), protected)
-    return hmac.compare_digest(expected[: len(mac)], mac)
 
 
 def decrypt_ell(
@@ -286,7 +266,7 @@ def decrypt_ell(
             + session_number.to_bytes(4, "little")
             + bytes(3)
         )
-        plain = _crypt_ctr(key.reveal(), counter_block, ciphertext)
+        plain = crypt_ctr(key.reveal(), counter_block, ciphertext)
         if ell_crc_fits(plain):
             return plain[2:]
     return None
@@ -297,17 +277,13 @@ def ell_crc_fits(payload: bytes) -> bool:
     return len(payload) > 2 and int.from_bytes(payload[:2], "little") == crc_en13757(payload[2:])  # noqa: PLR2004
 
 
-def _decrypt_cbc(key: bytes, vector: bytes, ciphertext: bytes) -> bytes:
+def decrypt_cbc(key: bytes, vector: bytes, ciphertext: bytes) -> bytes:
+    """Decrypt whole blocks of AES-CBC."""
     decryptor = Cipher(algorithms.AES(key), modes.CBC(vector)).decryptor()
     return decryptor.update(ciphertext) + decryptor.finalize()
 
 
-def _crypt_ctr(key: bytes, counter_block: bytes, data: bytes) -> bytes:
+def crypt_ctr(key: bytes, counter_block: bytes, data: bytes) -> bytes:
+    """Encrypt or decrypt by AES-CTR from the first counter block on."""
     decryptor = Cipher(algorithms.AES(key), modes.CTR(counter_block)).decryptor()
     return decryptor.update(data) + decryptor.finalize()
-
-
-def _cmac(key: bytes, data: bytes) -> bytes:
-    mac = CMAC(algorithms.AES(key))
-    mac.update(data)
-    return mac.finalize()

@@ -7,18 +7,21 @@ fragments are the caller's objects, to be stored and restored by the caller.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from concentrator.model import Medium
+from concentrator.wmbus import diehl
 from concentrator.wmbus.address import Address
 from concentrator.wmbus.compact import FormatMemory
-from concentrator.wmbus.compact_profile import open_compact_profiles
+from concentrator.wmbus.compact_profile import may_hold_compact_profiles, open_compact_profiles
 from concentrator.wmbus.errors import TelegramError
 from concentrator.wmbus.fragments import FragmentMemory
 from concentrator.wmbus.frame import FrameFormat, LinkFrame, decode_frame
 from concentrator.wmbus.layers import (
     CI_AUTHENTICATION,
+    CI_ELL_VARIABLE,
     CI_NETWORK_LAYER,
+    LOWER_LAYER_CIS,
     AuthenticationLayer,
     Content,
     Cursor,
@@ -30,37 +33,28 @@ from concentrator.wmbus.layers import (
     read_tpl,
 )
 from concentrator.wmbus.profile import profile_for
-from concentrator.wmbus.records import Record, RecordList, decode_records
+from concentrator.wmbus.profile_fields import Origin
+from concentrator.wmbus.protection import Protected, open_protection
+from concentrator.wmbus.record import NO_RECORDS, Record, RecordList
+from concentrator.wmbus.records import decode_records
+from concentrator.wmbus.report import read_report
 from concentrator.wmbus.security import (
-    BLOCK_MODES,
-    BLOCK_OCTETS,
     DECRYPTION_CHECK,
-    DERIVED_KEY_MODES,
-    MODE_AES_CBC_DERIVED_KEY,
-    MODE_AES_CBC_ZERO_VECTOR,
-    MODE_AES_CTR,
     MODE_NONE,
-    SHORTEST_TAG_OCTETS,
+    PLAIN,
     KeyRing,
     MessageCounters,
-    MeterKey,
     Security,
     SecurityState,
-    decrypt_authenticated,
     decrypt_ell,
-    decrypt_mode_4,
-    decrypt_mode_5,
-    decrypt_mode_7,
-    decrypt_mode_8,
     ell_crc_fits,
-    mac_fits,
 )
 
-_KDF_CMAC = 1
+_NO_KEYS = KeyRing()
+_MOST_SURPLUS_OCTETS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Telegram:
+class Telegram(NamedTuple):
     """A decoded telegram.
 
     `meter` is the meter's own address (the transport layer's, where that has one; None only for a wired
@@ -130,11 +124,25 @@ def decode_telegram(
             told by `security.state` and `fault`.
     """
     frame = decode_frame(data, frame_format)
-    return _Decoder(frame, keys or KeyRing(), formats, counters, fragments).decode()
+    return _Decoder(frame, _NO_KEYS if keys is None else keys, formats, counters, fragments).decode()
 
 
 class _Decoder:
     """One walk through the layers of one telegram."""
+
+    __slots__ = (
+        "_afl",
+        "_counters",
+        "_ell",
+        "_ell_state",
+        "_formats",
+        "_fragments",
+        "_frame",
+        "_keys",
+        "_meter",
+        "_sent_address",
+        "_tpl",
+    )
 
     def __init__(
         self,
@@ -144,6 +152,10 @@ class _Decoder:
         counters: MessageCounters | None,
         fragments: FragmentMemory | None,
     ) -> None:
+        self._sent_address = b""
+        if frame.address is not None and frame.address.manufacturer in diehl.MANUFACTURERS:
+            self._sent_address = frame.address.to_link_layer()
+            frame = diehl.with_standard_address(frame)
         self._frame = frame
         self._keys = keys
         self._formats = formats
@@ -157,42 +169,53 @@ class _Decoder:
 
     def decode(self) -> Telegram:
         cursor = Cursor(self._frame.payload)
-        if not cursor.rest:
-            return self._result(Security(), Content.NOTHING, b"")
-        if is_ell(cursor.data[0]):
-            self._ell = read_ell(cursor)
-            if self._ell.session_number is not None:
-                refused, opened = self._open_ell(self._ell, cursor.rest)
-                if refused is not None:
-                    return self._result(refused, Content.UNKNOWN, cursor.rest)
-                cursor = Cursor(opened)
-        if cursor.rest[:1] == bytes((CI_NETWORK_LAYER,)):
-            reason = "the network layer (CI 81) is not opened"
-            return self._result(
-                self._security(SecurityState.NOT_SUPPORTED, reason), Content.UNKNOWN, cursor.rest
-            )
-        if cursor.rest[:1] == bytes((CI_AUTHENTICATION,)):
-            self._afl = read_afl(cursor)
-            if self._afl.fragmented:
-                message = self._join(self._afl, cursor.rest)
-                if message is None:
-                    reason = f"fragment {self._afl.fragment} of a message; the others are still to come"
-                    waiting = self._security(SecurityState.INCOMPLETE, reason)
-                    return self._result(waiting, Content.UNKNOWN, cursor.rest)
-                cursor = Cursor(message)
-        if not cursor.rest:
-            return self._result(self._security(self._ell_state), Content.NOTHING, b"")
-        protected = cursor.rest
+        if not cursor.data:
+            return self._result(PLAIN, Content.NOTHING, b"")
+        if cursor.data[0] in LOWER_LAYER_CIS:
+            ended, cursor = self._walk_lower_layers(cursor)
+            if ended is not None:
+                return ended
+        protected_at = cursor.at
         tpl = self._tpl = read_tpl(cursor)
         if tpl.address is not None:
             self._meter = tpl.address
-        security, payload, tail = self._unprotect(tpl, protected, cursor.rest)
+        if tpl.mode == MODE_NONE and self._afl is None and self._ell is None:
+            return self._read_content(tpl, PLAIN, cursor.rest)
+        security, payload, tail = self._unprotect(tpl, cursor.data[protected_at:], cursor.rest)
         if not security.readable:
             # What follows the encrypted blocks was sent in the clear.
             in_the_clear = tail if security.state is SecurityState.KEY_MISSING else b""
             found = decode_records(in_the_clear) if tpl.content is Content.RECORDS else RecordList()
             return self._result(security, tpl.content, payload, found)
         return self._read_content(tpl, security, payload)
+
+    def _walk_lower_layers(self, cursor: Cursor) -> tuple[Telegram | None, Cursor]:
+        """Take ELL and AFL off: the telegram if it ends here, and what is left to read."""
+        if is_ell(cursor.data[0]):
+            self._ell = read_ell(cursor)
+            if self._ell.session_number is not None:
+                refused, opened = self._open_ell(self._ell, cursor.rest)
+                if refused is not None:
+                    return self._result(refused, Content.UNKNOWN, cursor.rest), cursor
+                cursor = Cursor(opened)
+        rest = cursor.rest
+        if rest[:1] == bytes((CI_NETWORK_LAYER,)) or rest[:1] == bytes((CI_ELL_VARIABLE,)):
+            reason = f"the layer of CI {rest[0]:02X} is not opened"
+            security = self._security(SecurityState.NOT_SUPPORTED, reason)
+            return self._result(security, Content.UNKNOWN, rest), cursor
+        if rest[:1] == bytes((CI_AUTHENTICATION,)):
+            self._afl = read_afl(cursor)
+            if self._afl.fragmented:
+                message = self._join(self._afl, cursor.rest)
+                if message is None:
+                    reason = f"fragment {self._afl.fragment} of a message; the others are still to come"
+                    waiting = self._security(SecurityState.INCOMPLETE, reason)
+                    return self._result(waiting, Content.UNKNOWN, cursor.rest), cursor
+                cursor = Cursor(message)
+            rest = cursor.rest
+        if not rest:
+            return self._result(self._security(self._ell_state), Content.NOTHING, b""), cursor
+        return None, cursor
 
     def _join(self, afl: AuthenticationLayer, octets: bytes) -> bytes | None:
         """Add a fragment; the message and the AFL of its whole once it is complete."""
@@ -215,7 +238,7 @@ class _Decoder:
             return None, octets[2:]
         address = self._frame.address
         key = self._keys.key_for(address) if address is not None else None
-        if key is not None and address is not None:
+        if key is not None and address is not None and not key.is_des:
             plain = decrypt_ell(key, address, ell.communication_control, ell.session_number or 0, octets)
             if plain is not None:
                 self._ell_state = SecurityState.DECODED
@@ -233,6 +256,13 @@ class _Decoder:
         return Security(SecurityState.KEY_WRONG, reason=reason, ell_encrypted=True), b""
 
     def _security(self, state: SecurityState, reason: str = "") -> Security:
+        if (
+            state is SecurityState.PLAIN
+            and self._afl is None
+            and self._tpl is not None
+            and not self._tpl.mode
+        ):
+            return PLAIN
         return Security(
             state=state,
             mode=MODE_NONE if self._tpl is None else self._tpl.mode,
@@ -243,106 +273,56 @@ class _Decoder:
 
     def _unprotect(self, tpl: TransportLayer, protected: bytes, body: bytes) -> tuple[Security, bytes, bytes]:
         """Undo the transport layer's security; gives its outcome, the payload, and the part in the clear."""
-        mode = tpl.mode
-        if mode == MODE_NONE or tpl.content is Content.MANUFACTURER:
-            return self._security(self._ell_state), body, b""
-        supported = mode in BLOCK_MODES or mode in DERIVED_KEY_MODES
-        blocks = tpl.encrypted_blocks if mode in BLOCK_MODES else 0
-        if mode in BLOCK_MODES and blocks == 0:
-            return self._security(self._ell_state), body, b""
-        looks_plain = body.startswith(DECRYPTION_CHECK)
-        if not supported:
-            if looks_plain:
-                return self._security(SecurityState.ALREADY_PLAIN), body, b""
-            security = self._security(SecurityState.NOT_SUPPORTED)
-            reason = f"security mode {mode} ({security.mode_name}) is not supported"
-            return self._security(SecurityState.NOT_SUPPORTED, reason), body, b""
-        meter = self._meter
-        key = self._keys.key_for(meter) if meter is not None else None
-        encrypted, tail = body, b""
-        if mode in BLOCK_MODES:
-            encrypted, tail = body[: blocks * BLOCK_OCTETS], body[blocks * BLOCK_OCTETS :]
-        if key is None or meter is None:
-            if looks_plain:
-                return self._security(SecurityState.ALREADY_PLAIN), body, b""
-            reason = f"no key is set up for {meter}"
-            return self._security(SecurityState.KEY_MISSING, reason), body, tail
-        if len(encrypted) < blocks * BLOCK_OCTETS:
-            raise TelegramError(f"{blocks} encrypted blocks announced, {len(body)} octets came from {meter}")
-        if mode in DERIVED_KEY_MODES:
-            state, reason, plain = self._unprotect_derived(tpl, key, meter, protected, encrypted)
-        else:
-            plain = (
-                decrypt_mode_4(key, encrypted)
-                if mode == MODE_AES_CBC_ZERO_VECTOR
-                else decrypt_mode_5(key, meter, tpl.access_number or 0, encrypted)
-            )
-            state, reason = SecurityState.DECODED, ""
-            if plain is None:
-                state, reason = SecurityState.KEY_WRONG, f"the key of {meter} gives noise (no 2F 2F)"
-        if plain is not None:
-            return self._security(state, reason), plain + tail, b""
-        if looks_plain and state is SecurityState.KEY_WRONG:
-            reason = f"the content is plain, but {meter} has a key: a forgery, or remove the key"
-        return self._security(state, reason), body, tail
-
-    def _unprotect_derived(
-        self, tpl: TransportLayer, key: MeterKey, meter: Address, protected: bytes, encrypted: bytes
-    ) -> tuple[SecurityState, str, bytes | None]:
-        """Modes 7 to 10. The counter moves only once the message proved to be the meter's."""
-        afl, mode = self._afl, tpl.mode
-        if tpl.key_derivation != _KDF_CMAC:
-            reason = f"key derivation {tpl.key_derivation} is not supported"
-            return SecurityState.NOT_SUPPORTED, reason, None
-        if afl is None or afl.counter is None or not afl.mac:
-            return SecurityState.NOT_SUPPORTED, f"mode {mode} without message counter or MAC is refused", None
-        whole = afl.protected_header() + protected
-        plain = None
-        if mode in (MODE_AES_CBC_DERIVED_KEY, MODE_AES_CTR):
-            authentic = mac_fits(key, meter, afl.counter, whole, afl.mac)
-        elif len(afl.mac) < SHORTEST_TAG_OCTETS:
-            return SecurityState.NOT_SUPPORTED, f"mode {mode} with a tag below 4 octets is refused", None
-        else:
-            header = whole[: len(whole) - len(encrypted)]
-            plain = decrypt_authenticated(mode, key, meter, afl.counter, header, encrypted, afl.mac)
-            authentic = plain is not None
-        if not authentic:
-            return SecurityState.KEY_WRONG, f"the MAC misses with the key of {meter}", None
-        if self._counters is not None and not self._counters.accept(meter, afl.counter):
-            return SecurityState.REPLAY, f"message counter {afl.counter} of {meter} did not rise", None
-        if mode == MODE_AES_CBC_DERIVED_KEY:
-            plain = decrypt_mode_7(key, meter, afl.counter, encrypted)
-            if plain is None:
-                return SecurityState.KEY_WRONG, f"the key of {meter} gives noise (no 2F 2F)", None
-        elif mode == MODE_AES_CTR:
-            plain = decrypt_mode_8(key, meter, afl.counter, encrypted)
-        return SecurityState.DECODED, "", plain
+        opened = open_protection(
+            Protected(tpl, self._afl, self._meter, self._sent_address, protected, body),
+            self._keys,
+            self._counters,
+        )
+        state = self._ell_state if opened.state is SecurityState.PLAIN else opened.state
+        return self._security(state, opened.reason), opened.payload, opened.tail
 
     def _read_content(self, tpl: TransportLayer, security: Security, payload: bytes) -> Telegram:
-        found, fault = RecordList(), ""
+        found, fault = NO_RECORDS, ""
         try:
-            if tpl.content is Content.RECORDS:
+            if tpl.content is Content.RECORDS or tpl.content is Content.COMMAND:
                 found = decode_records(payload)
-                if self._formats is not None:
-                    self._formats.learn_full_frame(payload)
+                if found.fault and self._frame.surplus_octets and security.mode == MODE_NONE:
+                    found = self._read_surplus(payload, found)
+                if self._formats is not None and found.headers:
+                    self._formats.learn_headers(found.headers)
             elif tpl.content is Content.COMPACT:
                 found = self._expand(payload)
             elif tpl.content is Content.FORMAT and self._formats is not None:
                 self._formats.learn_format_frame(payload.lstrip(DECRYPTION_CHECK))
+            elif tpl.content is Content.ALARM or tpl.content is Content.ERROR:
+                found = read_report(tpl.content, payload)
         except TelegramError as error:
             fault = str(error)
-        found = replace(found, records=found.records + open_compact_profiles(found.records))
-        name = ""
-        profile = profile_for(self._meter) if self._meter is not None else None
-        if profile is not None:
-            proprietary = profile.read_payload(tpl.ci, payload)
-            if proprietary:
-                return self._result(security, tpl.content, payload, RecordList(proprietary), "", profile.name)
-            records = profile.read_records(found.records, found.manufacturer_data)
-            if records != found.records:
-                name = profile.name
-                found = replace(found, records=records)
-        return self._result(security, tpl.content, payload, found, fault, name)
+        if may_hold_compact_profiles(found.headers):
+            found = found._replace(records=found.records + open_compact_profiles(found.records))
+        meter = self._meter
+        profile = profile_for(meter) if meter is not None else None
+        if meter is None or profile is None:
+            return self._result(security, tpl.content, payload, found, fault)
+        origin = Origin(meter, self._sent_address, tpl.ci)
+        proprietary = profile.read_payload(origin, payload)
+        if proprietary:
+            return self._result(security, tpl.content, payload, RecordList(proprietary), "", profile.name)
+        records = profile.read_records(origin, found.records, found.manufacturer_data)
+        if records == found.records:
+            return self._result(security, tpl.content, payload, found, fault)
+        return self._result(
+            security, tpl.content, payload, found._replace(records=records), fault, profile.name
+        )
+
+    def _read_surplus(self, payload: bytes, broken: RecordList) -> RecordList:
+        """An L-field that is too small cuts the last record: the octets behind it may complete the chain."""
+        surplus = self._frame.surplus_octets
+        for octets in range(1, min(len(surplus), _MOST_SURPLUS_OCTETS) + 1):
+            found = decode_records(payload + surplus[:octets])
+            if not found.fault:
+                return found
+        return broken
 
     def _expand(self, payload: bytes) -> RecordList:
         formats = self._formats if self._formats is not None else FormatMemory()
@@ -353,23 +333,24 @@ class _Decoder:
         security: Security,
         content: Content,
         payload: bytes,
-        found: RecordList | None = None,
+        found: RecordList = NO_RECORDS,
         fault: str = "",
         profile: str = "",
     ) -> Telegram:
-        found = found or RecordList()
         return Telegram(
-            frame=self._frame,
-            meter=self._meter,
-            security=security,
-            content=content,
-            records=found.records,
-            manufacturer_data=found.manufacturer_data,
-            more_follows=found.more_follows,
-            payload=payload,
-            fault=fault or found.fault,
-            ell=self._ell,
-            afl=self._afl,
-            tpl=self._tpl,
-            profile=profile,
+            self._frame,
+            self._meter,
+            security,
+            content,
+            found.records,
+            found.manufacturer_data,
+            found.more_follows,
+            payload,
+            fault
+            or found.fault
+            or (f"{self._frame.missing} octets are missing" if self._frame.missing else ""),
+            self._ell,
+            self._afl,
+            self._tpl,
+            profile,
         )

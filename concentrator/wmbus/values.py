@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import NamedTuple
 
 from concentrator.wmbus.errors import TelegramError
@@ -33,6 +34,7 @@ _LVAR_LONG_BINARY = {0xF0: 16, 0xF1: 20, 0xF2: 24, 0xF3: 28, 0xF4: 32, 0xF5: 48,
 
 _LAST_YEAR_OF_2000 = 80  # a two-digit year above it belongs to the last century
 _EVERY_YEAR = 127
+_NO_ASCII = 0x80
 _TYPE_J_OCTETS, _TYPE_F_OCTETS, _TYPE_G_OCTETS, _TYPE_I_OCTETS = 3, 4, 2, 6
 
 
@@ -135,6 +137,7 @@ def decode_value(coding: int, raw: bytes, kind: Kind) -> DecodedValue:
     return _decode_integer(raw, kind)
 
 
+@lru_cache(maxsize=4096)
 def decode_time(raw: bytes) -> DecodedValue:
     """Types G (2 octets), J (3), F (4) and I (6): which one, the length tells."""
     if len(raw) == _TYPE_G_OCTETS:
@@ -231,6 +234,8 @@ def _decode_variable(raw: bytes, kind: Kind) -> DecodedValue:
     lvar, content = raw[0], raw[1:]
     if lvar <= _LVAR_TEXT_LAST:
         text = content[::-1].decode("latin-1")
+        if content and all(octet >= _NO_ASCII for octet in content):
+            return DecodedValue(content[::-1].hex().upper())  # some fill a text with octets that are none
         return DecodedValue(content if kind is Kind.OCTETS or not text.isprintable() else text)
     if lvar in _LVAR_POSITIVE_BCD or lvar in _LVAR_NEGATIVE_BCD:
         return _decode_bcd(content, kind, negative=lvar in _LVAR_NEGATIVE_BCD) if content else _NOTHING

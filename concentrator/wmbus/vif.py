@@ -399,7 +399,7 @@ def interpret_vib(vib: bytes) -> Meaning:
         return _qualify(base, vifes[1:])
     if first & 0x7F == _MANUFACTURER or first == _TABLE_EF:
         name = "manufacturer_specific" if first != _TABLE_EF else "reserved_EF"
-        return Meaning(name, "", 0, Kind.OCTETS, (vifes.hex().upper(),) if vifes else ())
+        return Meaning(name, "", 0, Kind.UNSIGNED, (vifes.hex().upper(),) if vifes else ())
     base = PRIMARY.get(first & 0x7F) or Vif(f"reserved_{first & 0x7F:02X}", "", 0, Kind.NUMBER)
     return _qualify(base, vifes)
 

@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_dlms_codec import apdu_values, data
 
 from concentrator.dlms import axdr
 from concentrator.dlms.apdu.access import AccessKind, AccessSpecification
@@ -28,6 +27,8 @@ from concentrator.dlms.server import (
 )
 from concentrator.dlms.short_name_client import DEFAULT_SHORT_NAME_CONFORMANCE, ShortNameClient
 from concentrator.obis import Obis
+
+from dlms_strategies import apdu_values, data
 
 THING = Obis(0, 0, 96, 1, 0, 255)
 NAME = AttributeDescriptor(1, THING, 2)
@@ -54,7 +55,7 @@ def associated(*, short):
     )
     conversation = client.associate()
     with pytest.raises(StopIteration):
-        conversation.send(server.receive_apdu(16, 1, next(conversation))[0])
+        conversation.send(server.receive_apdu(16, 1, *next(conversation))[0])
     return server, client
 
 

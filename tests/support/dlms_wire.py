@@ -32,19 +32,21 @@ class WrapperWire:
         self.decoder = WrapperDecoder()
         self.saps = client_sap, server_sap
         self.seen = []
+        self.longest_window = 0
 
     def run(self, conversation):
         try:
-            request = next(conversation)
+            requests = next(conversation)
             while True:
-                if request:
+                for request in requests:
                     self.socket.sendall(WrapperFrame(*self.saps, request).to_bytes())
+                self.longest_window = max(self.longest_window, len(requests))
                 try:
                     apdu = self._receive()
                 except TimeoutError:
-                    request = conversation.throw(ReplyTimeoutError("no reply"))
+                    requests = conversation.throw(ReplyTimeoutError("no reply"))
                 else:
-                    request = conversation.send(apdu)
+                    requests = conversation.send(apdu)
         except StopIteration as done:
             return done.value
 
@@ -136,13 +138,13 @@ class HdlcWire(WrapperWire):
 
     def run(self, conversation):
         try:
-            request = next(conversation)
+            requests = next(conversation)
             while True:
-                if request:
+                for request in requests:
                     self.link.send_apdu(request)
                 apdu = self._until(ApduReceived).apdu
                 self.seen.append(apdu)
-                request = conversation.send(apdu)
+                requests = conversation.send(apdu)
         except StopIteration as done:
             return done.value
 

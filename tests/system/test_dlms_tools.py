@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -79,7 +80,8 @@ def test_a_ciphered_association_browses_writes_and_acts(meter):
     assert objects["1-0:99.1.0*255"]["class"] == "Profile generic"
     assert objects["0-0:1.0.0*255"]["class"] == "Clock"
     # The time zone of the clock, one minute more and back.
-    written = dlms("write", *way, "--class-id", "8", "--attribute", "3", "0-0:1.0.0*255", "10FFC5")
+    zone = ["--class-id", "8", "--attribute", "3", "--type", "long", "0-0:1.0.0*255"]
+    written = dlms("write", *way, *zone, "--", "-59")
     assert written.returncode == 0, written.stderr
     read = dlms("read", *way, "--class-id", "8", "--attribute", "3", "--json", "0-0:1.0.0*255")
     assert json.loads(read.stdout)["value"] == {"long": -59}
@@ -118,7 +120,10 @@ def test_a_wrong_key_is_refused_without_being_shown(meter):
         (["read", "1-0:1.8.0*255"], "one way to the meter"),
         (["read", "--tcp", "nowhere", "1-0:1.8.0*255"], "HOST:PORT"),
         (["read", "--tcp", "127.0.0.1:1", "--mechanism", "hls-gmac", "1-0:1.8.0*255"], "needs keys"),
-        (["write", "--tcp", "127.0.0.1:1", "1-0:1.8.0*255", "06"], "A-XDR"),
+        (["write", "--tcp", "127.0.0.1:1", "1-0:1.8.0*255", "06"], "no axdr"),
+        (["write", "--tcp", "127.0.0.1:1", "--type", "unsigned", "1-0:1.8.0*255", "256"], "no unsigned"),
+        (["read", "--tcp", "127.0.0.1:1", "--mechanism", "hls-ecdsa", "1-0:1.8.0*255"], "--signing-key"),
+        (["read", "--tcp", "127.0.0.1:1", "--config", "x", "1-0:1.8.0*255"], "leave --tcp"),
     ],
 )
 def test_a_mistake_is_named_with_status_2(arguments, words):
@@ -144,8 +149,25 @@ async def test_through_the_running_concentrator(bench):
     await bench.until_status(
         lambda s: any(m["identity"] == serial and m["state"] == "active" for m in s["meters"])
     )
-    result = await asyncio.to_thread(
-        dlms, "read", "--config", str(config), "--meter", serial, "--json", "1-0:1.8.0*255"
-    )
-    assert result.returncode == 0, result.stderr
-    assert isinstance(json.loads(result.stdout)["value"], int)
+    way = ["--config", str(config), "--meter", serial]
+
+    async def run(verb: str, *arguments: str) -> subprocess.CompletedProcess:
+        result = await asyncio.to_thread(dlms, verb, *way, *arguments)
+        assert result.returncode == 0, result.stderr
+        return result
+
+    tree = json.loads((await run("read", "--json", "1-0:1.8.0*255")).stdout)
+    assert isinstance(tree["value"]["double-long-unsigned"], int)
+    assert tree["unit"] == "Wh"
+    listed = [json.loads(line) for line in (await run("browse", "--json")).stdout.splitlines()]
+    assert {"Profile generic", "Clock", "Disconnect control"} <= {entry["class"] for entry in listed}
+    disconnector = ["--class-id", "70", "0-0:96.3.10*255"]
+    await run("action", "--method", "1", "--type", "integer", *disconnector, "0")
+    read = await run("read", "--attribute", "2", "--json", *disconnector)
+    assert json.loads(read.stdout)["value"] == {"boolean": False}
+    assert bench.substation.meters[0].connected is False
+    clock = ["--class-id", "8", "--type", "date-time", "0-0:1.0.0*255"]
+    await run("write", *clock, datetime.now(UTC).isoformat())
+    refused = await asyncio.to_thread(dlms, "write", *way, "--type", "unsigned", "1-0:1.8.0*255", "1")
+    assert refused.returncode == 1
+    assert "refused: object-undefined" in refused.stderr

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 
+from concentrator.collection import meter_reader
 from concentrator.dlms import apdu, axdr
 from concentrator.dlms.acse import AssociationResponse
 from concentrator.dlms.apdu.get import GetResponseNormal
@@ -54,14 +55,14 @@ def talk(server, conversation, saps=(16, 1), *, upset=lambda replies: replies):
     """Run a conversation against a server; `upset` may change what comes back."""
     pending = []
     try:
-        request = next(conversation)
+        requests = next(conversation)
         while True:
-            if request:
+            for request in requests:
                 pending += upset(server.receive_apdu(*saps, request))
             if not pending:
-                request = conversation.throw(LinkLostError("no reply"))
+                requests = conversation.throw(LinkLostError("no reply"))
             else:
-                request = conversation.send(pending.pop(0))
+                requests = conversation.send(pending.pop(0))
     except StopIteration as done:
         return done.value
 
@@ -211,7 +212,7 @@ def test_a_meter_that_never_answers_the_question_ends_the_conversation():
     next(conversation)
     push = DataNotification(1, None, axdr.NULL).to_bytes()
     for _ in range(16):
-        assert conversation.send(push) == b""
+        assert conversation.send(push) == ()
     with pytest.raises(UnexpectedReplyError):
         conversation.send(push)
 
@@ -232,7 +233,7 @@ def test_replays_are_refused_and_counted_on_both_sides():
     client = client_for(AuthenticationMechanism.HLS_GMAC, KEYS)
     talk(server, client.associate())
     conversation = client.get(AttributeDescriptor(1, LONG, 1))
-    request = next(conversation)
+    (request,) = next(conversation)
     (reply,) = server.receive_apdu(16, 1, request)
     with pytest.raises(StopIteration):
         conversation.send(reply)
@@ -243,8 +244,8 @@ def test_replays_are_refused_and_counted_on_both_sides():
     assert refusal.expected_counter is not None
     assert server.devices[1].replays == 1
     old = client.get(AttributeDescriptor(1, LONG, 1))
-    fresh = next(old)
-    assert old.send(reply) == b""
+    (fresh,) = next(old)
+    assert old.send(reply) == ()
     assert client.security.replays == 1
     with pytest.raises(StopIteration):
         old.send(server.receive_apdu(16, 1, fresh)[0])
@@ -373,6 +374,29 @@ def test_load_profile_by_range_is_the_truth_across_the_end_of_summer_time(meter)
         assert len(truth) == 288
         assert [(row.captured_at, row.status, row.values) for row in rows] == [tuple(row) for row in truth]
         assert any(row.inferred_time for row in rows) == meter.compressed
+
+
+@pytest.mark.parametrize("now", [NOW, datetime(2026, 3, 30, 9, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC)])
+def test_a_meter_that_leaves_its_deviation_open_is_read_across_seasons(meter, now):
+    meter.tells_deviation = False
+    meter._clock = lambda: now
+    client, run = manage(meter)
+    clock, shape = run(meter_reader.read_clock_and_shape(client, LOAD_PROFILE))
+    assert clock.utc_offset is None
+    local_time = meter_reader.LocalTime.of(clock, run(meter_reader.read_time_zone(client)))
+    assert local_time == (-120 if clock.daylight_saving else -60, -60, False)
+    assert meter_reader.clock_offset_s(clock, now, local_time) == 0
+    start = now - timedelta(days=3)
+    rows = run(meter_reader.read_range(client, shape, start, now, local_time))
+    truth = [tuple(row) for row in meter.truth(LOAD_PROFILE, start, now)]
+    assert len(truth) >= 288
+    assert truth == [(r.captured_at, r.status, r.values) for r in rows if start <= r.captured_at <= now]
+
+
+def test_a_meter_whose_zone_nobody_knows_is_not_guessed():
+    clock = CosemDateTime.from_datetime(NOW, None)
+    assert meter_reader.LocalTime.of(clock, None) is None
+    assert meter_reader.clock_offset_s(clock, NOW, None) is None
 
 
 def test_load_profile_by_entry_and_by_column(meter):

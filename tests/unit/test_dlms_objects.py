@@ -3,7 +3,6 @@
 import random
 
 import pytest
-from dlms_talk import talk
 from test_dlms_asymmetric import certificate
 
 from concentrator.dlms import axdr, elliptic
@@ -27,6 +26,8 @@ from concentrator.dlms.key_agreement import KeyAgreement, KeyId, wrapped_keys
 from concentrator.dlms.security import MemoryCounter, SecurityKeys
 from concentrator.dlms.server import AssociationDefinition, LogicalDevice, Server
 from concentrator.obis import Obis
+
+from dlms_talk import talk
 
 CLIENT, METER = b"ODCTEST1", b"ODCMETER"
 
@@ -84,7 +85,7 @@ class Secured(Device):
             mechanism=AuthenticationMechanism.HLS_GMAC,
             keys=self.theirs,
             security_suite=suite,
-            policy=self.setup.control,
+            policy=lambda: self.setup.policy,
             **more,
         )
         self.setup.holder = self.device

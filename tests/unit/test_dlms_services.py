@@ -1,7 +1,6 @@
 """Lists, ACCESS, blocks below the services, short names, and what of it gets lost: our client and our server."""
 
 import pytest
-from dlms_talk import talk
 
 from concentrator.dlms import apdu, axdr
 from concentrator.dlms.apdu.access import AccessKind, AccessRequest, AccessSpecification
@@ -35,6 +34,8 @@ from concentrator.dlms.server import (
 )
 from concentrator.dlms.short_name_client import DEFAULT_SHORT_NAME_CONFORMANCE, ShortNameClient
 from concentrator.obis import Obis
+
+from dlms_talk import talk
 
 THING, OTHER = Obis(0, 0, 96, 1, 9, 255), Obis(0, 0, 96, 1, 8, 255)
 LONG, SHORT = AttributeDescriptor(1, THING, 2), AttributeDescriptor(1, OTHER, 2)
@@ -287,7 +288,7 @@ def test_a_lost_link_is_not_asked_again():
     meter = Meter()
     client = associated(meter)
     conversation = client.get(LONG)
-    (reply,) = meter.server.receive_apdu(16, 1, next(conversation))
+    (reply,) = meter.server.receive_apdu(16, 1, *next(conversation))
     conversation.send(reply)
     with pytest.raises(LinkLostError):
         conversation.throw(LinkLostError("the port is gone"))
@@ -309,6 +310,61 @@ def test_a_notification_that_wants_it_is_confirmed():
 
 
 # General-block-transfer by itself
+
+
+@pytest.mark.parametrize("loss", [0, 3, 4, 7])
+def test_a_request_goes_in_windows_and_lost_blocks_go_again(loss):
+    meter = Meter()
+    client = associated(meter, conformance=NO_BLOCKS, repetition_budget=200)
+    value = axdr.octet_string(bytes(range(256)) * 40)
+    windows = []
+
+    def watched(conversation):
+        requests = next(conversation)
+        while True:
+            windows.append(len(requests))
+            try:
+                incoming = yield requests
+            except ReplyTimeoutError as error:
+                requests = conversation.throw(error)
+            else:
+                requests = conversation.send(incoming)
+
+    lose = {"lose": every(loss), "lose_request": every(loss + 2)} if loss else {}
+    with pytest.raises(RuntimeError):
+        talk(meter.server, watched(client.set(LONG, value)), **lose)
+    assert meter.values[THING] == value
+    assert max(windows) == 8
+    if not loss:
+        # All but the last in full windows, once the meter's window is known.
+        assert set(windows[1:-1]) == {8}
+        with pytest.raises(RuntimeError):
+            talk(meter.server, watched(client.action(ECHO, value)))
+        assert client.repetitions == 0
+
+
+def test_an_answer_that_comes_twice_does_not_double_what_goes():
+    meter = Meter()
+    client = associated(meter, conformance=NO_BLOCKS)
+    value = axdr.octet_string(bytes(range(256)) * 40)
+    went = []
+    late = []
+
+    def delay_once(replies):
+        if not replies:
+            return []
+        went.extend(replies)
+        if len(went) == 3:
+            late.extend(replies)
+            return []
+        return [*late, *replies] if len(went) == 4 else replies
+
+    sent = talk(meter.server, client.set(LONG, value), upset=delay_once)
+    assert sent is None
+    assert meter.values[THING] == value
+    assert client.repetitions == 1
+    # 10 kB in blocks of at most 191 octets, in windows of 8: few acknowledgements more than windows.
+    assert len(went) < 16
 
 
 @pytest.mark.parametrize("window", [1, 3, 63])
@@ -368,7 +424,7 @@ def test_hls_with_ecdsa(suite, ciphered, signed):
     client = associated(meter, keys=mine, meter_system_title=b"ODCMETER", **shared)
     assert client.associated
     assert talk(meter.server, client.get(LONG)) == TEXT
-    assert (b"\x00\x00\x60\x01\x09" in next(client.get(LONG))) is not ciphered
+    assert (b"\x00\x00\x60\x01\x09" in next(client.get(LONG))[0]) is not ciphered
     stranger, _ = asymmetric(suite, encryption=bytes(length), authentication=bytes(length))
     with pytest.raises((SecurityError, ServiceRefusedError)):
         associated(
@@ -400,7 +456,7 @@ def test_gmac_proves_in_a_plain_association():
     plain = {**CIPHERED, "ciphered": False}
     meter = Meter(**plain)
     client = associated(meter, **plain)
-    assert b"\x00\x00\x60\x01\x09" in next(client.get(LONG))
+    assert b"\x00\x00\x60\x01\x09" in next(client.get(LONG))[0]
     assert talk(meter.server, client.get(LONG)) == TEXT
     wrong = {**plain, "keys": SecurityKeys(bytes(16), bytes(16))}
     with pytest.raises(SecurityError, match="proof"):

@@ -173,7 +173,7 @@ def test_every_class_starts_with_its_logical_name():
 
 def test_obis_codes_in_words_and_patterns():
     energy = Obis.parse("1-0:1.8.1*255")
-    assert energy.describe() == "electricity, active power +, time integral, tariff 1"
+    assert energy.describe() == "electricity, active energy +, total, tariff 1"
     assert symbol(energy.usual_unit()) == "Wh"
     assert Obis.parse("1.0.52.7.0.255").describe() == "electricity, voltage L2, instantaneous value"
     assert Obis.parse("0.0.1.0.0.255").describe() == "abstract, clock"

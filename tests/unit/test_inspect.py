@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from concentrator.dlms import hdlc
+from concentrator.dlms.wrapper import WrapperFrame
 from concentrator.inspect.command import render
 from concentrator.inspect.inspector import Inspector
 
@@ -246,3 +248,54 @@ def test_any_octets_give_a_tree(octets):
 @settings(max_examples=300)
 def test_octets_with_a_familiar_beginning_give_a_tree(first, rest):
     json.dumps(Inspector(bytes(16)).inspect(bytes((first,)) + rest))
+
+
+PUSH = bytes.fromhex("0F00000001000203") + b"".join(bytes((6, 0, 0, 0, n)) for n in (1, 2, 3))
+
+
+def test_what_came_before_the_error_is_shown():
+    tree = Inspector().inspect(PUSH[:-3])
+    assert "truncated" in tree["error"]
+    assert tree["before_the_error"] == {
+        "structure": [{"double-long-unsigned": 1}, {"double-long-unsigned": 2}]
+    }
+    nested = bytes.fromhex("C401C100 0102 0202 1101 1102 0202 1103 FE")
+    tree = Inspector().inspect(nested)
+    whole, part = tree["before_the_error"]["array"]
+    assert whole == {"structure": [{"unsigned": 1}, {"unsigned": 2}]}
+    assert part == {"structure": [{"unsigned": 3}]}
+    assert "unknown data type tag" in tree["error"]
+
+
+def hdlc_frame(information):
+    address = hdlc.HdlcAddress.client(16), hdlc.HdlcAddress.server(1)
+    return hdlc.HdlcFrame(*address, hdlc.FrameType.UI, information=b"\xe6\xe7\x00" + information).to_bytes()
+
+
+def test_a_damaged_hdlc_frame_is_shown_with_its_fault():
+    octets = bytearray(hdlc_frame(PUSH))
+    octets[-3] ^= 1
+    tree = Inspector().inspect(bytes(octets))
+    assert tree["fcs_ok"] is False
+    assert "FCS" in tree["error"]
+    assert (tree["type"], tree["apdu"]) == ("UI", "data-notification")
+    assert len(tree["body"]["structure"]) == 3
+    tree = Inspector().inspect(hdlc_frame(PUSH)[:-8])
+    assert "truncated" in tree["error"]
+    assert tree["before_the_error"]["structure"][0] == {"double-long-unsigned": 1}
+    two = hdlc_frame(PUSH) + hdlc_frame(PUSH)[1:9]
+    assert "cut off" in find_error(Inspector().inspect(two))
+
+
+def test_a_cut_wrapper_and_a_cut_envelope_tell_their_headers():
+    ciphered = b"\xdb\x08ODC00001\x1e\x30\x00\x00\x00\x07" + bytes(25)
+    tree = Inspector().inspect(WrapperFrame(1, 16, ciphered).to_bytes()[:-4])
+    assert (tree["source_wport"], tree["destination_wport"], tree["length"]) == (1, 16, len(ciphered))
+    assert tree["system_title"] == b"ODC00001".hex()
+    assert (tree["security_control"], tree["invocation_counter"]) == ("30", 7)
+    assert "truncated" in tree["error"]
+
+
+def test_octets_without_a_manufacturer_are_no_radio_telegram():
+    octets = bytes((0x0F, 0x00, 0x00, 0x01)) + bytes(12)
+    assert Inspector().inspect(octets).get("frame") != "wmbus"

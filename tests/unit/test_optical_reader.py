@@ -21,6 +21,7 @@ from concentrator.iec62056_21.reader import (
     OpticalReader,
     ReadingFailed,
     ReadingFinished,
+    RegisterWritten,
 )
 
 REGISTERS = {"0.0.0": "12345678", "1.8.0": "000123.4*kWh", "2.8.0": "000000.0*kWh"}
@@ -42,6 +43,7 @@ class SimulatedMeter:
         self.password = password
         self.echo = echo
         self.heard = b""
+        self.writable, self.written = {"0.9.1"}, {}
         data = "".join(f"{address}({value})\r\n" for address, value in REGISTERS.items())
         self.message = block(b"\x02", data.encode() + b"!\r\n")
 
@@ -65,6 +67,12 @@ class SimulatedMeter:
         if request.startswith(b"\x01P1"):
             right = f"({self.password})".encode() in request
             return b"\x06" if right else block(b"\x02", b"(ER01)")
+        if request.startswith(b"\x01W1"):
+            address, value = request[4 : request.index(b")")].decode().split("(")
+            if address not in self.writable:
+                return block(b"\x02", b"(ER23)")
+            self.written[address] = value
+            return b"\x06"
         if request.startswith(b"\x01R1"):
             address = request[4 : request.index(b"(")].decode()
             return block(b"\x02", f"({REGISTERS[address]})".encode())
@@ -133,6 +141,17 @@ def test_programming_mode_reads_single_registers_with_the_password():
     found = dialogue(reader, SimulatedMeter(password="0815"))  # noqa: S106
     assert values(found) == {"1.8.0": "000123.4*kWh", "0.0.0": "12345678"}
     assert reader.data_to_send() == b""
+
+
+def test_programming_mode_writes_registers_and_then_reads():
+    meter = SimulatedMeter(password="0815")  # noqa: S106
+    reader = OpticalReader(writes=(("0.9.1", "120000"),), registers=("1.8.0",), password="0815")  # noqa: S106
+    found = dialogue(reader, meter)
+    assert RegisterWritten("0.9.1") in found
+    assert meter.written == {"0.9.1": "120000"}
+    assert values(found) == {"1.8.0": "000123.4*kWh"}
+    refused = dialogue(OpticalReader(writes=(("1.8.0", "0"),)), SimulatedMeter())
+    assert refused[-1] == ReadingFailed("the meter refused to write register 1.8.0 ((ER23))")
 
 
 def test_a_wrong_password_is_told_without_repeating_it():

@@ -73,7 +73,13 @@ def test_a_wired_frame_is_read_and_its_check_sum_checked():
 
 def test_a_cut_off_telegram_says_so():
     with pytest.raises(TelegramError, match="cut off"):
-        decode_telegram(OMS_MODE_7[:-1])
+        decode_telegram(OMS_MODE_7[:-9])
+    with pytest.raises(TelegramError, match="cut off"):
+        decode_telegram(OMS_MODE_7[:-1], frame_format=FrameFormat.WITHOUT_CRC)
+    plain = encode_frame(LinkFrame(0x44, METER, b"\x78" + RECORDS, FrameFormat.WITHOUT_CRC))
+    short = decode_telegram(plain[:-1])
+    assert len(short.records) == 2
+    assert short.fault
 
 
 def test_octets_behind_the_telegram_are_a_surplus_and_not_read():
@@ -198,7 +204,7 @@ def test_plain_content_under_an_encrypted_header_is_refused_for_a_meter_with_a_k
 
 
 def test_modes_that_are_not_supported_are_named():
-    for mode, name in ((13, "TLS"), (2, "DES"), (3, "DES"), (21, "21")):
+    for mode, name in ((13, "TLS"), (3, "DES"), (21, "21")):
         payload = b"\x7a\x01\x00" + (mode << 8 | 0x10).to_bytes(2, "little") + bytes(range(1, 17))
         telegram = decode_telegram(encode_frame(LinkFrame(0x44, METER, payload, FrameFormat.WITHOUT_CRC)))
         assert telegram.security.state is SecurityState.NOT_SUPPORTED

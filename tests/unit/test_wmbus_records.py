@@ -10,7 +10,8 @@ from concentrator.obis import Obis
 from concentrator.wmbus.address import Address
 from concentrator.wmbus.answer import TELEGRAM_PROFILE, to_answer
 from concentrator.wmbus.frame import FrameFormat, LinkFrame, encode_frame
-from concentrator.wmbus.records import Function, decode_records
+from concentrator.wmbus.record import Function
+from concentrator.wmbus.records import decode_records
 from concentrator.wmbus.telegram import decode_telegram
 
 HEARD_AT = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)

@@ -161,7 +161,7 @@ def decode_from(data: bytes) -> tuple[Apdu, int]:
         else:
             raise DecodeError("its first octet names no APDU that is known here")
     except DecodeError as error:
-        raise DecodeError(f"{name_of(tag)} of {len(data)} octets: {error}") from None
+        raise DecodeError(f"{name_of(tag)} of {len(data)} octets: {error}", reader.offset) from None
     return apdu, reader.offset
 
 

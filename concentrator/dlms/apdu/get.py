@@ -6,6 +6,7 @@ The value of a plain response stays encoded: a profile buffer of thousands of ro
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
@@ -138,6 +139,8 @@ class GetResponseWithList:
         return bytes((GET_RESPONSE, 3, self.invoke)) + encode_get_results(self.results)
 
 
+_BLOCK = struct.Struct(">?IB")
+
 GetResponse: TypeAlias = GetResponseNormal | GetResponseWithBlock | GetResponseWithList
 
 
@@ -178,9 +181,8 @@ def read_get_response(reader: Reader) -> GetResponse:
             return GetResponseNormal(invoke, named(DataAccessResult, reader.octet()))
         raise DecodeError(f"get-data-result has no choice {kind}")
     if choice == 2:
-        last = reader.flag()
-        number = reader.unsigned(4)
-        kind = reader.octet()
+        # Nearly all octets that a meter sends come in these: last-block, block-number, choice.
+        last, number, kind = _BLOCK.unpack(reader.take(_BLOCK.size))
         if kind == 0:
             return GetResponseWithBlock(invoke, last, number, reader.octet_string())
         if kind == 1:

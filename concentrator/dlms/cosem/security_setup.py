@@ -7,7 +7,6 @@ authorities that the device was made with, and are for the suite.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from typing import Protocol
 
@@ -24,7 +23,7 @@ from concentrator.dlms.cosem.objects import AttributeSource, CosemObject, Method
 from concentrator.dlms.elliptic import PrivateKey
 from concentrator.dlms.errors import DecodeError, SecurityError
 from concentrator.dlms.key_agreement import KeyAgreement, KeyId, unwrapped_keys
-from concentrator.dlms.security import BOTH, SecurityControl, SecurityKeys
+from concentrator.dlms.security import SecurityKeys, SecurityPolicy
 from concentrator.obis import Obis
 
 SECURITY_SETUP = Obis(0, 0, 43, 0, 0, 255)
@@ -35,18 +34,6 @@ _FIELDS = {
     KeyId.MASTER: "master",
 }
 _CERTIFICATE_LIMIT = 16
-
-
-class SecurityPolicy(enum.IntFlag):
-    """security_policy of version 1. Version 0 has 1 for authenticated, 2 for encrypted, 3 for both."""
-
-    NONE = 0
-    AUTHENTICATED_REQUEST = 0x04
-    ENCRYPTED_REQUEST = 0x08
-    SIGNED_REQUEST = 0x10
-    AUTHENTICATED_RESPONSE = 0x20
-    ENCRYPTED_RESPONSE = 0x40
-    SIGNED_RESPONSE = 0x80
 
 
 class KeyHolder(Protocol):
@@ -86,15 +73,6 @@ class SecuritySetup:
         self._client_title = client_system_title
         self._generated: dict[CertificateType, PrivateKey] = {}
 
-    def control(self) -> int:
-        """The bits of the security control that the policy asks for."""
-        bits = 0
-        if self.policy & (SecurityPolicy.AUTHENTICATED_REQUEST | SecurityPolicy.AUTHENTICATED_RESPONSE):
-            bits |= SecurityControl.AUTHENTICATED
-        if self.policy & (SecurityPolicy.ENCRYPTED_REQUEST | SecurityPolicy.ENCRYPTED_RESPONSE):
-            bits |= SecurityControl.ENCRYPTED
-        return bits & BOTH
-
     def cosem_object(self, obis: Obis = SECURITY_SETUP) -> CosemObject:
         """The object, with the attributes and methods of its version and suite."""
         attributes: dict[int, AttributeSource] = {
@@ -120,7 +98,9 @@ class SecuritySetup:
     # Policy and keys
 
     def _shown_policy(self) -> int:
-        return self.control() >> 4 if self.version == 0 else int(self.policy)
+        if self.version >= 1:
+            return int(self.policy)
+        return (self.policy.request_control | self.policy.response_control) >> 4
 
     def _security_activate(self, parameters: Data | None) -> Data | None:
         wanted = _number(parameters)

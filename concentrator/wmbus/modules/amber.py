@@ -2,7 +2,8 @@
 
 Messages are FF, command, length, data, XOR of all before; an answer has the request's command with bit 7
 set. The driver reads the module's parameters and, only when telegrams would come without framing or without
-RSSI, writes these two and resets the module. The link mode is set temporarily. Sending is not done here.
+RSSI, writes these two and resets the module. The link mode is set temporarily. A telegram to be sent is
+handed over from its C-field on.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 from concentrator.wmbus.errors import WmbusUsageError
 from concentrator.wmbus.frame import FIRST_BLOCK_OCTETS, FrameFormat
 from concentrator.wmbus.modules.asking import AskingModule, Question
-from concentrator.wmbus.modules.face import TelegramHeard
+from concentrator.wmbus.modules.face import TelegramHeard, TelegramSent
 from concentrator.wmbus.modules.lines import dbm_of
 
 START = 0xFF
+DATA_REQUEST = 0x00
 DATA_INDICATION = 0x03
 SET_MODE = 0x04
 RESET = 0x05
@@ -79,6 +81,7 @@ class AmberModule(AskingModule):
     """An AMB8465 or kin, listening in one link mode."""
 
     baud_rate = 9600
+    can_transmit = True
 
     def __init__(self, link_mode: str = "C/T") -> None:
         if link_mode not in AMBER_MODES:
@@ -123,6 +126,8 @@ class AmberModule(AskingModule):
                 self._answered(now)
             else:
                 self._lose(f"the link mode was refused with {data.hex() or 'nothing'}", now)
+        elif command == DATA_REQUEST | ANSWER:
+            self._events.append(TelegramSent(accepted=data[:1] == b"\x00"))
         elif command not in (SET_PARAMETERS | ANSWER, RESET | ANSWER):
             self._count("messages_unknown")
 
@@ -138,6 +143,9 @@ class AmberModule(AskingModule):
             self._write(message(SET_PARAMETERS, bytes((at, 1, 1))))
         self._write(message(RESET))
         # The module starts anew: the question is asked again when its time is over.
+
+    def _put_on_the_air(self, telegram: bytes) -> None:
+        self._write(message(DATA_REQUEST, telegram[1:]))
 
     def _hear(self, data: bytes) -> None:
         if not self._listening:

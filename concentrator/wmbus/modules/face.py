@@ -16,7 +16,9 @@ from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
 
-from concentrator.wmbus.frame import FrameFormat
+from concentrator.wmbus.errors import TransmissionRefusedError, WmbusUsageError
+from concentrator.wmbus.frame import FIRST_BLOCK_OCTETS, FrameFormat
+from concentrator.wmbus.modules.duty_cycle import DutyCycle, air_time_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,14 @@ class ModuleLost:
     reason: str
 
 
-ModuleEvent = ModuleReady | TelegramHeard | ModuleLost
+@dataclass(frozen=True, slots=True)
+class TelegramSent:
+    """The module took a telegram for the air, or refused it."""
+
+    accepted: bool
+
+
+ModuleEvent = ModuleReady | TelegramHeard | TelegramSent | ModuleLost
 
 
 class RadioModule(ABC):
@@ -52,8 +61,11 @@ class RadioModule(ABC):
     """
 
     baud_rate: int
+    # Whether the driver can have a telegram sent.
+    can_transmit = False
 
     def __init__(self) -> None:
+        self._duty_cycle = DutyCycle()
         self.counters: dict[str, int] = {}
         self._events: deque[ModuleEvent] = deque()
         self._output = bytearray()
@@ -73,6 +85,25 @@ class RadioModule(ABC):
     @abstractmethod
     def handle_timeout(self, now: float) -> None:
         """Act on every timer that has run out at `now`."""
+
+    def transmit(self, telegram: bytes, now: float) -> None:
+        """Send a telegram (from its L-field, without CRCs), as commands of modes T2 and C2 are.
+
+        Raises:
+            WmbusUsageError: this module cannot, or it is no telegram.
+            TransmissionRefusedError: the band's duty cycle is used up.
+        """
+        if not self.can_transmit:
+            raise WmbusUsageError("this radio module's driver cannot send")
+        if len(telegram) <= FIRST_BLOCK_OCTETS or len(telegram) != telegram[0] + 1:
+            raise WmbusUsageError(f"not a telegram from its L-field on: {telegram.hex()}")
+        if not self._duty_cycle.take(air_time_s(telegram), now):
+            raise TransmissionRefusedError("1 % of the last hour was spent on the air: try again later")
+        self._put_on_the_air(telegram)
+
+    def _put_on_the_air(self, telegram: bytes) -> None:
+        """Write what makes the module send; a driver that can send has its own."""
+        raise WmbusUsageError(f"no way to send {len(telegram)} octets")
 
     def data_to_send(self) -> bytes:
         """Give the bytes that are to be written to the module now; b"" when there are none."""

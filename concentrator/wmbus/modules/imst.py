@@ -3,7 +3,7 @@
 Start-up is three questions (ping, device information, configuration), each repeated when unanswered.
 After that the module reports telegrams by itself; a ping now and then proves that it still lives. The
 configuration is temporary, so that a swapped or restarted module is set up again and nothing wears out.
-Sending telegrams is not done here.
+A telegram to be sent is handed over as it is; the module puts it on the air in its link mode.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import enum
 
 from concentrator.wmbus.errors import WmbusUsageError
 from concentrator.wmbus.frame import FIRST_BLOCK_OCTETS, FrameFormat
-from concentrator.wmbus.modules.face import ModuleLost, ModuleReady, RadioModule, TelegramHeard
+from concentrator.wmbus.modules.face import ModuleLost, ModuleReady, RadioModule, TelegramHeard, TelegramSent
 from concentrator.wmbus.modules.imst_hci import (
     ENDPOINT_DEVICE,
     ENDPOINT_RADIO_LINK,
     GET_DEVICE_INFO,
     PING,
     RADIO_MESSAGE_INDICATION,
+    RADIO_SEND_REQUEST,
+    RADIO_SEND_RESPONSE,
     SET_CONFIG,
     HciMessage,
     HciReader,
@@ -84,6 +86,7 @@ class ImstModule(RadioModule):
     """An iM871A or iM170A on its serial port, listening in one link mode."""
 
     baud_rate = 57600
+    can_transmit = True
 
     def __init__(self, link_mode: str = "C/T") -> None:
         super().__init__()
@@ -142,6 +145,8 @@ class ImstModule(RadioModule):
         while (message := self._reader.next_message()) is not None:
             if message.endpoint == ENDPOINT_RADIO_LINK and message.message == RADIO_MESSAGE_INDICATION:
                 self._hear(message)
+            elif message.endpoint == ENDPOINT_RADIO_LINK and message.message == RADIO_SEND_RESPONSE:
+                self._events.append(TelegramSent(accepted=message.payload[:1] == bytes((_STATUS_OK,))))
             elif message.endpoint == ENDPOINT_DEVICE:
                 self._handle_answer(message, now)
             else:
@@ -158,6 +163,9 @@ class ImstModule(RadioModule):
         self._count("telegrams_heard")
         octets = bytes((len(message.payload),)) + message.payload
         self._events.append(TelegramHeard(octets, message.rssi_dbm, FrameFormat.WITHOUT_CRC))
+
+    def _put_on_the_air(self, telegram: bytes) -> None:
+        self._write(HciMessage(ENDPOINT_RADIO_LINK, RADIO_SEND_REQUEST, telegram[1:]).to_bytes())
 
     def _handle_answer(self, message: HciMessage, now: float) -> None:
         request = _REQUESTS.get(self._state)

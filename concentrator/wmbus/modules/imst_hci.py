@@ -34,6 +34,7 @@ GET_CONFIG = 0x05
 RESET = 0x07
 GET_DEVICE_INFO = 0x0F
 # Radio link messages (endpoint 2).
+RADIO_SEND_REQUEST, RADIO_SEND_RESPONSE = 0x01, 0x02
 RADIO_MESSAGE_INDICATION = 0x03
 
 # The module's RSSI octet is no dBm: a straight line through the radio chip's curve.

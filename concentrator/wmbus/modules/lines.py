@@ -65,14 +65,16 @@ class CulModule(AskingModule):
     """A CUL, nanoCUL or another stick with culfw, listening in one link mode."""
 
     baud_rate = 38400
+    can_transmit = True
 
     def __init__(self, link_mode: str = "T1") -> None:
         if link_mode not in CUL_MODES:
             raise WmbusUsageError(f"culfw has no link mode {link_mode!r}: use one of {', '.join(CUL_MODES)}")
         command, self._confirmation = CUL_MODES[link_mode]
+        self._send_command = b"bss" if link_mode == "S1" else b"bst"
         super().__init__(
             (
-                Question("the question for its version", b"V\r\n"),
+                Question("the question for its version", b"\r\nV\r\n"),
                 Question("its link mode", command + b"\r\nX21\r\n"),
             )
         )
@@ -87,6 +89,10 @@ class CulModule(AskingModule):
 
     def _forget_input(self) -> None:
         self._reader = LineReader()
+
+    def _put_on_the_air(self, telegram: bytes) -> None:
+        # culfw makes the CRCs; it says nothing of what became of it.
+        self._write(self._send_command + telegram.hex().upper().encode() + b"\r\n")
 
     def _take(self, line: bytes, now: float) -> None:
         if line.startswith(b"V ") and self._waiting_for == 0:

@@ -1,0 +1,110 @@
+"""Wired M-Bus and P1 as sources of the product: a simulated bus and port, a real store."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from concentrator.clock import SystemClock
+from concentrator.collection.mbus_collector import MbusCollector
+from concentrator.collection.p1_collector import P1Collector
+from concentrator.config import MbusSection, P1Section
+from concentrator.iec62056_21.p1 import crc16
+from concentrator.model import MeterState
+from concentrator.simulator.pty_port import PtyPort
+from concentrator.simulator.wired_mbus import SimulatedBus, SimulatedSlave
+from concentrator.store.store import Store
+from concentrator.wmbus.address import Address
+
+
+async def until(condition, timeout_s=20.0):
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.02)
+
+
+def rows(store):
+    return store.read(lambda connection: connection.execute("SELECT COUNT(*) FROM reading").fetchone()[0])
+
+
+def test_the_slaves_of_a_bus_are_found_read_and_stored(tmp_path):
+    meter = Address("ELS", "12345678", 0x33, 0x07)
+    slave = SimulatedSlave(meter, 7, lambda: (bytes.fromhex("0C1315000000"), bytes.fromhex("023B0500")))
+
+    async def scenario():
+        bus = SimulatedBus([slave])
+        port = PtyPort(tmp_path / "mbus", bus)
+        port.plug()
+        store = Store(tmp_path / "store.db", SystemClock())
+        settings = MbusSection(port=str(port.path), baud_rate=38400, addresses="9", read_interval_s=1)
+        collector = MbusCollector(settings, store, SystemClock())
+        await collector.load()
+        task = asyncio.create_task(collector.run())
+        await until(lambda: collector.meters.stored >= 2)
+        slave.silent = True
+        record = collector.meters.records[str(meter)]
+        await until(lambda: record.state is MeterState.UNREACHABLE)
+        assert "no slave answers" in record.reason
+        slave.silent = False
+        await until(lambda: record.state is MeterState.ACTIVE)
+        port.unplug()
+        await until(lambda: collector.state == "not open")
+        port.plug()
+        await until(lambda: collector.state == "open")
+        assert collector.counters["unanswered"] >= 2
+        assert await rows(store) >= 2
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        port.close()
+        again = MbusCollector(settings, store, SystemClock())
+        await again.load()
+        assert again.meters.records[str(meter)].serial == "12345678"
+        store.close()
+
+    asyncio.run(scenario())
+
+
+class ConsumerPort:
+    """What a meter pushes on its P1 port."""
+
+    def __init__(self):
+        self.output = None
+
+    def receive_data(self, data):
+        raise AssertionError("nobody writes to a P1 port")
+
+    def push(self):
+        moment = datetime.now(UTC).strftime("%y%m%d%H%M%SW")
+        body = (
+            "/ISK5\\2M550T-1012\r\n\r\n1-3:0.2.8(50)\r\n"
+            f"0-0:1.0.0({moment})\r\n0-0:96.1.1(4530303434)\r\n1-0:1.8.1(000671.578*kWh)\r\n"
+            "0-1:24.1.0(003)\r\n0-1:96.1.0(4730303339)\r\n"
+            f"0-1:24.2.1({moment})(00112.384*m3)\r\n!"
+        ).encode()
+        self.output(body + f"{crc16(body):04X}\r\n".encode())
+
+
+def test_a_consumer_port_brings_the_meter_and_its_gas_meter(tmp_path):
+    async def scenario():
+        device = ConsumerPort()
+        port = PtyPort(tmp_path / "p1", device)
+        port.plug()
+        store = Store(tmp_path / "store.db", SystemClock())
+        collector = P1Collector(P1Section(port=str(port.path), store_interval_s=1), store, SystemClock())
+        await collector.load()
+        task = asyncio.create_task(collector.run())
+        await until(lambda: collector.state == "open")
+        while len(collector.meters.records) < 2:
+            device.push()
+            await asyncio.sleep(0.05)
+        await until(lambda: collector.meters.stored >= 2)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        port.close()
+        media = {record.identity: record.medium.value for record in await store.load_meters()}
+        assert media == {"E0044": "electricity", "G0039": "gas"}
+        obis = await store.read(
+            lambda connection: [str(row) for row in connection.execute("SELECT * FROM channel").fetchall()]
+        )
+        assert obis
+        store.close()
+
+    asyncio.run(scenario())

@@ -1,0 +1,52 @@
+"""What an order may ask of a meter, and who may ask it."""
+
+import pytest
+
+from concentrator.collection.meter_orders import METER_OPERATIONS, check_order
+from concentrator.dlms.client import Client, ClientSettings
+from concentrator.orders import LOCAL, MQTT, PAGE, Order, OrderError
+
+
+def order(operation, origin=LOCAL, **arguments):
+    payload = {"id": "1", "op": operation, "target": "M1", "args": arguments}
+    return Order.from_payload(payload, origin)
+
+
+@pytest.mark.parametrize("origin", [MQTT, PAGE])
+@pytest.mark.parametrize("operation", ["write", "action"])
+def test_only_the_concentrator_itself_may_change_a_meter(operation, origin):
+    with pytest.raises(OrderError, match=f"not from {origin}"):
+        check_order(order(operation, origin))
+    assert check_order(order(operation)).changes_meter
+
+
+@pytest.mark.parametrize("origin", [LOCAL, MQTT, PAGE])
+@pytest.mark.parametrize("operation", ["read", "ping", "browse"])
+def test_everybody_may_read(operation, origin):
+    assert not check_order(order(operation, origin)).changes_meter
+
+
+def test_an_unknown_operation_names_those_that_are_known():
+    with pytest.raises(OrderError, match=r"known: ping, read, .*collect"):
+        check_order(order("explode"))
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "words"),
+    [
+        ("read", {}, "OBIS"),
+        ("read", {"obis": "1-0:1.8.0*255", "class_id": "three"}, "class_id"),
+        ("read", {"obis": "1-0:1.8.0*255", "attribute": True}, "attribute"),
+        ("write", {"obis": "1-0:1.8.0*255"}, "value: missing"),
+        ("write", {"obis": "1-0:1.8.0*255", "value": "5EC5E7"}, "no A-XDR data"),
+        ("action", {"obis": "1-0:1.8.0*255"}, "class_id"),
+        ("action", {"obis": "1-0:1.8.0*255", "class_id": 3, "method": "x"}, "method"),
+    ],
+)
+def test_a_mistake_is_named_before_anything_is_sent(operation, arguments, words):
+    conversation = METER_OPERATIONS[operation].converse(
+        Client(ClientSettings()), order(operation, **arguments)
+    )
+    with pytest.raises(OrderError, match=words) as caught:
+        next(conversation)
+    assert "5EC5E7" not in str(caught.value)
