@@ -6,6 +6,7 @@ public source. An indication on a line that we drive is told and counted.
 """
 
 from plc.commands import DATA8, FROM_HOST, FROM_MODEM, REST, U8, U16, U32, CommandTable
+from plc.errors import MessageError
 
 JOIN_INDICATION = 8
 LEAVE_INDICATION = 9
@@ -28,3 +29,19 @@ ROWS = (
 )
 
 COMMANDS = CommandTable("G3 coordinator", ROWS)
+
+
+def describe(payload: bytes) -> "tuple[str, list[tuple[str, str]]]":
+    """Name a payload of USI protocol 0x26 and its fields; never raises. Values may be keys, and are not shown."""
+    try:
+        message = COMMANDS.decode(payload)
+    except MessageError as error:
+        return "not decoded", [("reason", str(error)), ("octets", payload[:1].hex() + " (rest not shown)")]
+    fields: "list[tuple[str, str]]" = []
+    for name in message.values:
+        value = message.values[name]
+        if isinstance(value, int):
+            fields.append((name, str(value)))
+        elif isinstance(value, bytes):
+            fields.append((name, "(not shown)" if name == "value" else value.hex()))
+    return message.name, fields
