@@ -45,3 +45,10 @@ def describe(payload: bytes) -> "tuple[str, list[tuple[str, str]]]":
         elif isinstance(value, bytes):
             fields.append((name, "(not shown)" if name == "value" else value.hex()))
     return message.name, fields
+
+
+def mask_keys(payload: bytes) -> bytes:
+    """The payload with zeros in place of what may be a key, for a file of traffic; the same length."""
+    # COORD_SET: command, attribute, index and length come before the value; a rekey may hold anything.
+    kept = {2: 8, 5: 1}.get(payload[0] if payload else 0, len(payload))
+    return payload[:kept] + bytes(max(0, len(payload) - kept))

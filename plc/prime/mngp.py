@@ -166,5 +166,13 @@ def describe(protocol: int, body: bytes) -> "tuple[str, list[tuple[str, str]]]":
     return name, fields
 
 
+def mask_keys(protocol: int, body: bytes) -> bytes:
+    """The body with zeros in place of a device unique key, for a file of traffic; the same length."""
+    if protocol != 2 or body[:2] != pib.DEVICE_UNIQUE_KEY.to_bytes(2, "big"):
+        return body
+    # The EUI-48 comes before the key.
+    return body[:8] + bytes(max(0, len(body) - 8))
+
+
 def _attribute_in_words(attribute: int) -> str:
     return f"0x{attribute:04X} {pib.attribute_name(attribute)}"
