@@ -17,6 +17,7 @@ from concentrator.clock import Clock, is_plausible
 from concentrator.collection.errors import MeterUnreachableError
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.meter_orders import check_order
+from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
 from concentrator.collection.topology import Topology
 from concentrator.collection.visit import KeysMissingError, Visit
@@ -42,6 +43,7 @@ from plc.network import (
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
+_KEEP_COUNTERS_S = 600.0
 _FIRST_RETRY_S = 5.0
 _LONGEST_RETRY_S = 1800.0
 # A meter that refuses us will not change its mind soon: somebody has to mend its keys.
@@ -65,6 +67,7 @@ class Collector:
     ) -> None:
         self.registry = Registry()
         self.topology = Topology()
+        self.received_counters = ReceivedCounters(store)
         self.unsolicited = 0
         self._settings = settings
         self._store = store
@@ -78,14 +81,30 @@ class Collector:
         for record in await self._store.load_meters():
             if record.link == "plc":
                 self.registry.add(CollectedMeter(record, identified=True))
+        await self.received_counters.load()
 
     async def run(self, link: PlcLink) -> None:
         """Visit meters through a link until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._settings.meters_in_flight):
-                group.create_task(self._work(link))
-            # One place more, which routine never takes: somebody who waits for a meter does not wait for others.
-            group.create_task(self._work(link, for_orders=True))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._settings.meters_in_flight):
+                    group.create_task(self._work(link))
+                # One place more, which routine never takes: whoever waits for a meter does not wait for others.
+                group.create_task(self._work(link, for_orders=True))
+                group.create_task(self._keep_counters())
+        finally:
+            await self._keep_counters_now()
+
+    async def _keep_counters(self) -> None:
+        while True:
+            await asyncio.sleep(_KEEP_COUNTERS_S)
+            await self._keep_counters_now()
+
+    async def _keep_counters_now(self) -> None:
+        try:
+            await self.received_counters.keep()
+        except StoreError as error:
+            log.warning("received invocation counters not kept", reason=str(error))
 
     # What the network tells
 
@@ -249,7 +268,7 @@ class Collector:
             async with asyncio.timeout(self._settings.dialogue_timeout_s):
                 await visit.hold()
         except (TransientError, TimeoutError) as error:
-            self._failed(visit.meter, str(error) or f"took longer than {self._settings.dialogue_timeout_s} s")
+            self._failed(visit.meter, str(error) or self._out_of_time(visit.meter))
         except KeysMissingError as error:
             self._refused(visit.meter, MeterState.KEY_MISSING, str(error))
         except (AssociationRejectedError, SecurityError) as error:
@@ -270,6 +289,10 @@ class Collector:
             self._fail_orders(visit.meter)
         await self._save(visit.meter)
         self._wake.set()
+
+    def _out_of_time(self, meter: CollectedMeter) -> str:
+        doing = f", {meter.activity} then" if meter.activity else ""
+        return f"took longer than {self._settings.dialogue_timeout_s} s{doing}"
 
     def _succeeded(self, meter: CollectedMeter, *, for_orders: bool) -> None:
         meter.failures = 0
