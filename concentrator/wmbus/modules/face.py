@@ -35,6 +35,8 @@ class TelegramHeard:
     octets: bytes  # from the L-field on
     rssi_dbm: int | None
     frame_format: FrameFormat = FrameFormat.WITHOUT_CRC
+    # The module's own clock at the moment of reception, in its own unit (IMST: milliseconds since its start).
+    module_time: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
