@@ -25,7 +25,7 @@ from concentrator.links.p1_port import read_p1_octets
 from concentrator.model import Answer, Channel, IdentityError, Medium, MeterState, Reading, safe_identity
 from concentrator.obis import Obis, ObisError
 from concentrator.store.store import Store
-from concentrator.wmbus.address import Address
+from concentrator.wmbus.address import medium_of
 from concentrator.wmbus.answer import TELEGRAM_PROFILE
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -166,7 +166,7 @@ class P1Collector:
         await self.meters.keep(record, answer)
 
     async def _keep_channel_meter(self, meter: P1ChannelMeter, now: datetime) -> None:
-        medium = Address("", "", 0, meter.device_type or 0).medium
+        medium = medium_of(meter.device_type or 0)
         obis = _CHANNEL_OBIS.get(medium)
         try:
             identity = safe_identity(meter.equipment_identifier)
