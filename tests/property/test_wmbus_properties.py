@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from chunking import read_chunks
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -88,13 +89,8 @@ MESSAGES = st.builds(
 @given(st.lists(MESSAGES, max_size=6), st.lists(st.integers(1, 20), min_size=1, max_size=20))
 def test_module_messages_survive_any_chunking(messages, sizes):
     stream = b"".join(message.to_bytes(check=True) for message in messages)
-    reader, at, turn, got = HciReader(), 0, 0, []
-    while at < len(stream):
-        size = sizes[turn % len(sizes)]
-        reader.receive_data(stream[at : at + size])
-        at, turn = at + size, turn + 1
-        while (message := reader.next_message()) is not None:
-            got.append(message)
+    reader = HciReader()
+    got = read_chunks(stream, sizes, reader.receive_data, reader.next_message)
     assert got == messages
 
 
@@ -124,13 +120,8 @@ def drive(driver, chunks):
 )
 def test_slip_frames_survive_any_chunking(contents, sizes):
     stream = b"".join(map(encode_slip, contents))
-    reader, got, at, turn = SlipReader(), [], 0, 0
-    while at < len(stream):
-        size = sizes[turn % len(sizes)]
-        reader.receive_data(stream[at : at + size])
-        at, turn = at + size, turn + 1
-        while (frame := reader.next_frame()) is not None:
-            got.append(frame)
+    reader = SlipReader()
+    got = read_chunks(stream, sizes, reader.receive_data, reader.next_frame)
     assert got == contents
     assert reader.frames_dropped == 0
 
