@@ -65,6 +65,8 @@ class RadioModule(ABC):
     baud_rate: int
     # Whether the driver can have a telegram sent.
     can_transmit = False
+    # Whether the module says what became of it (`TelegramSent`).
+    tells_what_was_sent = True
 
     def __init__(self) -> None:
         self._duty_cycle = DutyCycle()
