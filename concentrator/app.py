@@ -26,21 +26,25 @@ import structlog
 from concentrator.clock import Clock, SystemClock
 from concentrator.collection.address_book import AddressBook
 from concentrator.collection.collector import Collector
+from concentrator.collection.group_key import GroupKeyFile
 from concentrator.collection.history_keeper import HistoryKeeper
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.mbus_collector import MbusCollector
+from concentrator.collection.network_orders import NetworkOrders
 from concentrator.collection.p1_collector import P1Collector
 from concentrator.collection.radio_listener import RadioListener
-from concentrator.config import Config, ConfigError
+from concentrator.collection.whitelist import Whitelist
+from concentrator.config import Config, ConfigError, ModemSection
 from concentrator.control import ControlServer
 from concentrator.journal import Journal, State, Subject
 from concentrator.links.board_control import BoardControl, make_board_control
 from concentrator.links.plc_link import PlcLink
-from concentrator.links.plc_networks import make_network
+from concentrator.links.plc_networks import Remembered, load_network_keys, make_network
 from concentrator.links.radio_link import RadioLink
 from concentrator.links.radio_modules import AUTO, find_radio_module, make_radio_module
 from concentrator.logs import set_up_logging
 from concentrator.notify import Notifier, Watchdog, watchdog_limit_s
+from concentrator.orders import Order
 from concentrator.status import StatusReporter
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
@@ -50,7 +54,7 @@ from concentrator.uplink.mqtt import MqttUplink
 from concentrator.uplink.push import PushUplink
 from concentrator.uplink.uplink import CONNECTED, Uplink
 from concentrator.web.parent import DIES_WITH_PARENT
-from plc.network import Event
+from plc.network import Event, Network
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -82,10 +86,11 @@ class Service:
         self.listener: RadioListener | None = None
         self.mbus = MbusCollector(config.mbus, store, clock) if config.mbus is not None else None
         self.p1 = P1Collector(config.p1, store, clock) if config.p1 is not None else None
+        self.network_orders: NetworkOrders | None = None
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
         self.uplinks: list[Uplink] = [
             *(
-                MqttUplink(one, topics, store, clock, boot_id, self.reporter.health, self.collector.carry_out)
+                MqttUplink(one, topics, store, clock, boot_id, self.reporter.health, self.carry_out)
                 for one in config.mqtt
             ),
             *(PushUplink(one, store, clock) for one in config.push),
@@ -105,16 +110,13 @@ class Service:
             await self._addresses.load()
             await self._history.load()
             self.link = PlcLink(
-                make_network(
-                    config.modem,
-                    self._addresses.known,
-                    self._addresses.frame_counter,
-                    bytes.fromhex(config.collection.system_title),
-                ),
+                await self._make_network(config.modem),
                 config.modem.port,
                 config.modem.baud_rate,
                 self._handle_network_event,
             )
+            self.network_orders = self._make_network_orders(config.modem, self.link)
+            self.reporter.network_orders = self.network_orders
             self._watchdog.register("collection", _COLLECTION_BEAT_LIMIT_S)
         if config.radio is not None:
             self.listener = RadioListener(
@@ -142,9 +144,48 @@ class Service:
         }
         self.reporter.link, self.reporter.radio, self.reporter.listener = self.link, self.radio, self.listener
 
+    async def _make_network(self, settings: ModemSection) -> Network:
+        """The network with everything that it has to remember."""
+        keys = load_network_keys(settings)
+        self._group_key = GroupKeyFile(
+            self._config.state_directory / "group_key.json", keys.gmk, keys.gmk_index
+        )
+        self._whitelist = Whitelist(self._store, settings.whitelist_file)
+        await self._whitelist.load()
+        remembered = Remembered(
+            self._addresses.known,
+            self._addresses.frame_counter,
+            self._group_key.gmk,
+            self._group_key.index,
+            self._whitelist.allowed,
+        )
+        return make_network(settings, keys, remembered, bytes.fromhex(self._config.collection.system_title))
+
+    def _make_network_orders(self, settings: ModemSection, link: PlcLink) -> NetworkOrders:
+        return NetworkOrders(
+            link,
+            self.collector.registry,
+            self.collector.topology,
+            self._whitelist,
+            self._group_key,
+            self._config.state_directory / "node_firmware",
+            lambda: load_network_keys(settings).device_keys,
+        )
+
+    async def carry_out(self, order: Order) -> dict[str, Any]:
+        """Carry out one order, of the network's or of a meter's kind.
+
+        Raises:
+            ConcentratorError: it makes no sense, or could not be done; the text says why.
+        """
+        orders = self.network_orders
+        if orders is not None and order.operation in orders.names:
+            return await orders.carry_out(order)
+        return await self.collector.carry_out(order)
+
     async def run(self, *extra: Coroutine[Any, Any, None]) -> None:
         """Run everything until something ends."""
-        control = ControlServer(self._config.control_socket, self.reporter.status, self.collector.carry_out)
+        control = ControlServer(self._config.control_socket, self.reporter.status, self.carry_out)
         loops: list[Coroutine[Any, Any, None]] = [
             control.run(),
             Journal(self._store, self._states).run(),
@@ -177,6 +218,8 @@ class Service:
         if self._board is not None:
             self._board.note(event)
         self.collector.handle_event(event)
+        if self.network_orders is not None:
+            self.network_orders.note(event)
 
     def _states(self) -> dict[Subject, State]:
         """What the journal watches."""

@@ -161,6 +161,11 @@ class ModemSection:
         "G3: bootstrap server on the host (a) or in the modem (b); auto asks.",
     )
     key_file: str = _key("", _FILE, "File with the network's keys (TOML, mode 0600): see docs/plc.md.")
+    whitelist_file: str = _key(
+        "",
+        _FILE,
+        "File with the EUIs that may join, one a line; empty: all may, until an order says otherwise.",
+    )
     line_baud_rate: int = _key(
         2400,
         Allowed("one of 300, 600, 1200, 2400", lambda value: value in (300, 600, 1200, 2400)),

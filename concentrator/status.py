@@ -12,6 +12,7 @@ from typing import Any
 from concentrator.clock import Clock
 from concentrator.collection.collector import Collector
 from concentrator.collection.mbus_collector import MbusCollector
+from concentrator.collection.network_orders import NetworkOrders
 from concentrator.collection.p1_collector import P1Collector
 from concentrator.collection.radio_listener import RadioListener
 from concentrator.collection.registry import CollectedMeter
@@ -39,6 +40,7 @@ class StatusReporter:
         self.radio: RadioLink | None = None
         self.listener: RadioListener | None = None
         self.local_ports: Mapping[str, MbusCollector | P1Collector] = {}
+        self.network_orders: NetworkOrders | None = None
         self.uplinks: Sequence[Uplink] = ()
         self._config = config
         self._store = store
@@ -127,6 +129,7 @@ class StatusReporter:
             "reason": shell.reason,
             "description": self.link.description,
             "counters": dict(self.link.network.counters),
+            "network": self.network_orders.state() if self.network_orders is not None else None,
         }
 
     def _radio(self) -> dict[str, Any] | None:

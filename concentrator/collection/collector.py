@@ -266,8 +266,17 @@ class Collector:
     def _succeeded(self, meter: CollectedMeter) -> None:
         meter.failures = 0
         if meter.next_visit <= self._clock.monotonic():
-            meter.next_visit = self._clock.monotonic() + self._settings.interval_s
+            meter.next_visit = self._clock.monotonic() + self._until_next_round()
         self._set_state(meter, MeterState.ACTIVE, "")
+
+    def _until_next_round(self) -> float:
+        """Seconds until meters have something new: rounds begin on whole multiples of the interval, in UTC.
+
+        So a day is asked for when it has ended, whenever the meter was met first.
+        """
+        interval_s = self._settings.interval_s
+        now = self._clock.now().timestamp() - self._settings.answer_delay_s
+        return interval_s - now % interval_s
 
     def _failed(self, meter: CollectedMeter, reason: str) -> None:
         meter.failures += 1

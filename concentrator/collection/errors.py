@@ -19,3 +19,7 @@ class UnknownMeterError(CollectionError, LocalError):
 
 class MeterUnreachableError(CollectionError):
     """An order's meter cannot be read now; the text says why."""
+
+
+class NetworkOrderError(CollectionError):
+    """The network did not do what an order asked for; the text says why."""

@@ -9,6 +9,7 @@ or time.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections import deque
 from collections.abc import Callable, Generator
@@ -45,6 +46,7 @@ from concentrator.dlms.envelopes import (
     wrap,
 )
 from concentrator.dlms.errors import (
+    DlmsError,
     EncodeError,
     ReplayError,
     SecurityError,
@@ -182,6 +184,7 @@ class Exchange:
         self._overhead = self._envelope.overhead(settings.security_suite)
         self._budget = 0
         self._peer_window = 1
+        self._aside: deque[bytes] = deque(maxlen=16)
         self._confirmations: deque[bytes] = deque(maxlen=16)
         self._authentication: SecurityContext | None = None
         if settings.keys is not None:
@@ -232,6 +235,7 @@ class Exchange:
     def start_service(self) -> None:
         """A new request by the caller: its repetitions are counted from here."""
         self._budget = self.settings.repetition_budget
+        self._aside.clear()
 
     def ask(
         self, request: bytes, belongs: Callable[[Apdu], bool], *, repeatable: bool = False
@@ -282,10 +286,19 @@ class Exchange:
                 reply = None
             if reply is not None:
                 if belongs(reply):
+                    self._look_at_what_came_aside()
                     return reply
                 self.unrelated_replies += 1
-            incoming = yield from self.transmit(self._idle())
+            if self._aside:
+                incoming = self._aside.popleft()
+            else:
+                incoming = yield from self.transmit(self._idle())
         raise UnexpectedReplyError(f"{UNRELATED_LIMIT} APDUs came, none of them the answer")
+
+    def _look_at_what_came_aside(self) -> None:
+        while self._aside:
+            with contextlib.suppress(DlmsError):
+                self.unrelated_replies += self.take_apart(self._aside.popleft()) is not None
 
     def _idle(self) -> Outgoing:
         """What to send when nothing is to be asked: the confirmations that are due."""
@@ -329,7 +342,10 @@ class Exchange:
             elif incoming:
                 if not transfer.sending and not transfer.receiving and answered:
                     return incoming
-                if self.take_apart(incoming) is not None:
+                if transfer.receiving:
+                    # Protected after what comes in blocks, and so to be looked at after that.
+                    self._aside.append(incoming)
+                elif self.take_apart(incoming) is not None:
                     self.unrelated_replies += 1
                 outgoing = self._idle()
             try:

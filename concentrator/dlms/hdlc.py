@@ -102,6 +102,8 @@ class HdlcAddress(NamedTuple):
             return cls(parts[0])
         if len(parts) == 2:
             return cls(parts[0], parts[1], 2)
+        if len(parts) != 4:
+            raise HdlcError(f"an HDLC address has 1, 2 or 4 octets, got {len(parts)}")
         return cls(parts[0] << 7 | parts[1], parts[2] << 7 | parts[3], 4)
 
 
@@ -213,6 +215,8 @@ def decode_damaged(data: bytes) -> HdlcFrame:
         raise HdlcError("the frame ends before its control field")
     at = 2 + _address_size(body, 2)
     at += _address_size(body, at)
+    if at >= len(body):
+        raise HdlcError("the frame ends before its control field")
     header = _parse_header(body[: at + 1])
     length = (body[0] << 8 | body[1]) & _LENGTH_MASK
     # A whole frame ends with its FCS and a flag; one that is cut off with whatever came.

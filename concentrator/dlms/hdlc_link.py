@@ -315,6 +315,10 @@ class HdlcClientLink(_Link):
         self._tries = 0
         self._put(self._pending)
 
+    def poll(self) -> None:
+        """Let the meter go on sending: it has told something unasked in an I frame, and we have nothing to send."""
+        self._supervise(FrameType.RR)
+
     def receive_data(self, data: bytes) -> None:
         """Take what came from the line."""
         super().receive_data(data)

@@ -401,6 +401,19 @@ class SecurityContext:
         if len(self._signatures) > _SIGNATURES_REMEMBERED:
             del self._signatures[next(iter(self._signatures))]
 
+    def towards(self, recipient: bytes) -> SecurityContext:
+        """The same keys and counter towards this peer, and no protection but what each APDU asks for."""
+        return SecurityContext(
+            self.keys,
+            self.system_title,
+            self.counter,
+            peer_system_title=recipient or self.peer_system_title,
+            suite=self.suite,
+            policy=0,
+            header_authenticated=self.header_authenticated,
+            length_signed=self.length_signed,
+        )
+
     def new_dedicated_key(self, key: bytes) -> None:
         """Use this dedicated key from now on; its counters start anew."""
         self.keys = self.keys.with_dedicated(key)

@@ -172,6 +172,7 @@ class HdlcChannel:
     def __init__(self, stream: ByteStream, client: HdlcAddress, server: HdlcAddress) -> None:
         self._stream = stream
         self._link = HdlcClientLink(client, server)
+        self._answered = False
 
     async def connect(self) -> None:
         """Set the HDLC connection up.
@@ -187,13 +188,17 @@ class HdlcChannel:
     async def send(self, apdu: bytes) -> None:
         """Send one APDU."""
         self._link.send_apdu(apdu)
+        self._answered = False
         await self._flush()
 
     async def receive(self, timeout_s: float) -> bytes:
         """The next APDU."""
+        if self._answered:
+            self._link.poll()
         while True:
             event = await self._event(timeout_s)
             if isinstance(event, ApduReceived):
+                self._answered = not event.unsolicited
                 return event.apdu
             if isinstance(event, LinkDisconnected):
                 raise LinkLostError(f"the HDLC connection ended: {event.reason}")

@@ -23,64 +23,98 @@ _BANDS = {name.lower(): number for number, name in enumerations.BANDS}
 
 
 @dataclass(frozen=True, slots=True)
-class _Keys:
-    """What a G3 key file holds."""
+class NetworkKeys:
+    """What the key file of a network holds: G3's keys, or the device unique keys of PRIME nodes."""
 
-    psk: bytes = field(repr=False)
-    gmk: bytes = field(repr=False)
-    gmk_index: int
-    device_psks: dict[bytes, bytes] = field(repr=False)
+    psk: bytes = field(default=b"", repr=False)
+    gmk: bytes = field(default=b"", repr=False)
+    gmk_index: int = 0
+    device_keys: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes], repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What a network has to be told of its former life."""
+
+    known_addresses: dict[bytes, int]
+    frame_counter: int = 0
+    gmk: bytes = field(default=b"", repr=False)  # b"": the key file's
+    gmk_index: int = 0
+    allowed: set[bytes] | None = None
 
 
 def make_network(
-    settings: ModemSection,
-    known_addresses: dict[bytes, int],
-    frame_counter: int = 0,
-    initiator_title: bytes = bytes(8),
+    settings: ModemSection, keys: NetworkKeys, remembered: Remembered, initiator_title: bytes = bytes(8)
 ) -> Network:
-    """The network of the configured family; what follows the settings is what has to be remembered over restarts.
-
-    `initiator_title` is the system title of an S-FSK initiator.
+    """The network of the configured family. `initiator_title` is the system title of an S-FSK initiator.
 
     Raises:
-        ConfigError: the G3 key file is missing, open to others, or not what it should be.
+        ConfigError: a key is missing that this family needs.
     """
     if settings.family == "prime":
-        return BaseNode(data_confirm_timeout_s=settings.confirm_timeout_s)
+        return BaseNode(
+            allowed=remembered.allowed,
+            device_keys=keys.device_keys,
+            data_confirm_timeout_s=settings.confirm_timeout_s,
+        )
     if settings.family == "s-fsk":
         return Initiator(
             initiator_title,
-            known_addresses,
+            remembered.known_addresses,
+            remembered.allowed,
             local_address=settings.initiator_address,
             baud_rate=settings.line_baud_rate,
             data_confirm_timeout_s=settings.confirm_timeout_s,
         )
-    keys = _g3_keys(settings.key_file)
     if settings.generation == "b" and not keys.psk:
         raise ConfigError(f"modem.key_file: {settings.key_file}: psk is needed with modem.generation b")
     return Coordinator(
         settings.pan_id,
         keys.psk,
-        keys.gmk,
-        known_addresses,
+        remembered.gmk or keys.gmk,
+        remembered.known_addresses,
+        remembered.allowed,
         band=_BANDS[settings.band],
         data_confirm_timeout_s=settings.confirm_timeout_s,
         generation=settings.generation,
         aes=aes,
         random=os.urandom,
-        device_psks=keys.device_psks,
-        gmk_index=keys.gmk_index,
-        frame_counter=frame_counter,
+        device_psks=keys.device_keys,
+        gmk_index=remembered.gmk_index if remembered.gmk else keys.gmk_index,
+        frame_counter=remembered.frame_counter,
     )
 
 
-def _g3_keys(key_file: str) -> _Keys:
-    """The network's keys; no error shows what the file holds."""
+def load_network_keys(settings: ModemSection) -> NetworkKeys:
+    """The keys of the configured network; no error shows what the file holds.
+
+    Raises:
+        ConfigError: the key file is missing, open to others, or not what it should be.
+    """
+    if settings.family == "g3":
+        return _g3_keys(settings.key_file)
+    if settings.family != "prime" or not settings.key_file:
+        return NetworkKeys()
+    path = Path(settings.key_file)
+    return NetworkKeys(device_keys=_device_keys(path, _read_key_file(path), "device_keys", 12))
+
+
+def _g3_keys(key_file: str) -> NetworkKeys:
     if not key_file:
         raise ConfigError(
             "modem.key_file: not given; a G3 network needs a file with psk and gmk (see docs/plc.md)"
         )
     path = Path(key_file)
+    keys = _read_key_file(path)
+    device_psks = _device_keys(path, keys, "device_psks", 16)
+    index = keys.get("gmk_index", 0)
+    if type(index) is not int or index not in (0, 1):
+        raise ConfigError(f"modem.key_file: {path}: gmk_index has to be 0 or 1")
+    psk = b"" if device_psks and "psk" not in keys else _key(path, "psk", keys.get("psk"))
+    return NetworkKeys(psk, _key(path, "gmk", keys.get("gmk")), index, device_psks)
+
+
+def _read_key_file(path: Path) -> dict[str, object]:
     try:
         mode = path.stat().st_mode
         keys: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -90,21 +124,21 @@ def _g3_keys(key_file: str) -> _Keys:
         raise ConfigError(f"modem.key_file: {path}: is not TOML") from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigError(f"modem.key_file: {path}: others could read it; run chmod 0600 on it")
-    device_psks: dict[bytes, bytes] = {}
-    given = keys.get("device_psks", {})
+    return keys
+
+
+def _device_keys(path: Path, keys: dict[str, object], section: str, digits: int) -> dict[bytes, bytes]:
+    given = keys.get(section, {})
     if not isinstance(given, dict):
-        raise ConfigError(f"modem.key_file: {path}: device_psks has to be a section [device_psks]")
-    for eui64, value in cast("dict[str, object]", given).items():
-        if not re.fullmatch(r"[0-9A-Fa-f]{16}", eui64):
+        raise ConfigError(f"modem.key_file: {path}: {section} has to be a section [{section}]")
+    found: dict[bytes, bytes] = {}
+    for eui, value in cast("dict[str, object]", given).items():
+        if not re.fullmatch(rf"[0-9A-Fa-f]{{{digits}}}", eui):
             raise ConfigError(
-                f"modem.key_file: {path}: device_psks: each name has to be an EUI-64 of 16 digits"
+                f"modem.key_file: {path}: {section}: each name has to be an EUI-{4 * digits} of {digits} digits"
             )
-        device_psks[bytes.fromhex(eui64)] = _key(path, f"device_psks.{eui64}", value)
-    index = keys.get("gmk_index", 0)
-    if type(index) is not int or index not in (0, 1):
-        raise ConfigError(f"modem.key_file: {path}: gmk_index has to be 0 or 1")
-    psk = b"" if device_psks and "psk" not in keys else _key(path, "psk", keys.get("psk"))
-    return _Keys(psk, _key(path, "gmk", keys.get("gmk")), index, device_psks)
+        found[bytes.fromhex(eui)] = _key(path, f"{section}.{eui}", value)
+    return found
 
 
 def _key(path: Path, name: str, value: object) -> bytes:

@@ -71,6 +71,7 @@ class Admission(DataPath):
         self._allowed = allowed
         self._declined: dict[bytes, bool] = {}
         self._server: BootstrapServer | None = None
+        self._device_psks: "dict[bytes, bytes]" = {}
         self._gmk = b""
         self._gmk_index = 0
         self._next_gmk = b""  # while a rotation is under way
@@ -95,6 +96,16 @@ class Admission(DataPath):
         """Replace the EUI-64 that may join; None lets all join. Nodes that have joined stay."""
         self._allowed = allowed
         self._declined = {}
+
+    def set_device_psks(self, device_psks: "dict[bytes, bytes]") -> None:
+        """Replace the PSKs of single devices, in generation A; who has joined stays. Raises LocalPlcError."""
+        for key in device_psks.values():
+            if len(key) != KEY_SIZE:
+                raise LocalPlcError(f"a PSK has {KEY_SIZE} octets, got {len(key)}")
+        self._device_psks = dict(device_psks)
+        self._declined = {}
+        if self._server is not None:
+            self._server.set_device_psks(self._device_psks)
 
     def rotate_group_key(self, gmk: bytes, now: float) -> None:
         """Give every member a new GMK, and let the network use it; GroupKeyChanged tells when it is done.

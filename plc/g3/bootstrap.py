@@ -187,6 +187,10 @@ class BootstrapServer:
         self._to_activate = [entry for entry in self._to_activate if entry[0] != eui64]
         self._open(eui64, address, _KICK, lbp.KICK_TO_DEVICE, b"", now)
 
+    def set_device_psks(self, device_psks: "dict[bytes, bytes]") -> None:
+        """Replace the PSKs of single devices; what is under way goes on with the old ones."""
+        self._device_psks = device_psks
+
     def start_rotation(self, gmk: bytes, members: "list[tuple[bytes, int]]", now: float) -> None:
         """Give every member (EUI-64, short address) a new key, then let all of them use it."""
         if len(gmk) != KEY_SIZE:

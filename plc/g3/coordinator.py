@@ -121,7 +121,7 @@ class Coordinator(Admission):
         self._gmk = gmk
         self._gmk_index = gmk_index
         self._frame_counter = frame_counter
-        self._device_psks = device_psks
+        self._device_psks = device_psks or {}
         self._aes = aes
         self._random = random
         self._server_identity = server_identity

@@ -24,6 +24,7 @@ TRANSMIT_ATTEMPTS = 3
 RETRY_PAUSE_S = 1.0
 CREDIT_MARGIN = 1
 UNANSWERED_UNTIL_SUSPECT = 3
+OPERATIONS = ("repeater_call", "clear_alarm")
 _ACK = b"\x06"
 
 
@@ -55,7 +56,7 @@ class DataPath(ModemHost):
         super().__init__(
             LOCAL_FRAME,
             COMMANDS,
-            Capabilities("s-fsk", llc.LARGEST_DATA, 1, True),
+            Capabilities("s-fsk", llc.LARGEST_DATA, 1, True, OPERATIONS),
             refresh_interval_s,
             keepalive_interval_s,
             decoder=LocalFrameDecoder(),

@@ -14,8 +14,10 @@ Not here: the intelligent search of servers for their initiator (their side), HD
 from plc.errors import LocalPlcError, MessageError
 from plc.host import Answer, Request
 from plc.network import (
+    DiagnosticsRead,
     NetworkStarted,
     NodeDeclined,
+    NodeDiagnosticsRead,
     NodeJoined,
     NodeLeft,
     ShortAddressAssigned,
@@ -203,6 +205,36 @@ class Initiator(DataPath):
             value = yield from self._access(entry, True)
             if value:
                 self.counters[name] = value[0]
+        servers = [node for node in self._nodes.nodes() if node.joined]
+        records: "list[dict[str, int | bytes]]" = [
+            {
+                "title": node.title,
+                "mac_address": node.address,
+                "repetitions": node.hops or 0,
+                "initial_credit": node.initial_credit,
+                "unanswered": node.unanswered,
+            }
+            for node in servers
+        ]
+        self._emit(DiagnosticsRead([("servers", records)] if records else []))
+
+    def read_node_diagnostics(self, eui: bytes, now: float) -> None:
+        """Ping a server, and tell what the credits say of the way to it. Raises LocalPlcError when it is not known."""
+        node = self._nodes.get(eui)
+        if node is None:
+            raise LocalPlcError(f"no server has system title {eui.hex()}")
+        self._queue(self._diagnose_node(node))
+        self._advance(now)
+
+    def _diagnose_node(self, node: Node) -> "Procedure":
+        yield from self._ping(node)
+        values = [
+            ("mac_address", f"0x{node.address:03X}"),
+            ("initial_credit", str(node.initial_credit)),
+        ]
+        if node.joined:
+            values.append(("repetitions", str(node.hops or 0)))
+        self._emit(NodeDiagnosticsRead(node.title, values, "" if node.joined else "it does not answer pings"))
 
     def _list_nodes(self, tell_all: bool) -> "Procedure":
         # There is no list: everyone is pinged, and a search begins.
