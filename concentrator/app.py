@@ -120,7 +120,11 @@ class Service:
             self._watchdog.register("collection", _COLLECTION_BEAT_LIMIT_S)
         if config.radio is not None:
             self.listener = RadioListener(
-                self._store, self._clock, self._keyring.wmbus_keys(), config.radio.store_interval_s
+                self._store,
+                self._clock,
+                self._keyring.wmbus_keys(),
+                config.radio.store_interval_s,
+                config.radio.meters.replace(",", " ").split(),
             )
             await self.listener.load()
             settings = config.radio

@@ -415,9 +415,45 @@ def radio() -> None:
 @click.option("--mode", default="T1", show_default=True, help="Link mode to set on the way.")
 def radio_probe(port: str, mode: str) -> None:
     """Find out which radio module is at a port, and print its lines of the configuration."""
-    from concentrator.mbus_tools.probe_radio import run_probe_radio
+    from concentrator.mbus_tools.radio import run_probe_radio
 
     run_probe_radio(port, mode)
+
+
+_RADIO_MODULE_OPTION = click.option(
+    "--module", default="auto", show_default=True, help="Its driver, as radio.module in the configuration."
+)
+_RADIO_MODE_OPTION = click.option("--mode", default="T1", show_default=True, help="Link mode.")
+
+
+@radio.command("listen")
+@click.option("--port", required=True, help="The serial port of the module.")
+@_RADIO_MODULE_OPTION
+@_RADIO_MODE_OPTION
+@click.option("--key", type=OctetsType(), default=b"", help="Key to try on every telegram.")
+@click.option("--seconds", type=click.FloatRange(0.1), help="Stop after this time; else at Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def radio_listen(  # noqa: PLR0913 - a command's options
+    port: str, module: str, mode: str, key: bytes, seconds: float | None, *, as_json: bool
+) -> None:
+    """Print every telegram that the module hears, decoded."""
+    from concentrator.config import RadioSection
+    from concentrator.mbus_tools.radio import run_listen
+
+    run_listen(RadioSection(module=module, port=port, mode=mode), key, seconds=seconds, as_json=as_json)
+
+
+@radio.command("send")
+@click.option("--port", required=True, help="The serial port of the module.")
+@_RADIO_MODULE_OPTION
+@_RADIO_MODE_OPTION
+@click.argument("telegram", type=OctetsType())
+def radio_send(port: str, module: str, mode: str, telegram: bytes) -> None:
+    """Have the module send TELEGRAM, in hexadecimal from its L-field on, without CRCs."""
+    from concentrator.config import RadioSection
+    from concentrator.mbus_tools.radio import run_send
+
+    run_send(RadioSection(module=module, port=port, mode=mode), telegram)
 
 
 @main.group()
