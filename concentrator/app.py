@@ -84,9 +84,9 @@ class Service:
         self.link: PlcLink | None = None
         self.radio: RadioLink | None = None
         self.listener: RadioListener | None = None
-        self.network_orders: NetworkOrders | None = None
         self.mbus = MbusCollector(config.mbus, store, clock) if config.mbus is not None else None
         self.p1 = P1Collector(config.p1, store, clock) if config.p1 is not None else None
+        self.network_orders: NetworkOrders | None = None
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
         self.uplinks: list[Uplink] = [
             *(
@@ -120,7 +120,11 @@ class Service:
             self._watchdog.register("collection", _COLLECTION_BEAT_LIMIT_S)
         if config.radio is not None:
             self.listener = RadioListener(
-                self._store, self._clock, self._keyring.wmbus_keys(), config.radio.store_interval_s
+                self._store,
+                self._clock,
+                self._keyring.wmbus_keys(),
+                config.radio.store_interval_s,
+                config.radio.meters.replace(",", " ").split(),
             )
             await self.listener.load()
             settings = config.radio

@@ -275,6 +275,7 @@ def decode(source: str, key: bytes, authentication_key: bytes, system_title: byt
 @click.option(
     "--password-file", type=click.File(), help="Optical: file with the password of programming mode."
 )
+@click.option("--hdlc", is_flag=True, help="Optical: by mode E into HDLC, registers by DLMS.")
 @click.option("--wake-up", is_flag=True, help="Optical: wake up a meter with battery first.")
 @click.option("--pushed", is_flag=True, help="Optical: wait for a meter that sends by itself (mode D).")
 @click.option("--key", type=OctetsType(), default=b"", help="P1: encryption key of an encrypted port.")
@@ -294,11 +295,12 @@ def read(  # noqa: PLR0913 - a command's options
     authentication_key: bytes,
     *,
     search: bool,
+    hdlc: bool,
     wake_up: bool,
     pushed: bool,
     as_json: bool,
 ) -> None:
-    """Read a meter on site: optical head (IEC 62056-21, modes A to D), wired M-Bus, or consumer port P1.
+    """Read a meter on site: optical head (IEC 62056-21, modes A to E), wired M-Bus, or consumer port P1.
 
     Exit status 1 when it does not answer.
     """
@@ -320,6 +322,9 @@ def read(  # noqa: PLR0913 - a command's options
 
         run_read_p1(p1, baud_rate, key, authentication_key, as_json=as_json)
         return
+    if hdlc:
+        _read_by_hdlc(optical or "", registers, key, authentication_key, as_json=as_json)
+        return
     from concentrator.iec62056_21.reader import OpticalReader
     from concentrator.links.optical_head import run_read
 
@@ -333,6 +338,21 @@ def read(  # noqa: PLR0913 - a command's options
         pushed=pushed,
     )
     run_read(optical or "", reader, as_json=as_json)
+
+
+def _read_by_hdlc(
+    port: str, registers: tuple[str, ...], key: bytes, authentication_key: bytes, *, as_json: bool
+) -> None:
+    """The bench's DLMS client over an optical head; without registers every object with its value."""
+    from concentrator.dlms_tools.command import dlms as dlms_client
+
+    options = ["--serial", port, "--optical", *(("--json",) if as_json else ())]
+    for name, octets in (("--key", key), ("--authentication-key", authentication_key)):
+        options += [name, octets.hex()] if octets else []
+    for register in registers:
+        dlms_client.main(["read", *options, register], standalone_mode=False)
+    if not registers:
+        dlms_client.main(["browse", "--values", *options], standalone_mode=False)
 
 
 def _pairs(writes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -395,9 +415,45 @@ def radio() -> None:
 @click.option("--mode", default="T1", show_default=True, help="Link mode to set on the way.")
 def radio_probe(port: str, mode: str) -> None:
     """Find out which radio module is at a port, and print its lines of the configuration."""
-    from concentrator.mbus_tools.probe_radio import run_probe_radio
+    from concentrator.mbus_tools.radio import run_probe_radio
 
     run_probe_radio(port, mode)
+
+
+_RADIO_MODULE_OPTION = click.option(
+    "--module", default="auto", show_default=True, help="Its driver, as radio.module in the configuration."
+)
+_RADIO_MODE_OPTION = click.option("--mode", default="T1", show_default=True, help="Link mode.")
+
+
+@radio.command("listen")
+@click.option("--port", required=True, help="The serial port of the module.")
+@_RADIO_MODULE_OPTION
+@_RADIO_MODE_OPTION
+@click.option("--key", type=OctetsType(), default=b"", help="Key to try on every telegram.")
+@click.option("--seconds", type=click.FloatRange(0.1), help="Stop after this time; else at Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def radio_listen(  # noqa: PLR0913 - a command's options
+    port: str, module: str, mode: str, key: bytes, seconds: float | None, *, as_json: bool
+) -> None:
+    """Print every telegram that the module hears, decoded."""
+    from concentrator.config import RadioSection
+    from concentrator.mbus_tools.radio import run_listen
+
+    run_listen(RadioSection(module=module, port=port, mode=mode), key, seconds=seconds, as_json=as_json)
+
+
+@radio.command("send")
+@click.option("--port", required=True, help="The serial port of the module.")
+@_RADIO_MODULE_OPTION
+@_RADIO_MODE_OPTION
+@click.argument("telegram", type=OctetsType())
+def radio_send(port: str, module: str, mode: str, telegram: bytes) -> None:
+    """Have the module send TELEGRAM, in hexadecimal from its L-field on, without CRCs."""
+    from concentrator.config import RadioSection
+    from concentrator.mbus_tools.radio import run_send
+
+    run_send(RadioSection(module=module, port=port, mode=mode), telegram)
 
 
 @main.group()

@@ -129,7 +129,7 @@ class MeterRecord:
     identity: str
     medium: Medium = Medium.ELECTRICITY
     state: MeterState = MeterState.DISCOVERED
-    # How it is reached: "plc" or "wmbus"; and its address there (EUI-48 or EUI-64 in hex, M-Bus address).
+    # How it is reached: "plc", "wmbus", "mbus" or "p1"; and its address there (EUI-48 or EUI-64 in hex, M-Bus address).
     link: str = "plc"
     link_address: str = ""
     serial: str = ""

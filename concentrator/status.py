@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -24,6 +24,7 @@ from concentrator.store.errors import StoreError
 from concentrator.store.outbox import DestinationState
 from concentrator.store.store import Store
 from concentrator.uplink.uplink import Uplink
+from concentrator.wmbus.reception import Reception
 
 # Counting what waits in the outbox reads the store: not more often than this, whoever asks.
 _OUTBOX_INTERVAL_S = 0.5
@@ -38,8 +39,8 @@ class StatusReporter:
         self.link: PlcLink | None = None
         self.radio: RadioLink | None = None
         self.listener: RadioListener | None = None
-        self.network_orders: NetworkOrders | None = None
         self.local_ports: Mapping[str, MbusCollector | P1Collector] = {}
+        self.network_orders: NetworkOrders | None = None
         self.uplinks: Sequence[Uplink] = ()
         self._config = config
         self._store = store
@@ -57,7 +58,10 @@ class StatusReporter:
         box = self._config.concentrator
         meters = [_plc_meter(meter) for meter in self._collector.registry]
         if self.listener is not None:
-            meters += [_record(record) for record in self.listener.records.values()]
+            meters += [
+                {**_record(record), "reception": _reception(self.listener.reception.get(record.identity))}
+                for record in self.listener.records.values()
+            ]
         for port in self.local_ports.values():
             meters += [_record(record) for record in port.meters.records.values()]
         return {
@@ -138,6 +142,7 @@ class StatusReporter:
             "reason": shell.reason,
             "description": self.radio.description,
             "counters": {**self.radio.module.counters, **self.listener.counters},
+            "reception": _reception(self.listener.reception[""]),
         }
 
     @staticmethod
@@ -180,6 +185,22 @@ def _record(record: MeterRecord) -> dict[str, Any]:
         "last_contact": _iso(record.last_contact),
         "clock_offset_s": record.clock_offset_s,
         "signal": record.signal,
+    }
+
+
+def _reception(reception: Reception | None) -> dict[str, Any] | None:
+    if reception is None:
+        return None
+    heard_at = reception.last_heard_at
+    share = reception.received_share
+    return {
+        "last_heard": _iso(datetime.fromtimestamp(heard_at, UTC)) if heard_at is not None else None,
+        "interval_s": round(reception.interval_s, 1) if reception.interval_s is not None else None,
+        "rssi_dbm": round(reception.rssi_dbm, 1) if reception.rssi_dbm is not None else None,
+        "received": reception.received,
+        "missed": reception.missed,
+        "duplicates": reception.duplicates,
+        "received_pct": round(100 * share, 1) if share is not None else None,
     }
 
 

@@ -22,7 +22,7 @@ from concentrator.dlms.axdr import Data
 from concentrator.dlms.client import Client, Conversation
 from concentrator.dlms.cosem_time import DEVIATION_NOT_SPECIFIED, CosemDateTime
 from concentrator.dlms.errors import AccessError, DlmsError
-from concentrator.dlms.profile import ProfileRow, capture_objects, decode_profile
+from concentrator.dlms.profile import ProfileDecoder, ProfileRow, capture_objects
 from concentrator.model import Answer, Channel, Quality, Reading
 from concentrator.obis import Obis
 from concentrator.units import NO_UNIT
@@ -223,9 +223,19 @@ def read_range(
         # Within the span the season may change, and with it what the fields of the bounds mean.
         first, last = first - _SEASON_MARGIN, last + _SEASON_MARGIN
     selection = RangeDescriptor(known.bound(first), known.bound(last), shape.clock_column)
-    encoded = yield from client.get_encoded(AttributeDescriptor(_PROFILE_GENERIC, shape.obis, 2), selection)
     deviation = None if local_time is None else local_time.normal_deviation
-    return decode_profile(encoded, shape.columns, shape.period_s, default_deviation=deviation)
+    decoder = ProfileDecoder(shape.columns, shape.period_s, default_deviation=deviation)
+    rows: list[ProfileRow] = []
+
+    def receive_block(octets: bytes) -> None:
+        # Decoded block by block: the encoded buffer as a whole is never kept.
+        decoder.receive_data(octets)
+        rows.extend(decoder.rows())
+
+    buffer = AttributeDescriptor(_PROFILE_GENERIC, shape.obis, 2)
+    yield from client.get_encoded(buffer, selection, sink=receive_block)
+    decoder.finish()
+    return rows
 
 
 def clock_offset_s(clock: CosemDateTime, now: datetime, local_time: LocalTime | None) -> float | None:

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from binascii import crc32
+from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
 import structlog
 
@@ -24,6 +27,7 @@ from concentrator.wmbus.compact import FormatMemory
 from concentrator.wmbus.errors import TelegramError
 from concentrator.wmbus.fragments import FragmentMemory
 from concentrator.wmbus.modules.face import TelegramHeard
+from concentrator.wmbus.reception import Reception
 from concentrator.wmbus.security import KeyRing, MessageCounters, SecurityState
 from concentrator.wmbus.telegram import Telegram, decode_telegram
 
@@ -37,6 +41,7 @@ _MOST_METERS = 5000
 # How often counters and formats are written, when they changed.
 KEEP_INTERVAL_S = 900.0
 _COUNTERS_SETTING, _FORMATS_SETTING = "wmbus_message_counters", "wmbus_formats"
+_RECEPTION_SETTING = "wmbus_reception"
 
 _STATES = {
     SecurityState.KEY_MISSING: MeterState.KEY_MISSING,
@@ -49,7 +54,15 @@ _STATES = {
 class RadioListener:
     """Takes telegrams from the radio link; `run()` stores what they brought."""
 
-    def __init__(self, store: Store, clock: Clock, keys: dict[str, bytes], store_interval_s: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        keys: dict[str, bytes],
+        store_interval_s: int,
+        meters: Collection[str] = (),
+    ) -> None:
+        """`meters` are those to collect, with those that have a key; none: all that are heard."""
         self.records: dict[str, MeterRecord] = {}
         self.counters = {
             "telegrams": 0,
@@ -58,10 +71,14 @@ class RadioListener:
             "dropped": 0,
             "stored": 0,
             "fragments": 0,
+            "duplicates": 0,
         }
+        # By meter; the one named "" is all that the module heard.
+        self.reception: dict[str, Reception] = {"": Reception()}
         self._store = store
         self._clock = clock
         self._keys = KeyRing(keys)
+        self._set_up = frozenset(name.upper() for name in (*meters, *keys)) if meters else None
         self._formats = FormatMemory()
         self._fragments = FragmentMemory()
         self._message_counters = MessageCounters()
@@ -84,6 +101,7 @@ class RadioListener:
         for name, restore in (
             (_COUNTERS_SETTING, self._restore_counters),
             (_FORMATS_SETTING, self._restore_formats),
+            (_RECEPTION_SETTING, self._restore_reception),
         ):
             text = await self._store.setting(name)
             if text is None:
@@ -100,12 +118,19 @@ class RadioListener:
     def _restore_formats(self, kept: list[str]) -> None:
         self._formats = FormatMemory(bytes.fromhex(headers) for headers in kept)
 
+    def _restore_reception(self, kept: dict[str, dict[str, Any]]) -> None:
+        self.reception |= {str(meter): Reception.from_json(values) for meter, values in kept.items()}
+
     async def keep_memory(self) -> None:
         """Write message counters and formats, as far as they changed since."""
         self._kept_at = self._clock.monotonic()
         for name, content in (
             (_COUNTERS_SETTING, self._message_counters.highest),
             (_FORMATS_SETTING, sorted(headers.hex() for headers in self._formats)),
+            (
+                _RECEPTION_SETTING,
+                {meter: one.to_json() for meter, one in self.reception.items() if one.received},
+            ),
         ):
             text = json.dumps(content, sort_keys=True)
             if content and text != self._kept.get(name):
@@ -133,11 +158,30 @@ class RadioListener:
         if telegram.security.state is SecurityState.INCOMPLETE:
             self.counters["fragments"] += 1
             return
+        fresh = self._note_reception(telegram, heard.rssi_dbm)
         if telegram.security.state is SecurityState.REPLAY:
             self.counters["replays"] += 1
-            log.warning("telegram replayed", meter=str(telegram.meter), counter=telegram.security.counter)
+            if fresh:
+                log.warning("telegram replayed", meter=str(telegram.meter), counter=telegram.security.counter)
+            return
+        if not fresh:
+            self.counters["duplicates"] += 1
             return
         self._register(telegram, heard.rssi_dbm)
+
+    def _note_reception(self, telegram: Telegram, rssi_dbm: int | None) -> bool:
+        """Enter it in the statistics; False for a copy that a repeater sent."""
+        heard_at = self._clock.now().timestamp()
+        meter = str(telegram.meter)
+        if meter not in self.reception and len(self.reception) > _MOST_METERS:
+            return True
+        reception = self.reception.setdefault(meter, Reception())
+        # A repeater changes the communication control octet of the extended link layer, no other.
+        octets = telegram.frame.payload
+        control = octets[:1] + octets[2:] if telegram.ell is not None else octets
+        fresh = reception.note(heard_at, rssi_dbm, telegram.access_number, crc32(control))
+        self.reception[""].note(heard_at, rssi_dbm, None, self.counters["telegrams"])
+        return fresh
 
     def _register(self, telegram: Telegram, rssi_dbm: int | None) -> None:
         identity = str(telegram.meter)
@@ -163,7 +207,19 @@ class RadioListener:
         record.signal = float(rssi_dbm) if rssi_dbm is not None else record.signal
         record.state = _STATES.get(telegram.security.state) or MeterState.ACTIVE
         record.reason = telegram.security.reason if record.state is not MeterState.ACTIVE else telegram.fault
+        if not self._is_set_up(telegram):
+            record.state, record.reason = MeterState.DISCOVERED, "heard, and not set up"
+            self._enqueue(record, None)
+            return
         self._enqueue(record, self._answer(telegram, now, identity))
+
+    def _is_set_up(self, telegram: Telegram) -> bool:
+        if self._set_up is None or telegram.meter is None:
+            return True
+        meter = telegram.meter
+        return not self._set_up.isdisjoint(
+            (meter.identification, f"{meter.manufacturer}-{meter.identification}")
+        )
 
     def _answer(self, telegram: Telegram, now: datetime, identity: str) -> Answer | None:
         """What is to be stored of a telegram: nothing when it is too soon, or the time is not known."""

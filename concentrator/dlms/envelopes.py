@@ -20,6 +20,7 @@ from concentrator.dlms.apdu.protection import (
     GENERAL_DED,
     GENERAL_GLO,
     GLOBAL_TAGS,
+    SERVICE_OF_DEDICATED,
     GeneralCiphered,
     GeneralCiphering,
     GeneralSigning,
@@ -74,6 +75,8 @@ class Envelope:
 
     `compressed` tells that it was, or may be where that makes it shorter: in general-glo, general-ded and
     general-ciphering, with suites 1 and 2. `control` are bits of the security control beyond the policy's.
+    `transaction_id` and `other_information` go into the header of general-ciphering and general-signing; a
+    transaction-id that is not given is made up.
     """
 
     kind: EnvelopeKind = EnvelopeKind.SERVICE_SPECIFIC
@@ -82,6 +85,8 @@ class Envelope:
     signed: bool = False
     compressed: bool = False
     control: int = 0
+    transaction_id: bytes = b""
+    other_information: bytes = b""
 
     @property
     def compresses(self) -> bool:
@@ -100,9 +105,6 @@ class Envelope:
         return octets
 
 
-# There are few of them, and one for each APDU that comes.
-_envelope = lru_cache(Envelope)
-_IDENTIFIED = KeyEstablishment.IDENTIFIED
 PLAIN = Envelope(EnvelopeKind.PLAIN)
 Protected = ServiceCiphered | GeneralCiphered | GeneralCiphering | GeneralSigning
 
@@ -129,7 +131,7 @@ def wrap(security: SecurityContext, plain: bytes, envelope: Envelope) -> bytes:
         else:
             general = GENERAL_DED if envelope.dedicated else GENERAL_GLO
             octets = GeneralCiphered(general, security.system_title, content).to_bytes()
-    return sign(security, octets).to_bytes() if envelope.signed else octets
+    return sign(security, octets, envelope).to_bytes() if envelope.signed else octets
 
 
 def unwrap(security: SecurityContext, protected: Protected) -> tuple[bytes, Envelope]:
@@ -153,40 +155,45 @@ def unwrap(security: SecurityContext, protected: Protected) -> tuple[bytes, Enve
             if security.accepted:
                 raise SecurityError("a signed APDU is plain, where ciphered is agreed")
             security.remember_signature(signature)
-            return content, _envelope(EnvelopeKind.PLAIN, signed=True)
+            return content, Envelope(EnvelopeKind.PLAIN, signed=True)
     elif security.signed:
         raise SecurityError("an APDU came without signature, where signed is agreed")
     if isinstance(inner, GeneralCiphering):
         plain, establishment = _decipher(security, inner)
-        return plain, _envelope(
-            EnvelopeKind.GENERAL_CIPHERING, False, establishment, signed, *_control(inner.content)
-        )
+        return plain, _envelope(GeneralCiphering.TAG, inner.content[0], signed, establishment)
     title = inner.system_title if isinstance(inner, GeneralCiphered) else b""
     plain = security.unprotect(inner.content, title, dedicated=inner.dedicated)
-    if isinstance(inner, GeneralCiphered):
-        return plain, _envelope(
-            EnvelopeKind.GENERAL, inner.dedicated, _IDENTIFIED, signed, *_control(inner.content)
-        )
-    if plain[:1] != bytes((inner.service_tag,)):
+    if isinstance(inner, ServiceCiphered) and plain[:1] != bytes((inner.service_tag,)):
         raise SecurityError(f"{apdus.name_of(inner.tag)} carries another service")
-    return plain, _envelope(
-        EnvelopeKind.SERVICE_SPECIFIC, inner.dedicated, _IDENTIFIED, signed, *_control(inner.content)
-    )
+    return plain, _envelope(inner.tag, inner.content[0], signed)
+
+
+# There are few of them, and one for each APDU that comes.
+@lru_cache(maxsize=256)
+def _envelope(
+    tag: int,
+    control: int,
+    signed: bool,  # noqa: FBT001 - counts as the rest of the key does
+    establishment: KeyEstablishment | None = None,
+) -> Envelope:
+    """The envelope of an APDU with this tag and this security control."""
+    if establishment is not None:
+        kind = EnvelopeKind.GENERAL_CIPHERING
+    else:
+        kind = EnvelopeKind.GENERAL if tag in (GENERAL_GLO, GENERAL_DED) else EnvelopeKind.SERVICE_SPECIFIC
+    dedicated = tag == GENERAL_DED or tag in SERVICE_OF_DEDICATED
+    established = establishment or KeyEstablishment.IDENTIFIED
+    return Envelope(kind, dedicated, established, signed, control & _COMPRESSED != 0, control & BOTH)
 
 
 # general-ciphering
-
-
-def _control(content: bytes) -> tuple[bool, int]:
-    """Whether it was compressed, and how it was protected."""
-    return content[0] & _COMPRESSED != 0, content[0] & BOTH
 
 
 def _cipher(security: SecurityContext, plain: bytes, how: Envelope) -> GeneralCiphering:
     keys, peer_title, establishment = security.keys, security.peer_system_title, how.establishment
     if len(peer_title) != 8:
         raise SecurityError("general-ciphering names its recipient: the peer's system title is not known")
-    transaction = secrets.token_bytes(8)
+    transaction, other = how.transaction_id or secrets.token_bytes(8), how.other_information
     if establishment == KeyEstablishment.IDENTIFIED:
         key, info = keys.encryption, KeyInfo(0, _UNICAST)
     elif establishment == KeyEstablishment.BROADCAST:
@@ -198,13 +205,13 @@ def _cipher(security: SecurityContext, plain: bytes, how: Envelope) -> GeneralCi
         info = KeyInfo(1, _MASTER, data=wrap_key(keys.master, key))
     else:
         key, info = _agree(security, transaction, establishment)
-    envelope = GeneralCiphering(transaction, security.system_title, peer_title, b"", b"", info, b"")
+    envelope = GeneralCiphering(transaction, security.system_title, peer_title, b"", other, info, b"")
     header = envelope.header if security.header_authenticated else b""
     broadcast = establishment == KeyEstablishment.BROADCAST
     content = security.protect_with(
         key, plain, header, broadcast=broadcast, compressed=how.compressed, more=how.control
     )
-    return GeneralCiphering(transaction, security.system_title, peer_title, b"", b"", info, content)
+    return GeneralCiphering(transaction, security.system_title, peer_title, b"", other, info, content)
 
 
 def _agree(
@@ -294,17 +301,17 @@ def _agreed(
 # general-signing
 
 
-def sign(security: SecurityContext, content: bytes) -> GeneralSigning:
+def sign(security: SecurityContext, content: bytes, how: Envelope = PLAIN) -> GeneralSigning:
     """An APDU with our signature. Raises EncodeError where our signing key is not set up."""
     if security.keys.signing is None:
         raise EncodeError("our private signing key is not set up")
+    transaction, other = how.transaction_id or secrets.token_bytes(8), how.other_information
     plain = GeneralSigning(
-        secrets.token_bytes(8), security.system_title, security.peer_system_title, b"", b"", content, b""
+        transaction, security.system_title, security.peer_system_title, b"", other, content, b""
     )
     signature = elliptic.sign(security.keys.signing, plain.signed_octets(with_length=security.length_signed))
     return GeneralSigning(
-        plain.transaction_id, plain.originator_system_title, plain.recipient_system_title, b"", b"",
-        content, signature,
+        transaction, plain.originator_system_title, plain.recipient_system_title, b"", other, content, signature,
     )  # fmt: skip
 
 

@@ -75,6 +75,17 @@ class HdlcAddress(NamedTuple):
             size = 1 if physical is None else 4 if max(logical, physical) > 0x7F else 2
         return cls(logical, physical if size > 1 else None, size)
 
+    @classmethod
+    def all_stations(cls, size: int = 1) -> HdlcAddress:
+        """The address that every device with addresses of this size listens to (IEC 62056-46, 6.4.2.3)."""
+        part = 0x3FFF if size == 4 else 0x7F
+        return cls(part, None if size == 1 else part, size)
+
+    @property
+    def is_broadcast(self) -> bool:
+        """Whether it is for all stations."""
+        return self == self.all_stations(self.size)
+
     def to_bytes(self) -> bytes:
         """The octets, the last with its lowest bit set.
 
@@ -102,6 +113,8 @@ class HdlcAddress(NamedTuple):
             return cls(parts[0])
         if len(parts) == 2:
             return cls(parts[0], parts[1], 2)
+        if len(parts) != 4:
+            raise HdlcError(f"an HDLC address has 1, 2 or 4 octets, got {len(parts)}")
         return cls(parts[0] << 7 | parts[1], parts[2] << 7 | parts[3], 4)
 
 
@@ -213,6 +226,8 @@ def decode_damaged(data: bytes) -> HdlcFrame:
         raise HdlcError("the frame ends before its control field")
     at = 2 + _address_size(body, 2)
     at += _address_size(body, at)
+    if at >= len(body):
+        raise HdlcError("the frame ends before its control field")
     header = _parse_header(body[: at + 1])
     length = (body[0] << 8 | body[1]) & _LENGTH_MASK
     # A whole frame ends with its FCS and a flag; one that is cut off with whatever came.

@@ -155,6 +155,19 @@ class SecurityKeys:
             peer_agreement=self.peer_agreement,
         )
 
+    def with_peer_signing(self, key: PublicKey) -> SecurityKeys:
+        """The same keys with the peer's public signing key as its certificate has it.
+
+        Raises:
+            SecurityError: another one is set up.
+        """
+        known = self.peer_signing
+        if known is not None and known.public_numbers() != key.public_numbers():
+            raise SecurityError("the peer shows a certificate for another signing key than is set up")
+        found = self.with_dedicated(self.dedicated)
+        found.peer_signing = key
+        return found
+
     def __repr__(self) -> str:
         return "SecurityKeys(hidden)"
 
@@ -400,6 +413,19 @@ class SecurityContext:
         self._signatures[signature] = None
         if len(self._signatures) > _SIGNATURES_REMEMBERED:
             del self._signatures[next(iter(self._signatures))]
+
+    def towards(self, recipient: bytes) -> SecurityContext:
+        """The same keys and counter towards this peer, and no protection but what each APDU asks for."""
+        return SecurityContext(
+            self.keys,
+            self.system_title,
+            self.counter,
+            peer_system_title=recipient or self.peer_system_title,
+            suite=self.suite,
+            policy=0,
+            header_authenticated=self.header_authenticated,
+            length_signed=self.length_signed,
+        )
 
     def new_dedicated_key(self, key: bytes) -> None:
         """Use this dedicated key from now on; its counters start anew."""

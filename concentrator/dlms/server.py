@@ -7,12 +7,13 @@ association's definition says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from concentrator.dlms import apdu as apdus
 from concentrator.dlms.acse import AssociationRequest
 from concentrator.dlms.apdu.notification import ExceptionResponse
 from concentrator.dlms.apdu.protection import GatewayApdu
+from concentrator.dlms.attributes import AttributeDescriptor
 from concentrator.dlms.codes import ServiceError, StateError
 from concentrator.dlms.errors import DecodeError, DlmsError, EncodeError
 from concentrator.dlms.gateway import Router, relay
@@ -81,6 +82,27 @@ class Server:
             return list(association.receive(decoded))
         except (DlmsError, EncodeError):
             return [ExceptionResponse(StateError.SERVICE_NOT_ALLOWED, ServiceError.OTHER_REASON).to_bytes()]
+
+    def notify(
+        self,
+        client_sap: int,
+        server_sap: int,
+        attributes: Sequence[AttributeDescriptor],
+        date_time: bytes | None = None,
+    ) -> list[bytes]:
+        """Tell an associated client the values of attributes unasked, as they are now.
+
+        By logical names this is an EventNotification for each, by short names one InformationReport; protected as the
+        association's policy says. `date_time` is 12 octets.
+
+        Raises:
+            EncodeError: the client is not associated, or did not agree to be told.
+            AccessError: it may not read one of these attributes, or there is none.
+        """
+        association = self.association(client_sap, server_sap)
+        if association is None:
+            raise EncodeError(f"device {server_sap} knows no client {client_sap}")
+        return list(association.notify(attributes, date_time))
 
     def link_lost(self, client_sap: int | None = None) -> None:
         """The connection below ended: so do all associations, or those of the client that it was of."""

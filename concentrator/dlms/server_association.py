@@ -7,7 +7,7 @@ the services put together, protection taken off, served, and protected in kind.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from concentrator.dlms import apdu as apdus
@@ -21,8 +21,14 @@ from concentrator.dlms.apdu.initiate import (
     InitiateRequest,
     InitiateResponse,
 )
-from concentrator.dlms.apdu.notification import DataNotificationConfirm, ExceptionResponse
+from concentrator.dlms.apdu.notification import (
+    DataNotificationConfirm,
+    EventNotification,
+    ExceptionResponse,
+)
 from concentrator.dlms.apdu.protection import GLOBAL_TAGS, GeneralBlockTransfer, ServiceCiphered
+from concentrator.dlms.apdu.short_name import InformationReport, VariableName
+from concentrator.dlms.attributes import AttributeDescriptor
 from concentrator.dlms.authentication import HighLevelSecurity, challenge_length
 from concentrator.dlms.axdr import Data
 from concentrator.dlms.codes import (
@@ -31,6 +37,7 @@ from concentrator.dlms.codes import (
     AssociationResult,
     AuthenticationMechanism,
     Conformance,
+    DataAccessResult,
     ServiceError,
     StateError,
 )
@@ -109,6 +116,12 @@ class Association:
             if len(client_title) != 8:
                 return self._reject(AcseServiceUserDiagnostic.CALLING_AP_TITLE_NOT_RECOGNIZED)
             self.security = self._security_context(definition.keys, client_title)
+            if definition.trust is not None and request.calling_ae_qualifier:
+                try:
+                    key = definition.trust.signing_key(request.calling_ae_qualifier, client_title)
+                    self.security.keys = self.security.keys.with_peer_signing(key)
+                except DlmsError:
+                    return self._reject(AcseServiceUserDiagnostic.AUTHENTICATION_FAILURE)
         try:
             initiate = self._initiate(request.user_information)
         except DlmsError as error:
@@ -229,6 +242,7 @@ class Association:
         self.hls.peer_challenge = value
         self.hls.own_challenge = device.random_octets(challenge_length(mechanism))
         self.pending_proof = True
+        shown = device.certificate if mechanism == AuthenticationMechanism.HLS_ECDSA else b""
         return AssociationResponse(
             definition.context,
             AssociationResult.ACCEPTED,
@@ -236,6 +250,7 @@ class Association:
             AcseServiceUserDiagnostic.AUTHENTICATION_REQUIRED,
             response,
             responding_ap_title=title,
+            responding_ae_qualifier=shown or None,
             mechanism=mechanism,
             authentication_value=self.hls.own_challenge,
         )
@@ -365,6 +380,30 @@ class Association:
             yield from self._receive_block(apdu)
         else:
             yield ExceptionResponse(StateError.SERVICE_UNKNOWN, ServiceError.SERVICE_NOT_SUPPORTED).to_bytes()
+
+    def notify(self, attributes: Sequence[AttributeDescriptor], date_time: bytes | None) -> Iterator[bytes]:
+        """See `Server.notify`."""
+        engine, definition = self.engine, self.definition
+        service = Conformance.INFORMATION_REPORT if definition.short_names else Conformance.EVENT_NOTIFICATION
+        if engine is None or not self.associated or not engine.conformance & service:
+            raise EncodeError(f"client {definition.client_sap} has no association that takes notifications")
+        values = [axdr.decode(b"".join(engine.read(attribute, None))) for attribute in attributes]
+        if definition.short_names:
+            names = tuple([VariableName(self._short_name(attribute)) for attribute in attributes])
+            told: list[bytes] = [InformationReport(date_time, names, tuple(values)).to_bytes()]
+        else:
+            told = [
+                EventNotification(date_time, attribute, value).to_bytes()
+                for attribute, value in zip(attributes, values, strict=True)
+            ]
+        for notification in told:
+            yield from self._send(self._protected(notification, PLAIN), in_blocks=False)
+
+    def _short_name(self, attribute: AttributeDescriptor) -> int:
+        for base, cosem_object in self.device.short_names().items():
+            if (cosem_object.class_id, cosem_object.obis) == (attribute.class_id, attribute.obis):
+                return base + 8 * (attribute.attribute - 1)
+        raise refused(DataAccessResult.OBJECT_UNDEFINED, f"notifying {attribute}")
 
     def _release_information(self, request: ReleaseRequest) -> bytes | None:
         """The InitiateResponse once more, ciphered, where the request had its InitiateRequest ciphered."""

@@ -61,6 +61,7 @@ _BLOCK_HEADER = 14
 # Bits of long-invoke-id-and-priority.
 _CONFIRMED = 0x4000_0000
 _BREAK_ON_ERROR = 0x2000_0000
+_SELF_DESCRIPTIVE = 0x1000_0000
 
 
 @dataclass(slots=True)
@@ -445,7 +446,10 @@ class ServiceEngine:
             results.append((kind - 3 if kind > AccessKind.ACTION else kind, result))
             broken = broken or (result != 0 and bool(request.long_invoke & _BREAK_ON_ERROR))
         if request.long_invoke & _CONFIRMED:
-            yield AccessResponse(request.long_invoke, None, None, tuple(values), tuple(results)).to_bytes()
+            repeated = request.specifications if request.long_invoke & _SELF_DESCRIPTIVE else None
+            yield AccessResponse(
+                request.long_invoke, None, repeated, tuple(values), tuple(results)
+            ).to_bytes()
 
     def _access_one(self, specification: AccessSpecification, value: Data) -> tuple[Data, int]:
         target, selection = specification.target, specification.selection

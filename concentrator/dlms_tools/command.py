@@ -14,6 +14,8 @@ from concentrator.command_types import OctetsType
 from concentrator.control import ControlError
 from concentrator.dlms.attributes import AttributeDescriptor, MethodDescriptor
 from concentrator.dlms.axdr import Data
+from concentrator.dlms.cosem.classes import interface_class
+from concentrator.dlms.cosem.views import attribute_number, method_number
 from concentrator.dlms.errors import AccessError
 from concentrator.dlms.explain import explain_data
 from concentrator.dlms_tools.bench_meter import BenchMeter, open_meter
@@ -124,6 +126,25 @@ def _options(values: dict[str, Any]) -> tuple[SessionOptions, Path | None]:
     return SessionOptions(password=password, **values), config_file
 
 
+def _attribute(class_id: int, obis: Obis, attribute: str) -> AttributeDescriptor:
+    number = attribute_number(interface_class(class_id), _number_or_name(attribute))
+    return AttributeDescriptor(class_id, obis, number)
+
+
+def _method(class_id: int, obis: Obis, method: str) -> MethodDescriptor:
+    return MethodDescriptor(class_id, obis, method_number(interface_class(class_id), _number_or_name(method)))
+
+
+def _number_or_name(text: str) -> int | str:
+    try:
+        number = int(text)
+    except ValueError:
+        return text
+    if -128 <= number <= 127:  # noqa: PLR2004 - an integer of 8 bits
+        return number
+    raise SessionUsageError(f"got {text}; allowed: a number from -128 to 127, or a name")
+
+
 def _print(tree: object, *, as_json: bool) -> None:
     click.echo(json.dumps(tree, ensure_ascii=False) if as_json else "\n".join(render(tree)))
 
@@ -133,18 +154,23 @@ def _print(tree: object, *, as_json: bool) -> None:
 @click.option(
     "--class-id", type=click.IntRange(1, 65535), default=3, help="Interface class: 1 Data, 3 Register, ..."
 )
-@click.option("--attribute", type=click.IntRange(-128, 127), default=2, help="Attribute number.")
+@click.option("--attribute", default="2", help="Attribute: its number, or its name in the Blue Book.")
+@click.option("--all", "every", is_flag=True, help="Every attribute of the object, by its name.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a tree.")
 @click.argument("obis", type=ObisType())
 def read(
     class_id: int,
-    attribute: int,
+    attribute: str,
+    every: bool,
     as_json: bool,
     obis: Obis,
     **values: Any,  # noqa: ANN401, FBT001
 ) -> None:
     """Read one attribute, with its unit where it is a register's value."""
-    tree = asyncio.run(_read(*_options(values), AttributeDescriptor(class_id, obis, attribute)))
+    if every:
+        tree = asyncio.run(_read_all(*_options(values), class_id, obis))
+    else:
+        tree = asyncio.run(_read(*_options(values), _attribute(class_id, obis, attribute)))
     _print(tree, as_json=as_json)
 
 
@@ -157,6 +183,17 @@ async def _read(
         tree["value"] = explain_data(value)
         if attribute.class_id in _WITH_UNIT and attribute.attribute == 2:  # noqa: PLR2004 - the value
             tree.update(await _unit(meter, attribute))
+    return tree
+
+
+async def _read_all(
+    options: SessionOptions, config_file: Path | None, class_id: int, obis: Obis
+) -> dict[str, Any]:
+    row = interface_class(class_id)
+    tree: dict[str, Any] = {"obis": str(obis), "meaning": obis.describe(), "class": row.name}
+    async with open_meter(options, config_file) as meter:
+        for known in row.attributes:
+            tree[known.name] = await _value(meter, AttributeDescriptor(class_id, obis, known.number))
     return tree
 
 
@@ -181,20 +218,20 @@ _type_option = click.option(
 @dlms.command()
 @_session_options
 @click.option("--class-id", type=click.IntRange(1, 65535), default=1, help="Interface class.")
-@click.option("--attribute", type=click.IntRange(-128, 127), default=2, help="Attribute number.")
+@click.option("--attribute", default="2", help="Attribute: its number, or its name in the Blue Book.")
 @_type_option
 @click.argument("obis", type=ObisType())
 @click.argument("value")
 def write(
     class_id: int,
-    attribute: int,
+    attribute: str,
     kind: str,
     obis: Obis,
     value: str,
     **values: Any,  # noqa: ANN401
 ) -> None:
     """Write one attribute: --type double-long-unsigned 1, or A-XDR data in hexadecimal: 0600000001."""
-    descriptor = AttributeDescriptor(class_id, obis, attribute)
+    descriptor = _attribute(class_id, obis, attribute)
     asyncio.run(_write(*_options(values), descriptor, parse_value(kind, value)))
     click.echo("written")
 
@@ -209,14 +246,14 @@ async def _write(
 @dlms.command()
 @_session_options
 @click.option("--class-id", type=click.IntRange(1, 65535), required=True, help="Interface class.")
-@click.option("--method", type=click.IntRange(-128, 127), default=1, help="Method number.")
+@click.option("--method", default="1", help="Method: its number, or its name in the Blue Book.")
 @_type_option
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a tree.")
 @click.argument("obis", type=ObisType())
 @click.argument("parameter", required=False)
 def action(
     class_id: int,
-    method: int,
+    method: str,
     kind: str,
     as_json: bool,
     obis: Obis,
@@ -225,7 +262,7 @@ def action(
 ) -> None:
     """Invoke one method: --type integer 0, or PARAMETER as A-XDR data in hexadecimal: 0F00."""
     data = None if parameter is None else parse_value(kind, parameter)
-    answer = asyncio.run(_action(*_options(values), MethodDescriptor(class_id, obis, method), data))
+    answer = asyncio.run(_action(*_options(values), _method(class_id, obis, method), data))
     _print({"done": True} if answer is None else {"answer": explain_data(answer)}, as_json=as_json)
 
 

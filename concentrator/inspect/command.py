@@ -34,10 +34,12 @@ def run_decode(
     failed = False
     for line in _lines(source):
         tree = _one(inspector, line, (key, authentication_key, system_title))
-        failed = failed or _has_error(tree)
         if as_json:
-            print(json.dumps(tree, ensure_ascii=False), flush=True)  # noqa: T201 - the command's output
+            text = json.dumps(tree, ensure_ascii=False)
+            print(text, flush=source == "-")  # noqa: T201 - the command's output
+            failed = failed or ('"error"' in text and _has_error(tree))
         else:
+            failed = failed or _has_error(tree)
             print("\n".join(render(tree)))  # noqa: T201
     return 1 if failed else 0
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 from concentrator.dlms.explain import Explained, Explainer, Tree
 from concentrator.units import unit_symbol
 from concentrator.wmbus.layers import Content
-from concentrator.wmbus.obis_map import map_record
+from concentrator.wmbus.obis_map import map_header
 from concentrator.wmbus.profile import describe
-from concentrator.wmbus.record import Record
+from concentrator.wmbus.record import Record, RecordHeader
 from concentrator.wmbus.security import SecurityState
 from concentrator.wmbus.telegram import Telegram
 from concentrator.wmbus.values import MeterTime
@@ -88,7 +91,7 @@ def explain_telegram(telegram: Telegram, dlms: Explainer) -> Tree:
     tree["content"] = telegram.content.value
     if telegram.content is Content.DLMS and security.readable:
         tree["decoded"] = dlms.apdu(telegram.payload)
-    device_type = 0 if meter is None else meter.device_type
+    device_type = telegram.device_type
     tree["records"] = [_record(record, device_type) for record in telegram.records]
     if telegram.profile:
         tree["profile"] = telegram.profile
@@ -109,20 +112,8 @@ def explain_telegram(telegram: Telegram, dlms: Explainer) -> Tree:
 
 
 def _record(record: Record, device_type: int) -> Tree:
-    tree: Tree = {}
-    mapped = map_record(record, device_type)
-    if mapped is not None:
-        tree["obis"] = str(mapped.channel.obis)
-        tree["obis_unit"] = unit_symbol(mapped.channel.unit)
-    tree.update(
-        quantity=record.quantity,
-        function=record.function.name.lower(),
-        storage=record.storage,
-        tariff=record.tariff,
-        subunit=record.subunit,
-        value=_value(record),
-        unit=record.unit,
-    )
+    tree = dict(_header(record.header, device_type))
+    tree["value"] = _value(record)
     if isinstance(record.value, int) and record.scaler:
         tree["raw"], tree["scaler"] = record.value, record.scaler
     if record.qualifiers:
@@ -132,14 +123,34 @@ def _record(record: Record, device_type: int) -> Tree:
     return tree
 
 
+@lru_cache(maxsize=4096)
+def _header(header: RecordHeader, device_type: int) -> Mapping[str, Explained]:
+    """What a tree says of all records with one header."""
+    tree: Tree = {}
+    mapped = map_header(header, device_type)
+    if mapped is not None:
+        tree["obis"] = str(mapped.channel.obis)
+        tree["obis_unit"] = unit_symbol(mapped.channel.unit)
+    tree.update(
+        quantity=header.quantity,
+        function=header.function.name.lower(),
+        storage=header.storage,
+        tariff=header.tariff,
+        subunit=header.subunit,
+        value=None,
+        unit=header.unit,
+    )
+    return tree
+
+
 def _value(record: Record) -> Explained:
     """The value in its unit: a whole number where it is one, else a number with a fraction."""
     value = record.value
     if isinstance(value, int):
-        exact = record.decimal
-        if exact is None or exact == exact.to_integral_value():
-            return int(exact or 0)
-        return float(exact)
+        if record.scaler >= 0:
+            return value * 10**record.scaler
+        whole, rest = divmod(value, 10**-record.scaler)
+        return value / 10**-record.scaler if rest else whole
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, MeterTime):

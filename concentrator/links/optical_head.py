@@ -100,8 +100,11 @@ def run_read(
     if as_json:
         objects = [{"address": one.address, "values": list(one.values)} for one in data_sets]
         head = {"manufacturer": identification.manufacturer, "identification": identification.text}
-        echo(json.dumps({**head, "mode": identification.mode, "objects": objects}))
+        echo(
+            json.dumps({**head, "mode": identification.mode, "hdlc": identification.hdlc, "objects": objects})
+        )
         return
-    echo(f"{identification.manufacturer} {identification.text} (mode {identification.mode})")
+    also = ", also HDLC: --hdlc" if identification.hdlc else ""
+    echo(f"{identification.manufacturer} {identification.text} (mode {identification.mode}{also})")
     for one in data_sets:
         echo(f"{one.address:24} {' '.join(one.values)}")

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Self
 
 from concentrator.links.errors import AnswerTimeoutError, LinkLostError, NotDeliveredError
-from concentrator.links.port_shell import PortShell
+from concentrator.links.port_shell import PortMaker, PortShell
+from concentrator.links.serial_port import SerialPort
 from plc.errors import LocalPlcError
 from plc.network import (
     ApduNotSent,
@@ -88,12 +89,13 @@ class PlcLink:
         baud_rate: int,
         on_event: Callable[[Event], None],
         on_progress: Callable[[], None] = lambda: None,
+        make_port: PortMaker = SerialPort,
     ) -> None:
         self.network = network
         self.description = ""
         self._on_event = on_event
         self.shell: PortShell[Event] = PortShell(
-            "modem", network, port, baud_rate, self._handle, self._port_lost, on_progress
+            "modem", network, port, baud_rate, self._handle, self._port_lost, on_progress, make_port
         )
         self._channels: dict[_ChannelKey, MeterChannel] = {}
         self._sending: dict[int, asyncio.Future[None]] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import structlog
 
@@ -50,6 +50,36 @@ class Driver(Protocol[EventType_co]):
         ...
 
 
+class Port(Protocol):
+    """What carries the octets: a serial port, or what a board has in its place."""
+
+    @property
+    def port(self) -> str:
+        """Its name, for messages."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open."""
+        ...
+
+    def open(self) -> None:
+        """Open it. Raises PortError."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Queue octets."""
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
+# Makes a port from its path and speed, and from what to call with octets and with the reason of a loss.
+PortMaker: TypeAlias = Callable[[str, int, Callable[[bytes], None], Callable[[str], None]], Port]
+
+
 class PortShell(Generic[EventType]):
     """One driver on one port. `state` and `reason` say how it is, in words for the page."""
 
@@ -62,6 +92,7 @@ class PortShell(Generic[EventType]):
         on_event: Callable[[EventType], None],
         on_port_lost: Callable[[str], None],
         on_progress: Callable[[], None],
+        make_port: PortMaker = SerialPort,
     ) -> None:
         self.state = "closed"
         self.reason = ""
@@ -70,7 +101,7 @@ class PortShell(Generic[EventType]):
         self._on_event = on_event
         self._on_port_lost = on_port_lost
         self._on_progress = on_progress
-        self._port = SerialPort(port, baud_rate, self._data_received, self._port_lost)
+        self._port = make_port(port, baud_rate, self._data_received, self._port_lost)
         self._lost = asyncio.Event()
         self._backoff = Backoff()
         self._timer: asyncio.TimerHandle | None = None

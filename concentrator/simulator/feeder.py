@@ -203,6 +203,7 @@ class Feeder:
         self.day_offset_s = day_offset_s
         self.steady = steady
         self.airtime_s = 0.0  # total that the channel was held
+        self.least_airtime_s = 0.0  # what it would have been, had every segment that mattered arrived at once
         self._seed = seed
         self._channel_free_at = 0.0
         self._draws = random.Random(f"feeder {seed}")
@@ -291,7 +292,7 @@ class Feeder:
 
         Each segment is tried `phy.attempts` times on each hop, as PRIME's ARQ and G3's MAC do.
         """
-        held_s = 0.0
+        held_s = least_s = 0.0
         delivered = True
         for link in node.path():
             modulation = self.modulation(link, now)
@@ -301,6 +302,7 @@ class Feeder:
                 segment = min(left, self.phy.segment_octets)
                 left -= segment
                 airtime_s = self.phy.airtime_s(segment, modulation)
+                least_s += airtime_s
                 for _ in range(self.phy.attempts):
                     held_s += airtime_s
                     if node.draws.random() >= loss:
@@ -309,6 +311,8 @@ class Feeder:
                     delivered = False
             if not delivered:
                 break
+        if delivered:
+            self.least_airtime_s += least_s / self.speed
         return Transfer(self.hold(held_s, now), delivered)
 
     def attempt_in_vain(self, node: FeederNode, octets: int, now: float) -> Transfer:

@@ -55,8 +55,21 @@ _DEVICE_TYPES: tuple[tuple[int, str, Medium], ...] = (
     (0x36, "radio converter (system side)", Medium.OTHER),
     (0x37, "radio converter (meter side)", Medium.OTHER),
     (0x38, "bus converter (meter side)", Medium.OTHER),
+    # Reserved by the standard; what Techem means by them.
+    (0x43, "heat", Medium.HEAT),
+    (0x45, "heat", Medium.HEAT),
+    (0xC3, "heat", Medium.HEAT),
+    (0x62, "warm water", Medium.HOT_WATER),
+    (0x72, "water", Medium.WATER),
+    (0x80, "heat cost allocator", Medium.HEAT_COST),
+    (0xF0, "smoke detector", Medium.OTHER),
 )
 _BY_CODE = {code: (name, medium) for code, name, medium in _DEVICE_TYPES}
+
+
+def medium_of(device_type: int) -> Medium:
+    """What a meter of this device type measures."""
+    return _BY_CODE.get(device_type, ("", Medium.OTHER))[1]
 
 
 def manufacturer_letters(code: int) -> str:
@@ -126,7 +139,7 @@ class Address(NamedTuple):
     @property
     def medium(self) -> Medium:
         """What the meter measures."""
-        return _BY_CODE.get(self.device_type, ("", Medium.OTHER))[1]
+        return medium_of(self.device_type)
 
     def __str__(self) -> str:
         return f"{self.manufacturer}-{self.identification}-{self.version:02X}-{self.device_type:02X}"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from concentrator.wmbus.address import Address
@@ -27,7 +28,7 @@ _DATE_OCTETS = 2
 _EPOCH_2000 = datetime(2000, 1, 1)  # noqa: DTZ001 - the meter's own clock, without zone
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Field:
     """One value, or `count` values that follow each other `stride` octets apart."""
 
@@ -412,7 +413,14 @@ def _moment(moment: MeterTime) -> DecodedValue:
 def _record(field: Field, position: int, raw: bytes, decoded: DecodedValue) -> Record:
     number = isinstance(decoded.value, int)
     scaler = field.exponent + (decoded.exponent if number else 0)
-    header = RecordHeader(
+    header = _header(field, position, scaler)
+    return Record(header, decoded.value, scaler if number or not decoded.valid else 0, decoded.valid, raw)
+
+
+@lru_cache(maxsize=2048)
+def _header(field: Field, position: int, scaler: int) -> RecordHeader:
+    """One header for all records of a field: what is known of it is then found by it."""
+    return RecordHeader(
         octets=b"",
         coding=0,
         function=field.function,
@@ -425,4 +433,3 @@ def _record(field: Field, position: int, raw: bytes, decoded: DecodedValue) -> R
         kind=Kind.NUMBER,
         qualifiers=field.qualifiers,
     )
-    return Record(header, decoded.value, scaler if number or not decoded.valid else 0, decoded.valid, raw)

@@ -24,12 +24,12 @@ class Function(enum.StrEnum):
     AT_ERROR = "at_error"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RecordHeader:
     """What a DIB and VIB say of the value that follows: a number is an integer * 10**exponent of `unit`.
 
     `octets` are those of the DIB and VIB, empty for a value that was no record on the air. `coding` is the
-    low nibble of the DIF.
+    low nibble of the DIF. Headers are shared: each equals only itself.
     """
 
     octets: bytes

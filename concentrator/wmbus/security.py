@@ -238,6 +238,13 @@ def decrypt_mode_5(
     return plain if plain.startswith(check) else None
 
 
+def encrypt_mode_5(key: MeterKey, address: Address, access_number: int, plain: bytes) -> bytes:
+    """Encrypt whole blocks of mode 5, for a telegram to the meter at `address`."""
+    vector = address.to_link_layer() + bytes((access_number,)) * 8
+    encryptor = Cipher(algorithms.AES(key.reveal()), modes.CBC(vector)).encryptor()
+    return encryptor.update(plain) + encryptor.finalize()
+
+
 def decrypt_mode_2(key: MeterKey, ciphertext: bytes) -> bytes | None:
     """Decrypt whole blocks of mode 2 (DES, which protects from nobody today); None without 2F 2F."""
     # DES is triple DES with one key three times.

@@ -58,6 +58,9 @@ def test_any_octets_decode_or_raise_the_one_error(draw):
         axdr.decode,
         WrapperFrame.from_bytes,
         hdlc.HdlcFrame.from_bytes,
+        hdlc.HdlcAddress.from_bytes,
+        hdlc.decode_damaged,
+        lambda data: hdlc.decode_damaged(b"\x7e\xa0" + data),
         CosemDateTime.from_bytes,
     ):
         try:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from chunking import read_chunks
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -12,6 +13,9 @@ from concentrator.wmbus.errors import TelegramError
 from concentrator.wmbus.frame import FrameFormat, LinkFrame, decode_frame, encode_frame
 from concentrator.wmbus.modules.imst import ImstModule
 from concentrator.wmbus.modules.imst_hci import HciMessage, HciReader
+from concentrator.wmbus.modules.iu891a import Iu891aModule, hci_message, parse_message
+from concentrator.wmbus.modules.radiocrafts import RadiocraftsModule
+from concentrator.wmbus.modules.slip import SlipReader, encode_slip
 from concentrator.wmbus.records import decode_records, merge_records, split_records
 from concentrator.wmbus.security import KeyRing, MessageCounters
 from concentrator.wmbus.telegram import decode_telegram
@@ -85,19 +89,18 @@ MESSAGES = st.builds(
 @given(st.lists(MESSAGES, max_size=6), st.lists(st.integers(1, 20), min_size=1, max_size=20))
 def test_module_messages_survive_any_chunking(messages, sizes):
     stream = b"".join(message.to_bytes(check=True) for message in messages)
-    reader, at, turn, got = HciReader(), 0, 0, []
-    while at < len(stream):
-        size = sizes[turn % len(sizes)]
-        reader.receive_data(stream[at : at + size])
-        at, turn = at + size, turn + 1
-        while (message := reader.next_message()) is not None:
-            got.append(message)
+    reader = HciReader()
+    got = read_chunks(stream, sizes, reader.receive_data, reader.next_message)
     assert got == messages
 
 
 @given(st.lists(st.binary(max_size=60), max_size=10))
-def test_the_driver_survives_any_octets_from_its_module(chunks):
-    driver = ImstModule()
+def test_the_drivers_survive_any_octets_from_their_modules(chunks):
+    for driver in (ImstModule(), Iu891aModule(), RadiocraftsModule()):
+        drive(driver, chunks)
+
+
+def drive(driver, chunks):
     driver.start(0.0)
     now = 0.0
     for chunk in chunks:
@@ -108,5 +111,36 @@ def test_the_driver_survives_any_octets_from_its_module(chunks):
         while driver.next_event() is not None:
             pass
     timeout = driver.next_timeout()
-    assert timeout is not None
-    assert timeout > now
+    assert timeout is None or timeout > now
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=60), max_size=6),
+    st.lists(st.integers(1, 9), min_size=1, max_size=9),
+)
+def test_slip_frames_survive_any_chunking(contents, sizes):
+    stream = b"".join(map(encode_slip, contents))
+    reader = SlipReader()
+    got = read_chunks(stream, sizes, reader.receive_data, reader.next_frame)
+    assert got == contents
+    assert reader.frames_dropped == 0
+
+
+@given(st.integers(0, 255), st.integers(0, 255), st.binary(max_size=40), st.integers(0, 45))
+def test_a_message_in_slip_comes_back_and_a_flipped_octet_is_found(service, number, payload, position):
+    reader = SlipReader()
+    reader.receive_data(hci_message(service, number, payload))
+    frame = reader.next_frame()
+    assert parse_message(frame) == (service, number, payload)
+    damaged = bytearray(frame)
+    damaged[position % len(frame)] ^= 0x10
+    assert parse_message(bytes(damaged)) is None
+
+
+DIEHL = st.sampled_from(["DME", "EWT", "HYD", "SAP", "SPL", "APA", "TCH"])
+
+
+@given(DIEHL, st.integers(0, 255), st.integers(0, 255), st.integers(0, 255), st.binary(max_size=60))
+def test_meters_with_a_makers_own_content_survive_any_octets(maker, version, device_type, ci, content):
+    meter = Address(maker, "12345678", version, device_type)
+    survive(encode_frame(LinkFrame(0x44, meter, bytes((ci,)) + content, FrameFormat.WITHOUT_CRC)))

@@ -148,6 +148,32 @@ def our_settings(case, **more):
     )
 
 
+def set_up(meter, case):
+    """Have pydlms's meter take client 16 in this case only."""
+    from pydlms.cosem.data import DlmsData
+    from pydlms.security.context import SecurityContext
+    from pydlms.security.hls import Mechanism
+    from pydlms.simulator import ClientProfile
+
+    keys = CaseKeys(case)
+    if case.keys:
+        meter.encryption_key, meter.authentication_key = keys.encryption, keys.authentication
+        meter.security = SecurityContext(
+            keys.encryption, keys.authentication, client_system_title=METER_TITLE, suite=case.suite
+        )
+    meter.signing_key = keys.meter
+    meter._ic_seen = False
+    meter.clients[16] = ClientProfile(
+        Mechanism(int(case.mechanism)),
+        SECRET,
+        ciphered=case.ciphered,
+        client_public_key=keys.client and keys.client.public_key(),
+    )
+    meter.add_object(1, NAME, {2: DlmsData.octet_string(LONG)})
+    meter.add_method(1, NAME, 1, lambda _meter, parameters: parameters)
+    meter.requests.clear()
+
+
 class CurrentServer:
     """Stands in the loopback services for whichever server the test at hand has made."""
 

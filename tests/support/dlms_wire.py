@@ -137,14 +137,18 @@ class HdlcWire(WrapperWire):
             self.link.receive_data(data)
 
     def run(self, conversation):
+        answered = False
         try:
             requests = next(conversation)
             while True:
                 for request in requests:
                     self.link.send_apdu(request)
-                apdu = self._until(ApduReceived).apdu
-                self.seen.append(apdu)
-                requests = conversation.send(apdu)
+                if not requests and answered:
+                    self.link.poll()
+                event = self._until(ApduReceived)
+                answered = not event.unsolicited
+                self.seen.append(event.apdu)
+                requests = conversation.send(event.apdu)
         except StopIteration as done:
             return done.value
 

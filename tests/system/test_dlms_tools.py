@@ -85,9 +85,18 @@ def test_a_ciphered_association_browses_writes_and_acts(meter):
     assert written.returncode == 0, written.stderr
     read = dlms("read", *way, "--class-id", "8", "--attribute", "3", "--json", "0-0:1.0.0*255")
     assert json.loads(read.stdout)["value"] == {"long": -59}
-    acted = dlms("action", *way, "--class-id", "70", "--method", "1", "0-0:96.3.10*255", "0F00")
+    acted = dlms(
+        "action", *way, "--class-id", "70", "--method", "remote_disconnect", "0-0:96.3.10*255", "0F00"
+    )
     assert acted.returncode == 0, acted.stderr
     assert KEY not in result.stdout + result.stderr + acted.stdout
+    every = dlms("read", *way, "--class-id", "8", "--all", "--json", "0-0:1.0.0*255")
+    clock = json.loads(every.stdout)
+    assert clock["time_zone"] == {"long": -59}
+    assert {"time", "status", "daylight_savings_enabled", "clock_base"} <= set(clock)
+    wrong = dlms("read", *way, "--class-id", "8", "--attribute", "zone", "0-0:1.0.0*255")
+    assert wrong.returncode == 2
+    assert "time_zone" in wrong.stderr
 
 
 @pytest.mark.parametrize("meter", [CIPHERED], indirect=True)

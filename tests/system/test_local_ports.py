@@ -3,7 +3,10 @@
 import asyncio
 from datetime import UTC, datetime
 
+import pytest
+
 from concentrator.clock import SystemClock
+from concentrator.collection.errors import KeyFileError
 from concentrator.collection.mbus_collector import MbusCollector
 from concentrator.collection.p1_collector import P1Collector
 from concentrator.config import MbusSection, P1Section
@@ -108,3 +111,15 @@ def test_a_consumer_port_brings_the_meter_and_its_gas_meter(tmp_path):
         store.close()
 
     asyncio.run(scenario())
+
+
+def test_the_key_of_a_port_is_private(tmp_path):
+    file = tmp_path / "p1.key"
+    file.write_text("00" * 16)
+    store = Store(tmp_path / "store.db", SystemClock())
+    for mode, text, words in ((0o644, "00" * 16, "chmod 0600"), (0o600, "12 34", "32 hexadecimal digits")):
+        file.write_text(text)
+        file.chmod(mode)
+        with pytest.raises(KeyFileError, match=words):
+            P1Collector(P1Section(key_file=str(file)), store, SystemClock())
+    store.close()

@@ -3,11 +3,9 @@
 import random
 
 import pytest
-from test_dlms_asymmetric import certificate
 
 from concentrator.dlms import axdr, elliptic
-from concentrator.dlms.apdu.notification import DataNotification
-from concentrator.dlms.attributes import AttributeDescriptor, CaptureObject, MethodDescriptor
+from concentrator.dlms.attributes import AttributeDescriptor, MethodDescriptor
 from concentrator.dlms.certificates import Certificate, CertificateType, read_certificate_request
 from concentrator.dlms.client import Client, ClientSettings
 from concentrator.dlms.codes import ActionResult, AuthenticationMechanism
@@ -18,15 +16,13 @@ from concentrator.dlms.cosem.image_transfer import (
     ImageTransferStatus,
     Outcome,
 )
-from concentrator.dlms.cosem.objects import data, register
-from concentrator.dlms.cosem.push_setup import PUSH_SETUP, PushSetup, SendDestination
 from concentrator.dlms.cosem.security_setup import SECURITY_SETUP, SecurityPolicy, SecuritySetup
 from concentrator.dlms.errors import AccessError, AssociationRejectedError
 from concentrator.dlms.key_agreement import KeyAgreement, KeyId, wrapped_keys
 from concentrator.dlms.security import MemoryCounter, SecurityKeys
 from concentrator.dlms.server import AssociationDefinition, LogicalDevice, Server
-from concentrator.obis import Obis
 
+from dlms_certificates import certificate
 from dlms_talk import talk
 
 CLIENT, METER = b"ODCTEST1", b"ODCMETER"
@@ -342,47 +338,3 @@ def test_images_that_cannot_be_are_refused():
     meter.set(18, IMAGE_TRANSFER, 5, axdr.boolean(False))
     with pytest.raises(AccessError, match="denied"):
         meter.initiate(IMAGE)
-
-
-# Push setup
-
-
-ENERGY, SERIAL = Obis(1, 0, 1, 8, 0, 255), Obis(0, 0, 96, 1, 0, 255)
-
-
-def test_a_push_carries_what_the_object_list_names():
-    sent = []
-    objects = [
-        register(ENERGY, axdr.double_long_unsigned(4711), -1, 30),
-        data(SERIAL, axdr.octet_string(b"42")),
-    ]
-    setup = PushSetup(
-        lambda class_id, obis: next((o for o in objects if (o.class_id, o.obis) == (class_id, obis)), None),
-        lambda destination, notification: sent.append((destination, notification)),
-        lambda: bytes(12),
-        confirmed=True,
-    )
-    meter = Device(*objects, setup.cosem_object()).associate()
-    wanted = [CaptureObject(1, SERIAL, 2), CaptureObject(3, ENERGY, 2), CaptureObject(3, ENERGY, 3, 2)]
-    meter.set(40, PUSH_SETUP, 2, axdr.array(*(element.to_data() for element in wanted)))
-    destination = SendDestination(0, b"192.0.2.1:4059")
-    meter.set(40, PUSH_SETUP, 3, destination.to_data())
-    meter.set(40, PUSH_SETUP, 6, axdr.unsigned(3))
-    assert meter.get(40, PUSH_SETUP, 3) == destination.to_data()
-    assert [CaptureObject.from_data(e) for e in meter.get(40, PUSH_SETUP, 2).items()] == wanted
-    meter.act(40, PUSH_SETUP, 1)
-    ((where, notification),) = sent
-    assert where == destination
-    assert notification.confirmed
-    assert notification.body.native == [b"42", 4711, 30]
-    encoded = notification.to_bytes()
-    assert encoded[0] == DataNotification.TAG
-    meter.act(40, PUSH_SETUP, 1)
-    assert sent[1][1].long_invoke == notification.long_invoke + 1
-    for attribute, nonsense in ((2, axdr.unsigned(1)), (3, axdr.array()), (6, axdr.array()), (4, axdr.NULL)):
-        with pytest.raises(AccessError):
-            meter.set(40, PUSH_SETUP, attribute, nonsense)
-    missing = CaptureObject(1, Obis(0, 0, 96, 1, 1, 255), 2)
-    meter.set(40, PUSH_SETUP, 2, axdr.array(missing.to_data()))
-    with pytest.raises(AccessError):
-        meter.act(40, PUSH_SETUP, 1)

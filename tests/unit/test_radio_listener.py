@@ -68,7 +68,7 @@ def test_without_a_restart_nothing_is_written_twice(tmp_path):
         listener.hear(heard(FULL))
         await listener.keep_memory()
         await listener.keep_memory()
-        assert store.writes == 1
+        assert store.writes == 2  # the format, and how the meter was heard
         store.close()
 
     asyncio.run(scenario())
@@ -86,3 +86,37 @@ def test_kept_memory_that_is_damaged_is_left_out(tmp_path):
         return listener
 
     assert asyncio.run(scenario()).counters["replays"] == 0
+
+
+def test_a_repeaters_copy_is_not_stored_twice_and_statistics_survive_a_restart(tmp_path):
+    async def scenario():
+        store = Store(tmp_path / "store.db", SystemClock())
+        listener = listener_on(store)
+        await listener.load()
+        listener.hear(heard(FULL))
+        listener.hear(heard(FULL))
+        assert (listener.counters["telegrams"], listener.counters["duplicates"]) == (2, 1)
+        await run_shortly(listener)
+        again = listener_on(store)
+        await again.load()
+        (name,) = (meter for meter in again.reception if meter)
+        assert (again.reception[name].received, again.reception[name].duplicates) == (1, 1)
+        assert again.reception[""].received == 2
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_meter_that_is_not_set_up_is_listed_and_not_stored(tmp_path):
+    async def scenario():
+        store = Store(tmp_path / "store.db", SystemClock())
+        listener = RadioListener(store, SystemClock(), {"12345678": OMS_KEY}, 900, ["kam-99999999"])
+        listener.hear(heard(FULL))
+        listener.hear(heard(OMS_MODE_7))
+        await run_shortly(listener)
+        store.close()
+        return {record.serial: (record.state, record.reason) for record in listener.records.values()}
+
+    states = asyncio.run(scenario())
+    assert states["67676767"] == (MeterState.DISCOVERED, "heard, and not set up")
+    assert states["12345678"][0] is MeterState.ACTIVE

@@ -241,7 +241,9 @@ class InformationReport:
     @classmethod
     def read(cls, reader: Reader) -> InformationReport:
         """Take the contents behind the tag. Raises DecodeError."""
-        current_time = reader.octet_string() if reader.flag() else None
+        # Gurux writes 12 octets of date-time without the flag that says they are there.
+        bare = reader.data[reader.offset : reader.offset + 1] == b"\x0c"
+        current_time = reader.octet_string() if bare or reader.flag() else None
         return cls(current_time, _read_accesses(reader), _read_values(reader))
 
     def to_bytes(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Ways to one meter on the bench: TCP or a serial port, with the WRAPPER or HDLC, or an optical head (mode E).
+"""Ways to one meter: TCP or a serial port, with the WRAPPER or HDLC, or an optical head handed over to HDLC (mode E).
 
 Each is an `ApduChannel`, as a conversation's driver wants it: APDUs out, APDUs in.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import termios
 from abc import ABC, abstractmethod
 
 import serial
@@ -99,8 +100,12 @@ class SerialStream(ByteStream):
     def set_line(self, settings: LineSettings) -> None:
         """Set speed, data bits and parity."""
         self._serial.baudrate = settings.baud_rate
-        self._serial.bytesize = settings.data_bits
-        self._serial.parity = settings.parity
+        try:
+            self._serial.bytesize = settings.data_bits
+            self._serial.parity = settings.parity
+        except termios.error:
+            # A pseudo-terminal knows eight bits without parity only.
+            self._serial.bytesize, self._serial.parity = 8, "N"
 
     async def read(self) -> bytes:
         """What came."""
@@ -167,6 +172,7 @@ class HdlcChannel:
     def __init__(self, stream: ByteStream, client: HdlcAddress, server: HdlcAddress) -> None:
         self._stream = stream
         self._link = HdlcClientLink(client, server)
+        self._answered = False
 
     async def connect(self) -> None:
         """Set the HDLC connection up.
@@ -182,13 +188,17 @@ class HdlcChannel:
     async def send(self, apdu: bytes) -> None:
         """Send one APDU."""
         self._link.send_apdu(apdu)
+        self._answered = False
         await self._flush()
 
     async def receive(self, timeout_s: float) -> bytes:
         """The next APDU."""
+        if self._answered:
+            self._link.poll()
         while True:
             event = await self._event(timeout_s)
             if isinstance(event, ApduReceived):
+                self._answered = not event.unsolicited
                 return event.apdu
             if isinstance(event, LinkDisconnected):
                 raise LinkLostError(f"the HDLC connection ended: {event.reason}")
