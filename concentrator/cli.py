@@ -278,8 +278,8 @@ def decode(source: str, key: bytes, authentication_key: bytes, system_title: byt
 @click.option("--hdlc", is_flag=True, help="Optical: by mode E into HDLC, registers by DLMS.")
 @click.option("--wake-up", is_flag=True, help="Optical: wake up a meter with battery first.")
 @click.option("--pushed", is_flag=True, help="Optical: wait for a meter that sends by itself (mode D).")
-@click.option("--key", type=OctetsType(), default=b"", help="P1: encryption key of an encrypted port.")
-@click.option("--authentication-key", type=OctetsType(), default=b"", help="P1: authentication key.")
+@click.option("--key", type=OctetsType(), default=b"", help="P1, M-Bus, --hdlc: encryption key.")
+@click.option("--authentication-key", type=OctetsType(), default=b"", help="P1, --hdlc: authentication key.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def read(  # noqa: PLR0913 - a command's options
     optical: str | None,
@@ -314,7 +314,13 @@ def read(  # noqa: PLR0913 - a command's options
         primary = int(address) if address else None
         sys.exit(
             run_read_mbus(
-                mbus, baud_rate or 2400, address=primary, secondary=secondary, search=search, as_json=as_json
+                mbus,
+                baud_rate or 2400,
+                address=primary,
+                secondary=secondary,
+                search=search,
+                key=key,
+                as_json=as_json,
             )
         )
     if p1 is not None:
