@@ -28,6 +28,11 @@ FIRST_RESTART_PAUSE_S = 2.0
 LONGEST_RESTART_PAUSE_S = 60.0
 REFRESH_AFTER_GARBAGE_S = 30.0
 
+# More indications than that within the window are no network any more, but a modem gone mad.
+FLOOD_WINDOW_S = 10.0
+FLOOD_INDICATIONS = 2000
+FLOOD_INDICATIONS_PER_NODE = 20
+
 LARGEST_EVENT_QUEUE = 8192
 LARGEST_APDU_QUEUE = 1024
 LARGEST_PROCEDURE_QUEUE = 64
@@ -102,6 +107,8 @@ class ModemHost(Network):
             "modem_lost",
             "events_dropped",
             "procedures_dropped",
+            "indication_floods",
+            "indications_ignored",
         ):
             self.counters[name] = 0
         self._events: list[Event] = []
@@ -126,6 +133,8 @@ class ModemHost(Network):
         self._foreign_when_asked = 0
         self._garbage_when_asked = 0
         self._garbage_seen = 0
+        self._flood_window_end = 0.0
+        self._indications = 0  # of this window
 
     # The face of Network.
 
@@ -383,7 +392,26 @@ class ModemHost(Network):
             whole = not request.parts or self._garbage() == self._garbage_when_asked
             self._finish_request(Answer(self._parts, whole), now)
             return
+        if self._is_flood(now):
+            self.counters["indications_ignored"] += 1
+            return
         self._handle_message(message, now)
+
+    def _is_flood(self, now: float) -> bool:
+        """Count an indication; tells whether it is one too many, and loses the modem at the first such."""
+        if now >= self._flood_window_end:
+            self._flood_window_end = now + FLOOD_WINDOW_S
+            self._indications = 0
+        self._indications += 1
+        limit = FLOOD_INDICATIONS + FLOOD_INDICATIONS_PER_NODE * self._network_size()
+        if self._indications <= limit:
+            return False
+        if self._running:
+            self.counters["indication_floods"] += 1
+            self._lose_modem(
+                f"the modem floods: more than {limit} indications within {FLOOD_WINDOW_S:.0f} s", now
+            )
+        return True
 
     # Hooks.
 
@@ -400,6 +428,10 @@ class ModemHost(Network):
 
     def _is_last_part(self, message: "Message") -> bool:  # noqa: ARG002 a hook
         return True
+
+    def _network_size(self) -> int:
+        """How many nodes are known: a large network may have more to tell."""
+        return 0
 
     def _start_up(self) -> "Procedure":
         raise NotImplementedError

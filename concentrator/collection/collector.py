@@ -17,6 +17,7 @@ from concentrator.clock import Clock, is_plausible
 from concentrator.collection.errors import MeterUnreachableError
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.meter_orders import check_order
+from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
 from concentrator.collection.topology import Topology
 from concentrator.collection.visit import KeysMissingError, Visit
@@ -42,6 +43,7 @@ from plc.network import (
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
+_KEEP_COUNTERS_S = 600.0
 _FIRST_RETRY_S = 5.0
 _LONGEST_RETRY_S = 1800.0
 # A meter that refuses us will not change its mind soon: somebody has to mend its keys.
@@ -65,6 +67,7 @@ class Collector:
     ) -> None:
         self.registry = Registry()
         self.topology = Topology()
+        self.received_counters = ReceivedCounters(store)
         self.unsolicited = 0
         self._settings = settings
         self._store = store
@@ -78,12 +81,30 @@ class Collector:
         for record in await self._store.load_meters():
             if record.link == "plc":
                 self.registry.add(CollectedMeter(record, identified=True))
+        await self.received_counters.load()
 
     async def run(self, link: PlcLink) -> None:
         """Visit meters through a link until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._settings.meters_in_flight):
-                group.create_task(self._work(link))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._settings.meters_in_flight):
+                    group.create_task(self._work(link))
+                # One place more, which routine never takes: whoever waits for a meter does not wait for others.
+                group.create_task(self._work(link, for_orders=True))
+                group.create_task(self._keep_counters())
+        finally:
+            await self._keep_counters_now()
+
+    async def _keep_counters(self) -> None:
+        while True:
+            await asyncio.sleep(_KEEP_COUNTERS_S)
+            await self._keep_counters_now()
+
+    async def _keep_counters_now(self) -> None:
+        try:
+            await self.received_counters.keep()
+        except StoreError as error:
+            log.warning("received invocation counters not kept", reason=str(error))
 
     # What the network tells
 
@@ -191,7 +212,7 @@ class Collector:
 
     # Visits
 
-    async def _work(self, link: PlcLink) -> None:
+    async def _work(self, link: PlcLink, *, for_orders: bool = False) -> None:
         while True:
             if self._store.unavailable:
                 # Nothing may be read that cannot be kept.
@@ -202,29 +223,33 @@ class Collector:
                 # Without the time there is no telling what is missing. NTP will set it.
                 await asyncio.sleep(_CLOCK_RETRY_S)
                 continue
-            meter = self._next_meter()
+            meter = self._next_meter(for_orders=for_orders)
             if meter is None:
-                await self._wait_for_work()
+                await self._wait_for_work(for_orders=for_orders)
                 continue
-            await self._visit(link, meter)
+            await self._visit(link, meter, for_orders=for_orders)
             self.on_progress()
 
-    def _next_meter(self) -> CollectedMeter | None:
+    def _next_meter(self, *, for_orders: bool) -> CollectedMeter | None:
         """The meter whose turn it is: orders first, then by how long it has been due."""
         now = self._clock.monotonic()
         ready = [
             meter
             for meter in self.registry
-            if meter.address is not None and not meter.busy and (meter.orders or meter.next_visit <= now)
+            if meter.address is not None
+            and not meter.busy
+            and (meter.orders or (not for_orders and meter.next_visit <= now))
         ]
         return min(
             ready, key=lambda meter: (not meter.orders, meter.failures, meter.next_visit), default=None
         )
 
-    async def _wait_for_work(self) -> None:
+    async def _wait_for_work(self, *, for_orders: bool) -> None:
         now = self._clock.monotonic()
         due = [
-            meter.next_visit - now for meter in self.registry if meter.address is not None and not meter.busy
+            meter.next_visit - now
+            for meter in self.registry
+            if not for_orders and meter.address is not None and not meter.busy
         ]
         self._wake.clear()
         try:
@@ -234,14 +259,16 @@ class Collector:
             pass
         self.on_progress()
 
-    async def _visit(self, link: PlcLink, meter: CollectedMeter) -> None:
+    async def _visit(self, link: PlcLink, meter: CollectedMeter, *, for_orders: bool) -> None:
         meter.busy = True
-        visit = Visit(self, link, meter, self._settings, self._store, self._clock, self._keyring)
+        visit = Visit(
+            self, link, meter, self._settings, self._store, self._clock, self._keyring, orders_only=for_orders
+        )
         try:
             async with asyncio.timeout(self._settings.dialogue_timeout_s):
                 await visit.hold()
         except (TransientError, TimeoutError) as error:
-            self._failed(visit.meter, str(error) or f"took longer than {self._settings.dialogue_timeout_s} s")
+            self._failed(visit.meter, str(error) or self._out_of_time(visit.meter))
         except KeysMissingError as error:
             self._refused(visit.meter, MeterState.KEY_MISSING, str(error))
         except (AssociationRejectedError, SecurityError) as error:
@@ -255,7 +282,7 @@ class Collector:
             log.exception("visit broke", meter=visit.meter.identity)
             self._failed(visit.meter, f"internal error: {type(error).__name__}; the log has the details")
         else:
-            self._succeeded(visit.meter)
+            self._succeeded(visit.meter, for_orders=for_orders)
         finally:
             visit.meter.busy = False
             visit.meter.activity = ""
@@ -263,9 +290,13 @@ class Collector:
         await self._save(visit.meter)
         self._wake.set()
 
-    def _succeeded(self, meter: CollectedMeter) -> None:
+    def _out_of_time(self, meter: CollectedMeter) -> str:
+        doing = f", {meter.activity} then" if meter.activity else ""
+        return f"took longer than {self._settings.dialogue_timeout_s} s{doing}"
+
+    def _succeeded(self, meter: CollectedMeter, *, for_orders: bool) -> None:
         meter.failures = 0
-        if meter.next_visit <= self._clock.monotonic():
+        if not for_orders and meter.next_visit <= self._clock.monotonic():
             meter.next_visit = self._clock.monotonic() + self._until_next_round()
         self._set_state(meter, MeterState.ACTIVE, "")
 

@@ -23,7 +23,7 @@ from concentrator.collection.topology import Topology
 from concentrator.collection.topology_view import network_view, node_view
 from concentrator.collection.whitelist import Whitelist
 from concentrator.links.plc_link import PlcLink
-from concentrator.orders import Order, OrderError
+from concentrator.orders import PAGE, Order, OrderError
 from plc.errors import LocalPlcError
 from plc.g3.coordinator import Coordinator
 from plc.network import (
@@ -50,6 +50,8 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 _ANSWER_TIMEOUT_S = 240.0
 _GMK_SIZE = 16
 _EUI_SIZES = (6, 8)
+# What changes the network is for the head-end and for people on the box.
+_FOR_THE_PAGE = ("topology", "refresh", "diagnostics", "upgrade_status")
 
 EventType = TypeVar("EventType", bound=Event)
 
@@ -125,6 +127,8 @@ class NetworkOrders:
             NetworkOrderError: the network refused.
         """
         wants_node, needed, handler = self._operations[order.operation]
+        if order.origin == PAGE and order.operation not in _FOR_THE_PAGE:
+            raise OrderError(f"order {order.order_id}: {order.operation} is not taken from {PAGE}")
         capabilities = self._link.network.capabilities
         if needed and needed not in capabilities.operations:
             raise OrderError(

@@ -42,6 +42,8 @@ class CollectedMeter:
     counter: InvocationCounter | None = None
     # The highest invocation counter that the meter says it has seen from us; used once.
     told_counter: int | None = None
+    # APDUs refused because their invocation counter was not above the last.
+    replays: int = 0
     expected: int = 0
     stored: int = 0
     closed: int = 0

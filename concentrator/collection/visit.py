@@ -16,6 +16,7 @@ from concentrator.collection.errors import CollectionError
 from concentrator.collection.keyring import Keyring, MeterKeys
 from concentrator.collection.meter_orders import check_order
 from concentrator.collection.meter_reader import LocalTime, ProfileShape
+from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
 from concentrator.config import CollectionSection
 from concentrator.dlms.client import Client, ClientSettings, Conversation
@@ -55,6 +56,7 @@ class _Host(Protocol):
     """What a visit needs of the collector."""
 
     registry: Registry
+    received_counters: ReceivedCounters
     on_progress: Callable[[], None]
 
     @property
@@ -62,7 +64,10 @@ class _Host(Protocol):
 
 
 class Visit:
-    """A dialogue with `meter`, which becomes another entry when the meter turns out to be a known one."""
+    """A dialogue with `meter`, which becomes another entry when the meter turns out to be a known one.
+
+    With `orders_only` nothing is read but what orders ask for.
+    """
 
     def __init__(  # noqa: PLR0913 - handed down from the collector
         self,
@@ -73,8 +78,11 @@ class Visit:
         store: Store,
         clock: Clock,
         keyring: Keyring,
+        *,
+        orders_only: bool = False,
     ) -> None:
         self.meter = meter
+        self._orders_only = orders_only
         self._host = host
         self._link = link
         self._settings = settings
@@ -99,17 +107,24 @@ class Visit:
             keys = self._keys()
         with self._open_channel(self._settings.client_sap) as channel:
             client = self._client(keys, self._counter(keys))
-            await self._converse(client.associate(), channel)
+            try:
+                await self._converse(client.associate(), channel)
+            except ConcentratorError:
+                self._tell_replays(client)
+                raise
             try:
                 await self._after_association(client, channel)
             finally:
                 await self._release(client, channel)
+                self._tell_replays(client)
 
     async def _after_association(self, client: Client, channel: MeterChannel) -> None:
         self._heard()
         if not self.meter.identified or not self.meter.record.firmware:
             await self._identify(client, channel)
         await self._carry_out_orders(client, channel)
+        if self._orders_only:
+            return
         profile = Obis.parse(self._settings.profile)
         clock, shape = await self._converse(meter_reader.read_clock_and_shape(client, profile), channel)
         self._heard()
@@ -186,7 +201,7 @@ class Visit:
         largest = self._link.network.capabilities.largest_apdu
         if keys is None:
             return Client(ClientSettings(settings.client_sap, settings.server_sap, max_pdu_size=largest))
-        return Client(
+        client = Client(
             ClientSettings(
                 settings.client_sap,
                 settings.server_sap,
@@ -197,6 +212,22 @@ class Visit:
             ),
             counter,
         )
+        if client.security is not None:
+            client.security.received_counters = self._host.received_counters.of(
+                self.meter.record.link_address, keys
+            )
+        return client
+
+    def _tell_replays(self, client: Client) -> None:
+        replays = client.security.replays if client.security is not None else 0
+        if replays:
+            self.meter.replays += replays
+            log.warning(
+                "invocation counters of a meter did not rise: APDUs refused as replays",
+                meter=self.meter.identity,
+                refused=replays,
+                in_all=self.meter.replays,
+            )
 
     async def _release(self, client: Client, channel: MeterChannel) -> None:
         # The meter closes an idle association by itself: a release that gets lost does no harm.

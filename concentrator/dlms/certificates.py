@@ -1,14 +1,16 @@
 """X.509 certificates of security suites 1 and 2 (Green Book 9.2.6.4): public keys bound to system titles.
 
-The common name of the subject is the system title in 16 hexadecimal digits. Whether a certificate is to be
-trusted is told by `Certificate.check_issuer` against an authority's certificate; chains longer than one,
-revocation and the time are the caller's business.
+The common name of the subject is the system title in 16 hexadecimal digits. `TrustAnchors` tells which certificates
+are to be believed: issued by one of its authorities, and valid at the time that it is given. Chains longer than one and
+revocation are not looked at.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -130,6 +132,19 @@ class Certificate:
             return CertificateType.DIGITAL_SIGNATURE
         return CertificateType.KEY_AGREEMENT if usage.key_agreement else CertificateType.OTHER
 
+    def check_validity(self, now: datetime) -> None:
+        """Check that the certificate holds at this time.
+
+        Raises:
+            SecurityError: it does not yet, or does not any more.
+        """
+        begin, end = self.x509.not_valid_before_utc, self.x509.not_valid_after_utc
+        if not begin <= now <= end:
+            raise SecurityError(
+                f"the certificate of {_common_name(self.x509.subject)!r} is valid from {begin:%Y-%m-%d} to "
+                f"{end:%Y-%m-%d}, and not on {now:%Y-%m-%d}"
+            )
+
     def check_issuer(self, authority: Certificate) -> None:
         """Check that this authority issued the certificate.
 
@@ -145,6 +160,54 @@ class Certificate:
                 f"the certificate of {_common_name(self.x509.subject)!r} is not issued by "
                 f"{_common_name(authority.x509.subject)!r}"
             ) from None
+
+
+class TrustAnchors:
+    """The authorities whose certificates are believed. `now` gives the time; without it, validity is not looked at."""
+
+    def __init__(self, authorities: Iterable[Certificate], now: Callable[[], datetime] | None = None) -> None:
+        self.authorities = tuple(authorities)
+        self._now = now
+
+    def check(self, certificate: Certificate) -> None:
+        """Check that a certificate is to be believed now.
+
+        Raises:
+            SecurityError: no authority issued it, or it, or its authority's, is not valid now.
+        """
+        issuer = self._issuer(certificate)
+        if self._now is not None:
+            for one in (certificate, issuer):
+                one.check_validity(self._now())
+
+    def _issuer(self, certificate: Certificate) -> Certificate:
+        for authority in self.authorities:
+            try:
+                certificate.check_issuer(authority)
+            except SecurityError:
+                continue
+            return authority
+        raise SecurityError(
+            f"the certificate of {_common_name(certificate.x509.subject)!r} is issued by "
+            f"{_common_name(certificate.x509.issuer)!r}, which is no authority here"
+        )
+
+    def signing_key(self, octets: bytes, system_title: bytes) -> PublicKey:
+        """The key in a certificate for digital signature that a peer shows with its system title.
+
+        Raises:
+            DecodeError: it is no certificate.
+            SecurityError: it is not to be believed, for another purpose, or for another title.
+        """
+        certificate = Certificate.from_bytes(octets)
+        self.check(certificate)
+        if certificate.type not in (CertificateType.DIGITAL_SIGNATURE, CertificateType.TLS):
+            raise SecurityError("the certificate that the peer shows is not for digital signature")
+        if certificate.system_title != system_title:
+            raise SecurityError(
+                f"{system_title.hex()} shows the certificate of {certificate.system_title.hex() or 'nobody'}"
+            )
+        return certificate.public_key
 
 
 def certificate_request(key: PrivateKey, system_title: bytes) -> bytes:

@@ -55,7 +55,12 @@ from concentrator.dlms.attributes import (
 from concentrator.dlms.axdr import Data
 from concentrator.dlms.client_association import AssociationClient
 from concentrator.dlms.codes import ActionResult, ApplicationContext, Conformance, DataAccessResult
-from concentrator.dlms.errors import AccessError, EncodeError, UnexpectedReplyError
+from concentrator.dlms.errors import (
+    AccessError,
+    EncodeError,
+    ServiceRefusedError,
+    UnexpectedReplyError,
+)
 from concentrator.dlms.exchange import (
     ASSOCIATION_LN,
     DEFAULT_CONFORMANCE,
@@ -166,8 +171,8 @@ class Client(AssociationClient):
         for batch in self._batches(named, lambda item: 9 + len(encode_selection(item[1]))):
             try:
                 results += yield from self._get_list(batch)
-            except AccessError:
-                # The meter refuses the list as such: its parts may still be had.
+            except (AccessError, ServiceRefusedError):
+                # The meter refuses the list as such, or its answer is too long: its parts may still be had.
                 results += yield from self._get_each(batch)
         return results
 

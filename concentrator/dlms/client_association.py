@@ -55,6 +55,7 @@ class AssociationClient(Exchange, ABC):
             context=self.CIPHERED_CONTEXT if ciphered else self.CONTEXT,
             user_information=self._user_information(),
             calling_ap_title=settings.system_title or None,
+            calling_ae_qualifier=settings.certificate or None,
             mechanism=mechanism or None,
             authentication_value=challenge if mechanism else None,
         )
@@ -79,6 +80,7 @@ class AssociationClient(Exchange, ABC):
         return ServiceCiphered(GLOBAL_TAGS[InitiateRequest.TAG], security.protect(request)).to_bytes()
 
     def _accept(self, response: AssociationResponse) -> None:
+        settings = self.settings
         # A refusal may come without user-information: result and diagnostic first.
         if response.result != 0:
             detail = ""
@@ -96,6 +98,9 @@ class AssociationClient(Exchange, ABC):
             if len(response.responding_ap_title) != 8:
                 raise SecurityError(f"a system title has 8 octets, got {response.responding_ap_title.hex()}")
             security.peer_system_title = response.responding_ap_title
+        if security is not None and settings.trust is not None and response.responding_ae_qualifier:
+            key = settings.trust.signing_key(response.responding_ae_qualifier, security.peer_system_title)
+            security.keys = security.keys.with_peer_signing(key)
         if response.user_information is None:
             raise UnexpectedReplyError("the association was accepted without an InitiateResponse")
         inner = self._initiate_response(response.user_information)

@@ -105,5 +105,9 @@ class LinkLostError(ConnectionLostError, DlmsError):
     """The connection below ended in the middle of a conversation. Drivers throw this in."""
 
 
+class AssociationEndedError(ConnectionLostError, DlmsError):
+    """The peer released the association in the middle of a conversation: a new one may be opened."""
+
+
 class ReplyTimeoutError(TransientError, DlmsError):
     """The peer did not answer in time. Drivers throw this in."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 from concentrator.dlms import apdu as apdus
-from concentrator.dlms.acse import AssociationResponse, ReleaseResponse
+from concentrator.dlms.acse import AssociationResponse, ReleaseRequest, ReleaseResponse
 from concentrator.dlms.apdu import Apdu
 from concentrator.dlms.apdu.initiate import ConfirmedServiceError
 from concentrator.dlms.apdu.notification import (
@@ -36,6 +36,7 @@ from concentrator.dlms.apdu.protection import (
 from concentrator.dlms.apdu.short_name import InformationReport
 from concentrator.dlms.attributes import EntryDescriptor, RangeDescriptor, Selection
 from concentrator.dlms.authentication import ManufacturerFunction
+from concentrator.dlms.certificates import TrustAnchors
 from concentrator.dlms.codes import AuthenticationMechanism, Conformance
 from concentrator.dlms.envelopes import (
     Envelope,
@@ -46,9 +47,11 @@ from concentrator.dlms.envelopes import (
     wrap,
 )
 from concentrator.dlms.errors import (
+    AssociationEndedError,
     DlmsError,
     EncodeError,
     ReplayError,
+    ReplyTimeoutError,
     SecurityError,
     ServiceRefusedError,
     UnexpectedReplyError,
@@ -81,6 +84,8 @@ DEFAULT_CONFORMANCE = (
 )
 # Answers that do not belong to the question, before a conversation gives up.
 UNRELATED_LIMIT = 16
+# Notifications and replays in between, before a conversation gives up.
+UNASKED_LIMIT = 256
 # How often in a row the same block may be asked for.
 _STALL_LIMIT = 16
 # Blocks in a row that bring nothing new: some whole windows may come again.
@@ -101,9 +106,10 @@ class ClientSettings:
     envelope). `manufacturer` is f of mechanism 2.
 
     `max_pdu_size` is what we can receive; `gbt_window` how many blocks of a general-block-transfer, where
-    `conformance` proposes it. `repetitions` is how often one answer that did not come is asked for again
-    within a transfer in blocks; `repetition_budget` how often in the whole of it. `gateway` addresses a meter behind
-    a gateway, to which all APDUs go then.
+    `conformance` proposes it. `repetitions` is how often one answer that did not come is asked for again within
+    a transfer in blocks; `repetition_budget` how often in the whole of it. With mechanism 7 we show our
+    `certificate` (for digital signature, in DER), and with `trust` believe the meter's. `gateway` addresses a
+    meter behind a gateway, to which all APDUs go then.
     """
 
     client_sap: int = 16
@@ -133,6 +139,8 @@ class ClientSettings:
     repetition_budget: int = 32
     compressed: bool = False
     gateway: GatewayAddress | None = None
+    certificate: bytes = b""
+    trust: TrustAnchors | None = None
 
     @property
     def envelope(self) -> Envelope:
@@ -149,6 +157,12 @@ class ClientSettings:
 # As tuples: a union is slower to look into, and this is asked for each APDU.
 _NOTIFICATIONS = (DataNotification, EventNotification, InformationReport)
 _PROTECTED = (ServiceCiphered, GeneralCiphered, GeneralCiphering, GeneralSigning)
+
+
+def _described(reply: Apdu) -> str:
+    invoke = getattr(reply, "invoke", None)
+    name = type(reply).__name__
+    return name if invoke is None else f"{name} with invoke-id {invoke & 0x0F}"
 
 
 def _encoded(blocks: list[GeneralBlockTransfer]) -> Outgoing:
@@ -275,7 +289,9 @@ class Exchange:
 
     def await_reply(self, incoming: bytes, belongs: Callable[[Apdu], bool]) -> Conversation[Apdu]:
         """The answer among what comes, beginning with `incoming`."""
-        for _ in range(UNRELATED_LIMIT):
+        unasked = unrelated = 0
+        instead: Apdu | None = None
+        while True:
             if incoming[:1] == b"\xe0":
                 transfer = self._transfer()
                 incoming = yield from self._by_gbt(transfer, incoming)
@@ -289,11 +305,31 @@ class Exchange:
                     self._look_at_what_came_aside()
                     return reply
                 self.unrelated_replies += 1
+                unrelated += 1
+                instead = reply
+                if self.associated and isinstance(reply, (ReleaseRequest, ReleaseResponse)):
+                    self.associated = False
+                    raise AssociationEndedError("the meter released the association before it answered")
+            else:
+                unasked += 1
+            if unrelated >= UNRELATED_LIMIT or unasked >= UNASKED_LIMIT:
+                break
             if self._aside:
                 incoming = self._aside.popleft()
-            else:
+                continue
+            try:
                 incoming = yield from self.transmit(self._idle())
-        raise UnexpectedReplyError(f"{UNRELATED_LIMIT} APDUs came, none of them the answer")
+            except ConnectionLostError:
+                raise
+            except TransientError as error:
+                if instead is None:
+                    raise
+                raise ReplyTimeoutError(f"{error}; instead came {_described(instead)}") from error
+        if instead is None:
+            raise UnexpectedReplyError(f"{unasked} APDUs came unasked, and no answer")
+        raise UnexpectedReplyError(
+            f"{unrelated} APDUs came, none of them the answer; the last was {_described(instead)}"
+        )
 
     def _look_at_what_came_aside(self) -> None:
         while self._aside:
@@ -389,7 +425,7 @@ class Exchange:
         if (
             self.security is not None
             and not protected
-            and not isinstance(reply, (AssociationResponse, ReleaseResponse))
+            and not isinstance(reply, (AssociationResponse, ReleaseRequest, ReleaseResponse))
         ):
             raise SecurityError(
                 f"the meter answered with {apdus.name_of(incoming[0])} in plain, where ciphered is agreed"

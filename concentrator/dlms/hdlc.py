@@ -75,6 +75,17 @@ class HdlcAddress(NamedTuple):
             size = 1 if physical is None else 4 if max(logical, physical) > 0x7F else 2
         return cls(logical, physical if size > 1 else None, size)
 
+    @classmethod
+    def all_stations(cls, size: int = 1) -> HdlcAddress:
+        """The address that every device with addresses of this size listens to (IEC 62056-46, 6.4.2.3)."""
+        part = 0x3FFF if size == 4 else 0x7F
+        return cls(part, None if size == 1 else part, size)
+
+    @property
+    def is_broadcast(self) -> bool:
+        """Whether it is for all stations."""
+        return self == self.all_stations(self.size)
+
     def to_bytes(self) -> bytes:
         """The octets, the last with its lowest bit set.
 

@@ -1,8 +1,8 @@
 """The HDLC connection of IEC 62056-46: set-up with parameters, windows, segments, repetition, and its end.
 
 Sans-IO, both ends: `HdlcClientLink` calls a meter, `HdlcServerLink` answers. Octets in by `receive_data`,
-events out by `next_event`, octets to send by `data_to_send`; time comes as an argument to `handle_timeout`'s
-caller, who asks for a repetition when an answer is overdue. Modulo 8; UI frames come out as events too.
+events out by `next_event`, octets to send by `data_to_send`; time is with the caller, who asks by `handle_timeout` for
+a repetition when an answer is overdue. Modulo 8; UI frames come out as events too, those to all stations with them.
 """
 
 from __future__ import annotations
@@ -103,6 +103,21 @@ class HdlcParameters(NamedTuple):
         )
 
 
+# What makes a frame-reject, by the bits of its last octet.
+_FRMR_TOO_LONG = 0x04
+_FRMR_REASONS = {
+    0x01: "its control field is not known",
+    0x02: "an information field had no place in it",
+    _FRMR_TOO_LONG: "its information field is too long",
+    0x08: "it acknowledges what was not sent",
+}
+
+
+def _frmr_words(information: bytes) -> str:
+    reasons = [words for bit, words in _FRMR_REASONS.items() if len(information) > 2 and information[2] & bit]
+    return ", ".join(reasons) or "no reason given"
+
+
 class _Link:
     """What both ends share: numbered frames, windows, acknowledgement and repetition."""
 
@@ -122,6 +137,7 @@ class _Link:
         self._size = DEFAULT_INFORMATION_LENGTH
         self._window = DEFAULT_WINDOW
         self._receive_window = DEFAULT_WINDOW
+        self._longest_received = _LONGEST_INFORMATION
         self._reset()
 
     def _reset(self) -> None:
@@ -130,6 +146,7 @@ class _Link:
         self._unacknowledged: deque[HdlcFrame] = deque()
         self._waiting: deque[tuple[bytes, bool]] = deque()
         self._peer_busy = False
+        self._unanswered = 0
         self._segments.reset()
 
     # Octets and events
@@ -138,8 +155,12 @@ class _Link:
         """Take what came from the line."""
         self._decoder.receive_data(data)
         while frame := self._decoder.next_event():
-            if frame.destination == self.own or frame.type == FrameType.UI:
+            if frame.destination == self.own or self._listens_to(frame):
                 self._receive(frame)
+
+    def _listens_to(self, frame: HdlcFrame) -> bool:
+        """Whether a frame to another address is for us too."""
+        raise NotImplementedError
 
     def next_event(self) -> LinkEvent | None:
         """What happened, or None."""
@@ -188,7 +209,17 @@ class _Link:
             self._put(frame)
 
     def _put(self, frame: HdlcFrame) -> None:
+        self._unanswered = 0
         self._outgoing += frame.to_bytes()
+
+    def _send_unnumbered(self, apdu: bytes, to: HdlcAddress, *, poll_final: bool) -> None:
+        octets = self._llc + apdu
+        for start in range(0, len(octets), self._size):
+            more = start + self._size < len(octets)
+            information = octets[start : start + self._size]
+            self._put(
+                HdlcFrame(to, self.own, FrameType.UI, poll_final, segmented=more, information=information)
+            )
 
     def _supervise(self, kind: FrameType) -> None:
         self._put(HdlcFrame(self.peer, self.own, kind, True, 0, self._receive_state))
@@ -260,10 +291,12 @@ class _Link:
                 self._supervise(FrameType.RR if behind else FrameType.REJ)
             return
         self._receive_state = (self._receive_state + 1) % _MODULUS
+        self._unanswered += 1
         apdu = self._segments.receive_frame(frame)
         if apdu is not None:
             self._events.append(ApduReceived(apdu))
-        if frame.segmented and frame.poll_final:
+        # There are meters that forget the final bit at the end of a window.
+        if frame.segmented and (frame.poll_final or self._unanswered >= self._receive_window):
             self._supervise(FrameType.RR)
         elif not frame.segmented:
             self._fill_window()
@@ -272,6 +305,7 @@ class _Link:
         self._size = min(own.information_transmit, peer.information_receive)
         self._window = min(own.window_transmit, peer.window_receive)
         self._receive_window = min(own.window_receive, peer.window_transmit)
+        self._longest_received = max(own.information_receive, self.parameters.information_receive)
         self._reset()
         self.connected = True
         self._events.append(LinkConnected())
@@ -338,14 +372,29 @@ class HdlcClientLink(_Link):
         if self._pending is not None:
             self.repetitions += 1
             self._put(self._pending)
-        elif self._unacknowledged:
+        elif self._unacknowledged and not self._peer_busy:
             self._repeat()
         else:
+            # Nothing is out, or the meter was not ready for it: ask how it stands.
             self._supervise(FrameType.RR)
+
+    def broadcast(self, apdu: bytes, address: HdlcAddress | None = None) -> None:
+        """Send an APDU to all stations, in UI frames that nobody answers; with or without a connection."""
+        self._send_unnumbered(apdu, address or HdlcAddress.all_stations(self.peer.size), poll_final=False)
+
+    def _listens_to(self, frame: HdlcFrame) -> bool:
+        # Meters push to addresses that they were set up with, not to that of whoever listens.
+        return frame.type == FrameType.UI
 
     def _receive_unconnected(self, frame: HdlcFrame) -> None:
         pending = self._pending
         if pending is None:
+            return
+        refused = frame.type in (FrameType.DM, FrameType.FRMR)
+        if pending.type == FrameType.SNRM and refused and pending.information:
+            # Some meters refuse a proposal of parameters where they could have answered with their own.
+            self.parameters = HdlcParameters()
+            self.connect()
             return
         if pending.type == FrameType.SNRM and frame.type == FrameType.UA:
             self._pending = None
@@ -355,7 +404,7 @@ class HdlcClientLink(_Link):
             except DecodeError:
                 granted = HdlcParameters()
             self._connect(self.parameters, granted)
-        elif frame.type in (FrameType.UA, FrameType.DM):
+        elif frame.type == FrameType.UA or refused:
             self._pending = None
             self._events.append(LinkDisconnected("refused" if pending.type == FrameType.SNRM else "ended"))
 
@@ -364,7 +413,7 @@ class HdlcClientLink(_Link):
             self._pending = None
             self._disconnected("ended" if frame.type == FrameType.UA else "the meter ended the connection")
         elif frame.type == FrameType.FRMR:
-            self._disconnected("the meter rejected a frame as malformed")
+            self._disconnected(f"the meter rejected a frame: {_frmr_words(frame.information)}")
 
 
 class HdlcServerLink(_Link):
@@ -398,8 +447,26 @@ class HdlcServerLink(_Link):
     def _receive_unconnected(self, frame: HdlcFrame) -> None:
         if frame.type == FrameType.SNRM:
             self._accept(frame)
-        else:
+        elif frame.poll_final:
             self._put(HdlcFrame(self.peer, self.own, FrameType.DM))
+
+    def _listens_to(self, frame: HdlcFrame) -> bool:
+        if frame.type != FrameType.UI:
+            return False
+        reached = frame.destination.is_broadcast
+        same_device = frame.destination.size > 1 and frame.destination.lower == self.own.lower
+        return reached or (same_device and frame.destination.upper in (0x7F, 0x3FFF))
+
+    def _receive(self, frame: HdlcFrame) -> None:
+        too_long = len(frame.information) > self._longest_received and frame.type == FrameType.I
+        if not (self.connected and too_long):
+            super()._receive(frame)
+            return
+        # Rejected control field, our state variables, and Y: the information field is too long (6.4.3.12).
+        states = self._receive_state << 5 | self._send_state << 1
+        information = bytes((frame.control, states, _FRMR_TOO_LONG))
+        self._put(HdlcFrame(self.peer, self.own, FrameType.FRMR, information=information))
+        self._disconnected("the client sent a frame that is too long")
 
     def _receive_unnumbered(self, frame: HdlcFrame) -> None:
         if frame.type == FrameType.SNRM:
@@ -411,15 +478,4 @@ class HdlcServerLink(_Link):
 
     def send_unsolicited(self, apdu: bytes) -> None:
         """Push an APDU in UI frames, with or without a connection."""
-        octets = self._llc + apdu
-        for start in range(0, len(octets), self._size):
-            more = start + self._size < len(octets)
-            self._put(
-                HdlcFrame(
-                    self.peer,
-                    self.own,
-                    FrameType.UI,
-                    segmented=more,
-                    information=octets[start : start + self._size],
-                )
-            )
+        self._send_unnumbered(apdu, self.peer, poll_final=True)

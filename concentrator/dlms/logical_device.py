@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from concentrator.dlms.authentication import ManufacturerFunction
+from concentrator.dlms.certificates import TrustAnchors
 from concentrator.dlms.codes import ApplicationContext, AuthenticationMechanism, Conformance
 from concentrator.dlms.cosem.objects import AccessMode, CosemObject
 from concentrator.dlms.cosem.short_names import assign_names
@@ -86,6 +87,7 @@ class AssociationDefinition:
     policy: Callable[[], SecurityPolicy] = lambda: SecurityPolicy.NONE
     may_invoke: bool | None = None
     short_names: bool = False
+    trust: TrustAnchors | None = None
 
     @property
     def context(self) -> ApplicationContext:
@@ -110,7 +112,8 @@ class LogicalDevice:
     """One logical device: its server SAP, objects and associations.
 
     `received_counters` are the highest counters taken from each client, which outlive an association; so do
-    `secrets`, the passwords and HLS secrets by client.
+    `secrets`, the passwords and HLS secrets by client. `certificate` is shown to clients that prove themselves
+    by ECDSA.
     """
 
     def __init__(
@@ -122,12 +125,14 @@ class LogicalDevice:
         system_title: bytes = b"",
         counter: CounterSource | None = None,
         max_pdu_size: int = 0xFFFF,
+        certificate: bytes = b"",
         random_octets: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self.sap = sap
         self.system_title = system_title
         self.counter = counter or MemoryCounter()
         self.max_pdu_size = max_pdu_size
+        self.certificate = certificate
         self.random_octets = random_octets
         self.objects: dict[tuple[int, Obis], CosemObject] = {(o.class_id, o.obis): o for o in objects}
         self.associations = {definition.client_sap: definition for definition in associations}

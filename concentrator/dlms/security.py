@@ -155,6 +155,19 @@ class SecurityKeys:
             peer_agreement=self.peer_agreement,
         )
 
+    def with_peer_signing(self, key: PublicKey) -> SecurityKeys:
+        """The same keys with the peer's public signing key as its certificate has it.
+
+        Raises:
+            SecurityError: another one is set up.
+        """
+        known = self.peer_signing
+        if known is not None and known.public_numbers() != key.public_numbers():
+            raise SecurityError("the peer shows a certificate for another signing key than is set up")
+        found = self.with_dedicated(self.dedicated)
+        found.peer_signing = key
+        return found
+
     def __repr__(self) -> str:
         return "SecurityKeys(hidden)"
 

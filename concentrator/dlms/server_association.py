@@ -116,6 +116,12 @@ class Association:
             if len(client_title) != 8:
                 return self._reject(AcseServiceUserDiagnostic.CALLING_AP_TITLE_NOT_RECOGNIZED)
             self.security = self._security_context(definition.keys, client_title)
+            if definition.trust is not None and request.calling_ae_qualifier:
+                try:
+                    key = definition.trust.signing_key(request.calling_ae_qualifier, client_title)
+                    self.security.keys = self.security.keys.with_peer_signing(key)
+                except DlmsError:
+                    return self._reject(AcseServiceUserDiagnostic.AUTHENTICATION_FAILURE)
         try:
             initiate = self._initiate(request.user_information)
         except DlmsError as error:
@@ -236,6 +242,7 @@ class Association:
         self.hls.peer_challenge = value
         self.hls.own_challenge = device.random_octets(challenge_length(mechanism))
         self.pending_proof = True
+        shown = device.certificate if mechanism == AuthenticationMechanism.HLS_ECDSA else b""
         return AssociationResponse(
             definition.context,
             AssociationResult.ACCEPTED,
@@ -243,6 +250,7 @@ class Association:
             AcseServiceUserDiagnostic.AUTHENTICATION_REQUIRED,
             response,
             responding_ap_title=title,
+            responding_ae_qualifier=shown or None,
             mechanism=mechanism,
             authentication_value=self.hls.own_challenge,
         )

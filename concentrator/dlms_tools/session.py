@@ -24,14 +24,14 @@ from concentrator.dlms.elliptic import PrivateKey, PublicKey
 from concentrator.dlms.errors import DlmsError
 from concentrator.dlms.hdlc import HdlcAddress
 from concentrator.dlms.security import MemoryCounter, SecurityKeys
-from concentrator.dlms_tools.channels import (
+from concentrator.errors import LocalError, TransientError
+from concentrator.links.dlms_channels import (
     HdlcChannel,
     SerialStream,
     TcpStream,
     WrapperChannel,
     open_optical,
 )
-from concentrator.errors import LocalError, TransientError
 
 Result = TypeVar("Result")
 

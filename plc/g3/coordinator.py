@@ -11,7 +11,7 @@ Not here: groups and multicast.
 """
 
 from plc.errors import LocalPlcError, MessageError
-from plc.g3 import commands, coordinator_commands, enumerations, ib
+from plc.g3 import commands, coordinator_commands, enumerations, ib, ipv6
 from plc.g3.admission import KEY_SIZE, Admission
 from plc.g3.bootstrap import BootstrapServer
 from plc.g3.commands import COMMANDS
@@ -35,7 +35,7 @@ from plc.g3.steps import (
 from plc.host import Answer, Request
 from plc.network import DiagnosticsRead, NetworkStarted, NodeDiagnosticsRead, NodeJoined, TopologyChanged
 from plc.prime.enumerations import name_of
-from plc.usi.framing import EXTENDED_LENGTH_HARMONY, PROTOCOL_COORDINATOR_G3
+from plc.usi.framing import EXTENDED_LENGTH_HARMONY, LARGEST_PAYLOAD, PROTOCOL_COORDINATOR_G3
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ KEEPALIVE_INTERVAL_S = 60.0
 # Of the nodes that may be there, so many are looked for at each refresh: a route discovery is a broadcast.
 SEARCHES_PER_REFRESH = 4
 LARGEST_TABLE_WALK = 2048
+_DATA_REQUEST_FIELDS = 6  # command, handle, route discovery, quality of service, length
 
 PATH_METRIC = 0x0F  # hop count and link cost of each hop (ITU-T G.9903)
 
@@ -150,6 +151,10 @@ class Coordinator(Admission):
         if self._generation_asked == GENERATION_AUTO:
             yield from self._find_generation()
         host_serves = self.generation == GENERATION_A
+        # Older firmware knows no extended length: what is longer than ten bits can say would be taken for garbage.
+        self.capabilities.largest_apdu = (
+            LARGEST_PAYLOAD - _DATA_REQUEST_FIELDS if host_serves else commands.LARGEST_PACKET
+        ) - ipv6.OVERHEAD
         failure = self._missing(host_serves)
         if failure:
             self._lose_modem(failure, self._now)

@@ -1,10 +1,14 @@
 """pydlms and ours: every envelope of suites 0 to 2, security setup, images, lists, ACCESS, blocks, short names."""
 
+from datetime import UTC, datetime
+
 import pytest
+from cryptography import x509
 
 from concentrator.dlms import axdr, elliptic
 from concentrator.dlms.apdu.access import AccessKind, AccessSpecification
 from concentrator.dlms.attributes import AttributeDescriptor, MethodDescriptor
+from concentrator.dlms.certificates import Certificate
 from concentrator.dlms.client import DEFAULT_CONFORMANCE, Client, ClientSettings
 from concentrator.dlms.codes import AuthenticationMechanism, Conformance
 from concentrator.dlms.cosem.image_transfer import ImageToActivate, ImageTransfer, Outcome
@@ -22,6 +26,7 @@ from concentrator.dlms.server import (
 from concentrator.dlms.short_name_client import DEFAULT_SHORT_NAME_CONFORMANCE, ShortNameClient
 from concentrator.obis import Obis
 
+from dlms_certificates import certificate
 from dlms_wire import WrapperService, WrapperWire
 
 pytestmark = pytest.mark.system
@@ -353,3 +358,44 @@ def test_our_client_reads_their_meter_by_short_names():
         wire.run(client.release())
     service.shutdown()
     service.server_close()
+
+
+@pytest.mark.parametrize("suite", [1, 2])
+def test_their_client_manages_our_certificates(suite):
+    from pydlms.security.certificates import CertificateEntity, CertificateSelector
+    from pydlms.security.certificates import CertificateType as TheirType
+    from pydlms.security.hls import Mechanism
+
+    keys = Keys(suite)
+    ours = keys.ours()
+    root = elliptic.generate_private_key(suite)
+    authority = Certificate.from_bytes(
+        certificate(root.public_key(), "Root", issuer_key=root, ca=True, serial=1)
+    )
+    setup = SecuritySetup(
+        ours, US, suite=suite, client_system_title=lambda: THEM, authorities=(authority,),
+        now=lambda: datetime(2026, 7, 1, tzinfo=UTC),
+    )  # fmt: skip
+    device, service = our_device(
+        setup.cosem_object(), mechanism=AuthenticationMechanism.HLS_GMAC, keys=ours, security_suite=suite
+    )
+    setup.holder = device
+    fresh = elliptic.generate_private_key(suite).public_key()
+    shown = certificate(fresh, THEM.hex().upper(), issuer="Root", issuer_key=root)
+    with (
+        service,
+        their_client(service.port, mechanism=Mechanism.HLS_GMAC, security=keys.theirs()) as client,
+    ):
+        client.import_certificate(shown)
+        assert ours.peer_signing.public_numbers() == fresh.public_numbers()
+        listed = client.get("0.0.43.0.0.255", 64, 6).value
+        assert len(listed) == 2
+        loaded = x509.load_der_x509_certificate(shown)
+        selectors = [
+            CertificateSelector.by_entity_type(CertificateEntity.CLIENT, TheirType.DIGITAL_SIGNATURE, THEM),
+            CertificateSelector.by_serial_issuer(*[bytes(listed[1].value[n].value) for n in (2, 3)]),
+        ]
+        for selector in selectors:
+            assert client.export_certificate(selector).certificate == loaded
+        client.remove_certificate(selectors[0])
+        assert len(client.get("0.0.43.0.0.255", 64, 6).value) == 1

@@ -1,13 +1,10 @@
 """Suites 1 and 2: the standard's own numbers, and what must be refused."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from concentrator.dlms import apdu, elliptic
 from concentrator.dlms.certificates import (
@@ -20,6 +17,8 @@ from concentrator.dlms.envelopes import PLAIN, Envelope, EnvelopeKind, KeyEstabl
 from concentrator.dlms.errors import DecodeError, EncodeError, ReplayError, SecurityError
 from concentrator.dlms.key_agreement import KeyAgreement, KeyId, unwrapped_keys, wrapped_keys
 from concentrator.dlms.security import BOTH, MemoryCounter, SecurityContext, SecurityKeys
+
+from dlms_certificates import certificate
 
 CLIENT, SERVER = bytes.fromhex("4d4d4d0000bc614e"), bytes.fromhex("4d4d4d0000000001")
 PLAIN_APDU = bytes.fromhex("c001c100080000010000ff0200")
@@ -221,49 +220,6 @@ def test_keys_are_transferred(suite):
     short = wrapped_keys(master, {KeyId.GLOBAL_UNICAST: key + key if suite == 1 else key[:16]})
     with pytest.raises(SecurityError, match="octets"):
         unwrapped_keys(master, suite, short)
-
-
-def name_of(text):
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def certificate(
-    key,
-    subject,
-    *,
-    issuer=None,
-    issuer_key=None,
-    usage=CertificateType.DIGITAL_SIGNATURE,
-    ca=False,
-    serial=0x8A5C,
-):
-    """A certificate as an authority would issue it."""
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    flags = dict.fromkeys(
-        ("content_commitment", "key_encipherment", "data_encipherment", "crl_sign", "encipher_only",
-         "decipher_only"), False,
-    )  # fmt: skip
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name_of(subject))
-        .issuer_name(name_of(issuer or subject))
-        .public_key(key)
-        .serial_number(serial)
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=3650))
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=usage == CertificateType.DIGITAL_SIGNATURE,
-                key_agreement=usage == CertificateType.KEY_AGREEMENT,
-                key_cert_sign=ca,
-                **flags,
-            ),
-            critical=True,
-        )
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-    )
-    algorithm = hashes.SHA256() if key.curve.key_size == 256 else hashes.SHA384()
-    return builder.sign(issuer_key, algorithm).public_bytes(serialization.Encoding.DER)
 
 
 def test_certificates_bind_keys_to_system_titles(suite):

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from concentrator.dlms.errors import EncodeError, LinkLostError
-from concentrator.dlms.hdlc import HdlcAddress
+from concentrator.dlms.hdlc import FrameType, HdlcAddress, HdlcDecoder, HdlcFrame
 from concentrator.dlms.hdlc_link import (
     ApduReceived,
     HdlcClientLink,
@@ -119,3 +119,181 @@ def test_parameters_in_one_or_two_octets_and_none():
         assert HdlcParameters.from_bytes(parameters.to_bytes()) == parameters
     foreign = bytes.fromhex("8180140502008006020080070400000001080400000001")
     assert HdlcParameters.from_bytes(foreign) == HdlcParameters()
+
+
+# Odd peers
+
+
+def frames(octets):
+    decoder = HdlcDecoder()
+    decoder.receive_data(octets)
+    found = []
+    while frame := decoder.next_event():
+        found.append(frame)
+    return found
+
+
+def sent(link):
+    return frames(link.data_to_send())
+
+
+def connected(length=128, window=1):
+    client, server = ends(length, window)
+    client.connect()
+    exchange(client, server)
+    assert client.connected
+    return client, server
+
+
+def from_server(kind, **fields):
+    return HdlcFrame(CLIENT, SERVER, kind, **fields).to_bytes()
+
+
+def test_a_meter_that_is_not_ready_is_asked_until_it_is():
+    client, server = connected(window=3)
+    client.send_apdu(bytes(300))
+    (first, *_) = sent(client)
+    client.receive_data(from_server(FrameType.RNR, receive=1))
+    assert sent(client) == []
+    for _ in range(3):
+        client.handle_timeout()
+        assert [(frame.type, frame.poll_final) for frame in sent(client)] == [(FrameType.RR, True)]
+        client.receive_data(from_server(FrameType.RNR, receive=1))
+    client.receive_data(from_server(FrameType.RR, receive=1))
+    again = sent(client)
+    assert [frame.send for frame in again] == [1, 2]
+    assert first.send == 0
+    server.receive_data(first.to_bytes() + b"".join(frame.to_bytes() for frame in again))
+    assert drain(server)[-1] == ApduReceived(bytes(300))
+
+
+def test_a_rejected_frame_and_those_after_it_go_again():
+    client, server = connected(length=32, window=4)
+    client.send_apdu(bytes(range(200)))
+    out = sent(client)
+    assert [frame.send for frame in out] == [0, 1, 2, 3]
+    lossy = [frame for frame in out if frame.send != 2]
+    server.receive_data(b"".join(frame.to_bytes() for frame in lossy))
+    (reject,) = sent(server)
+    assert (reject.type, reject.receive) == (FrameType.REJ, 2)
+    client.receive_data(reject.to_bytes())
+    assert [frame.send for frame in sent(client)] == [2, 3]
+    assert drain(server) == []
+
+
+def test_a_window_whose_final_bit_is_forgotten_is_acknowledged():
+    client, _ = connected(window=1)
+    first = from_server(FrameType.I, poll_final=False, segmented=True, information=b"\xe6\xe7\x00\xc4")
+    client.receive_data(first)
+    assert [(frame.type, frame.receive) for frame in sent(client)] == [(FrameType.RR, 1)]
+    last = from_server(FrameType.I, send=1, information=b"\x01")
+    client.receive_data(last)
+    assert drain(client) == [ApduReceived(b"\xc4\x01")]
+
+
+@pytest.mark.parametrize("refusal", [FrameType.DM, FrameType.FRMR])
+def test_a_meter_that_refuses_parameters_is_called_without(refusal):
+    client, _ = ends(length=500, window=3)
+    client.connect()
+    (call,) = sent(client)
+    assert call.information
+    client.receive_data(from_server(refusal))
+    (call,) = sent(client)
+    assert (call.type, call.information) == (FrameType.SNRM, b"")
+    client.receive_data(from_server(FrameType.UA))
+    assert [type(event) for event in drain(client)] == [LinkConnected]
+    client.send_apdu(bytes(200))
+    assert len(sent(client)[0].information) == 128
+
+
+def test_a_meter_that_refuses_altogether_is_said_to():
+    client, _ = ends()
+    client.connect()
+    sent(client)
+    client.receive_data(from_server(FrameType.DM))
+    assert drain(client) == [LinkDisconnected("refused")]
+
+
+def test_a_frame_that_is_too_long_is_rejected_and_the_reason_told():
+    client, server = connected()
+    long = HdlcFrame(SERVER, CLIENT, FrameType.I, information=b"\xe6\xe6\x00" + bytes(500))
+    server.receive_data(long.to_bytes())
+    (reject,) = sent(server)
+    assert reject.type == FrameType.FRMR
+    assert drain(server)[-1] == LinkDisconnected("the client sent a frame that is too long")
+    client.receive_data(reject.to_bytes())
+    assert drain(client) == [
+        LinkDisconnected("the meter rejected a frame: its information field is too long")
+    ]
+
+
+def test_a_server_says_that_it_is_not_connected_only_when_asked():
+    _, server = ends()
+    for final, answers in ((False, []), (True, [FrameType.DM])):
+        server.receive_data(HdlcFrame(SERVER, CLIENT, FrameType.RR, final).to_bytes())
+        assert [frame.type for frame in sent(server)] == answers
+    server.receive_data(HdlcFrame(SERVER, CLIENT, FrameType.DISC).to_bytes())
+    assert [frame.type for frame in sent(server)] == [FrameType.DM]
+
+
+@pytest.mark.parametrize(
+    "address", [HdlcAddress.server(1), HdlcAddress.server(1, 17), HdlcAddress.server(1, 300)], ids=str
+)
+def test_a_broadcast_reaches_every_device_and_nobody_answers(address):
+    client = HdlcClientLink(CLIENT, address)
+    server = HdlcServerLink(CLIENT, address)
+    other = HdlcServerLink(CLIENT, HdlcAddress.server(5, address.lower, address.size))
+    client.broadcast(bytes(300))
+    octets = client.data_to_send()
+    assert all(frame.destination.is_broadcast and not frame.poll_final for frame in frames(octets))
+    for link in (server, other):
+        link.receive_data(octets)
+        assert drain(link) == [ApduReceived(bytes(300), unsolicited=True)]
+        assert sent(link) == []
+    foreign = HdlcFrame(
+        HdlcAddress.server(9, address.lower, address.size), CLIENT, FrameType.UI, information=b"x"
+    )
+    server.receive_data(foreign.to_bytes())
+    assert drain(server) == []
+
+
+@pytest.mark.parametrize(
+    "address", [HdlcAddress.server(1), HdlcAddress.server(1, 17), HdlcAddress.server(300, 16381)], ids=str
+)
+@pytest.mark.parametrize("window", [1, 5, 7])
+def test_addresses_of_every_size_with_every_window(address, window):
+    parameters = HdlcParameters(64, 64, window, window)
+    client = HdlcClientLink(CLIENT, address, parameters)
+    server = HdlcServerLink(CLIENT, address, parameters)
+    client.connect()
+    exchange(client, server)
+    for number in range(5):
+        client.send_apdu(bytes([number]) * 900)
+        heard = exchange(client, server, answer=bytes([number]) * 1100)
+        assert heard[1] == [ApduReceived(bytes([number]) * 900)]
+        assert heard[0] == [ApduReceived(bytes([number]) * 1100)]
+    assert client.repetitions == server.repetitions == 0
+
+
+@pytest.mark.parametrize(
+    ("granted", "size", "window"),
+    [
+        ("", 128, 1),
+        ("818000", 128, 1),
+        ("8180 06 05 02 0040 06 01 20", 32, 1),
+        ("8180 0c 07 04 00000009 08 04 00000000", 128, 1),
+        ("8180 0e 05 02 0400 06 02 0400 07 01 07 08 01 07", 500, 7),
+        ("8180 03 09 01 01", 128, 1),
+        ("ffff", 128, 1),
+    ],
+)
+def test_what_odd_meters_grant(granted, size, window):
+    client, _ = ends(length=500, window=7)
+    client.connect()
+    sent(client)
+    client.receive_data(from_server(FrameType.UA, information=bytes.fromhex(granted)))
+    assert client.connected
+    client.send_apdu(bytes(5000))
+    out = sent(client)
+    assert {len(frame.information) for frame in out} == {size}
+    assert len(out) == window

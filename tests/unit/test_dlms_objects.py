@@ -3,7 +3,6 @@
 import random
 
 import pytest
-from test_dlms_asymmetric import certificate
 
 from concentrator.dlms import axdr, elliptic
 from concentrator.dlms.attributes import AttributeDescriptor, MethodDescriptor
@@ -23,6 +22,7 @@ from concentrator.dlms.key_agreement import KeyAgreement, KeyId, wrapped_keys
 from concentrator.dlms.security import MemoryCounter, SecurityKeys
 from concentrator.dlms.server import AssociationDefinition, LogicalDevice, Server
 
+from dlms_certificates import certificate
 from dlms_talk import talk
 
 CLIENT, METER = b"ODCTEST1", b"ODCMETER"

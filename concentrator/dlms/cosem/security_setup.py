@@ -2,12 +2,13 @@
 
 Keys that a client exchanges are used from the next association on; whoever holds the device's keys is told
 by `keys_changed`. The policy can only be raised. Certificates are trusted when they are issued by one of the
-authorities that the device was made with, and are for the suite.
+authorities that the device was made with, are valid at its time where it has a clock, and are for the suite.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Protocol
 
 from concentrator.dlms import axdr, elliptic
@@ -16,6 +17,7 @@ from concentrator.dlms.certificates import (
     Certificate,
     CertificateEntity,
     CertificateType,
+    TrustAnchors,
     certificate_request,
 )
 from concentrator.dlms.codes import ActionResult
@@ -61,6 +63,7 @@ class SecuritySetup:
         policy: SecurityPolicy = SecurityPolicy.NONE,
         client_system_title: Callable[[], bytes] = lambda: b"",
         authorities: tuple[Certificate, ...] = (),
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         self.keys = keys
         self.system_title = system_title
@@ -69,7 +72,7 @@ class SecuritySetup:
         self.policy = policy
         self.holder: KeyHolder | None = None
         self.certificates: list[Certificate] = list(authorities)
-        self._authorities = authorities
+        self._trust = TrustAnchors(authorities, now)
         self._client_title = client_system_title
         self._generated: dict[CertificateType, PrivateKey] = {}
 
@@ -183,7 +186,10 @@ class SecuritySetup:
         certificate = Certificate.from_bytes(parameters.octets())
         if certificate.suite != self.suite or len(self.certificates) >= _CERTIFICATE_LIMIT:
             raise refused(ActionResult.OTHER_REASON)
-        self._check_trust(certificate)
+        try:
+            self._trust.check(certificate)
+        except SecurityError:
+            raise refused(ActionResult.OTHER_REASON) from None
         if certificate.system_title == self.system_title:
             self._put_into_use(certificate)
         elif certificate.system_title and certificate.system_title == self._client_title():
@@ -194,15 +200,6 @@ class SecuritySetup:
         if certificate not in self.certificates:
             self.certificates.append(certificate)
         return None
-
-    def _check_trust(self, certificate: Certificate) -> None:
-        for authority in self._authorities:
-            try:
-                certificate.check_issuer(authority)
-            except SecurityError:
-                continue
-            return
-        raise refused(ActionResult.OTHER_REASON)
 
     def _put_into_use(self, certificate: Certificate) -> None:
         """A certificate of our own: its key pair replaces the one before."""
@@ -221,7 +218,7 @@ class SecuritySetup:
 
     def _remove_certificate(self, parameters: Data | None) -> Data | None:
         certificate = self._identified(parameters)
-        if certificate in self._authorities:
+        if certificate in self._trust.authorities:
             raise refused(ActionResult.READ_WRITE_DENIED)
         self.certificates.remove(certificate)
         return None

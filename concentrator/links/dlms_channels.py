@@ -1,4 +1,4 @@
-"""Ways to one meter on the bench: TCP or a serial port, with the WRAPPER or HDLC, or an optical head (mode E).
+"""Ways to one meter: TCP or a serial port, with the WRAPPER or HDLC, or an optical head handed over to HDLC (mode E).
 
 Each is an `ApduChannel`, as a conversation's driver wants it: APDUs out, APDUs in.
 """
