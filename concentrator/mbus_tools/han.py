@@ -1,4 +1,7 @@
-"""`concentrator read --han`: what a meter pushes by DLMS on its consumer port, in M-Bus or HDLC frames (Norway, Austria)."""
+"""`concentrator read --han`: what a meter pushes by DLMS on its consumer port, in M-Bus or HDLC frames.
+
+So do meters in Norway, Austria and elsewhere.
+"""
 
 from __future__ import annotations
 

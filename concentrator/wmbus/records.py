@@ -1,7 +1,8 @@
 """Data records of the M-Bus application layer (EN 13757-3 clause 6): DIF, DIFE, VIF, VIFE and value.
 
 A telegram's data are a chain of records. `decode_records` reads the chain, `merge_records` makes one of headers
-and values that came apart: what compact frames need (EN 13757-7). A chain that breaks off keeps its good records and says where it broke (`fault`).
+and values that came apart: what compact frames need (EN 13757-7). A chain that breaks off keeps its good records
+and says where it broke (`fault`).
 """
 
 from __future__ import annotations
