@@ -102,7 +102,7 @@ class Service:
         self.reporter.uplinks = self.uplinks
         self._keyring = keyring
         self._clock = clock
-        self._addresses = AddressBook(store)
+        self._addresses = AddressBook(store, config.modem.family if config.modem is not None else "")
         self._history = HistoryKeeper(store, self.collector.topology)
         self._board = make_board_control(config.board)
 

@@ -32,7 +32,9 @@ from plc.network import (
     GroupKeyChanged,
     ModemLost,
     NetworkStarted,
+    NodeDeclined,
     NodeDiagnosticsRead,
+    NodeJoined,
 )
 from plc.prime.base_node import BaseNode
 from plc.prime.events import (
@@ -50,6 +52,7 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 _ANSWER_TIMEOUT_S = 240.0
 _GMK_SIZE = 16
 _EUI_SIZES = (6, 8)
+_MOST_DECLINED = 256
 # What changes the network is for the head-end and for people on the box.
 _FOR_THE_PAGE = ("topology", "refresh", "diagnostics", "upgrade_status")
 
@@ -93,6 +96,7 @@ class NetworkOrders:
         self._upgrade: UpgradeState | None = None
         self._rotating = False
         self._alarms: dict[str, int] = {}
+        self._declined: dict[str, str] = {}  # foreign devices, and why they may not join
         self._device_keys: dict[bytes, bytes] = {}
         # Operation, needs a node (True), the network (False) or either (None), what the family has to be able to do.
         self._operations: dict[str, tuple[bool | None, str, Callable[[Order], Awaitable[dict[str, Any]]]]] = {
@@ -172,6 +176,11 @@ class NetworkOrders:
                 log.info(
                     "node firmware upgrade finished", outcomes=self._upgrade.outcomes, reason=event.reason
                 )
+            case NodeDeclined():
+                if len(self._declined) < _MOST_DECLINED or event.eui.hex() in self._declined:
+                    self._declined[event.eui.hex()] = event.reason
+            case NodeJoined():
+                self._declined.pop(event.eui.hex(), None)
             case AlarmReported():
                 self._alarms[event.eui.hex()] = event.alarm
                 log.warning("alarm reported", eui=event.eui.hex(), alarm=event.alarm)
@@ -195,6 +204,7 @@ class NetworkOrders:
             if upgrade
             else None,
             "alarms": dict(self._alarms),
+            "declined": dict(self._declined),
         }
 
     # What the orders have in common.

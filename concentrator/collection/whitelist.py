@@ -45,32 +45,8 @@ class Whitelist:
 
     def read_file(self) -> None:
         """Take the file as it is now. Raises ConfigError."""
-        if not self._file:
-            self._mark = ""
-            return
-        path = Path(self._file)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise ConfigError(f"modem.whitelist_file: {path}: cannot be read: {reason}") from None
-        allowed: set[bytes] = set()
-        for number, line in enumerate(text.splitlines(), 1):
-            entry = line.partition("#")[0].strip()
-            if not entry:
-                continue
-            try:
-                eui = bytes.fromhex(entry.replace(":", ""))
-            except ValueError:
-                eui = b""
-            if len(eui) not in _EUI_SIZES:
-                raise ConfigError(
-                    f"modem.whitelist_file: {path}: line {number}: got {entry!r}; "
-                    "allowed: an EUI-48 or EUI-64 in hexadecimal"
-                )
-            allowed.add(eui)
-        self.allowed = allowed
-        self._mark = hashlib.sha256(text.encode()).hexdigest()
+        if self._file:
+            self.allowed, self._mark = read_whitelist_file(Path(self._file))
 
     async def change(self, add: set[bytes], remove: set[bytes], *, everyone: bool = False) -> None:
         """Change the list for good; the first `add` to a list of everybody makes it a list of those only.
@@ -87,3 +63,32 @@ class Whitelist:
         }
         await self._store.keep_setting(_SETTING, json.dumps(kept))
         self.allowed = allowed
+
+
+def read_whitelist_file(path: Path) -> tuple[set[bytes], str]:
+    """The EUIs of a file, and a mark of its content.
+
+    Raises:
+        ConfigError: it cannot be read, or a line of it is no EUI.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(f"modem.whitelist_file: {path}: cannot be read: {reason}") from None
+    allowed: set[bytes] = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        entry = line.partition("#")[0].strip()
+        if not entry:
+            continue
+        try:
+            eui = bytes.fromhex(entry.replace(":", ""))
+        except ValueError:
+            eui = b""
+        if len(eui) not in _EUI_SIZES:
+            raise ConfigError(
+                f"modem.whitelist_file: {path}: line {number}: got {entry!r}; "
+                "allowed: an EUI-48 or EUI-64 in hexadecimal"
+            )
+        allowed.add(eui)
+    return allowed, hashlib.sha256(text.encode()).hexdigest()

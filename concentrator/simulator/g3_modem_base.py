@@ -424,6 +424,23 @@ class G3ModemBase(SimulatedModem):
             ),
         )
 
+    def _discover_networks(self, message: Message) -> None:
+        """Nobody else is on this feeder, but our own routers answer a beacon request."""
+        routers = [node for node in self._near() if node.short_address is not None]
+        for node in routers[:1]:
+            self._send(
+                commands.DISCOVERY_INDICATION,
+                pan_id=self._pan_id or 0,
+                link_quality=self.feeder.link_quality(node.place, self.now()),
+                lba=node.short_address,
+                rc_coord=20,
+                media=node.media,
+            )
+        self.later(
+            message.number("duration_s"),
+            lambda: self._send(commands.DISCOVERY_CONFIRM, status=enumerations.ADP_SUCCESS),
+        )
+
     # The data path.
 
     def _data(self, message: Message) -> None:
@@ -526,5 +543,6 @@ class G3ModemBase(SimulatedModem):
             commands.MAC_GET_REQUEST: self._mac_get,
             commands.ROUTE_DISCOVERY_REQUEST: self._discover_route,
             commands.PATH_DISCOVERY_REQUEST: self._discover_path,
+            commands.DISCOVERY_REQUEST: self._discover_networks,
             commands.DATA_REQUEST: self._data,
         }

@@ -130,6 +130,7 @@ class Coordinator(Admission):
         self._reset = reset
         self.counters["network_status_indications"] = 0
         self.counters["coordinator_protocol_frames"] = 0
+        self.counters["routes_not_found"] = 0
 
     # Procedures.
 
@@ -254,6 +255,17 @@ class Coordinator(Admission):
             if record and record.get("destination", 0) != commands.DECLINE:
                 records.append(record)
         return records
+
+    def discover_networks(self, now: float, duration_s: int = 10) -> None:
+        """Listen for the beacons of other PANs; TopologyChanged tells each that is offered."""
+        self._queue(self._discover_networks(duration_s))
+        self._advance(now)
+
+    def _discover_networks(self, duration_s: int) -> "Procedure":
+        payload = COMMANDS.encode(commands.DISCOVERY_REQUEST, duration_s=duration_s)
+        yield Request(
+            payload, commands.DISCOVERY_CONFIRM, optional=True, timeout_s=duration_s + 5.0, attempts=1
+        )
 
     def read_node_diagnostics(self, eui: bytes, now: float) -> None:
         """Find the path to a node, hop by hop, and its entries in the modem's tables. Raises LocalPlcError."""
@@ -424,6 +436,20 @@ class Coordinator(Admission):
             self._pause(message.number("full_buffers") != 0, now)
         elif command == commands.NETWORK_STATUS_INDICATION:
             self.counters["network_status_indications"] += 1
+            if message.number("mac_status") == enumerations.MAC_ALTERNATE_PAN:
+                words = f"another PAN is in reach: 0x{message.number('pan_id'):04X}"
+                self._emit(TopologyChanged(self.eui64, words))
+        elif command == commands.ROUTE_NOT_FOUND_INDICATION:
+            self.counters["routes_not_found"] += 1
+            lost = self._nodes.by_address(message.number("destination"))
+            if lost is not None and lost.joined:
+                self._emit(TopologyChanged(lost.eui64, "a router found no route to it"))
+        elif command == commands.DISCOVERY_INDICATION:
+            words = (
+                f"PAN 0x{message.number('pan_id'):04X} is offered by 0x{message.number('lba'):04X}, "
+                f"LQI {message.number('link_quality')}, route cost {message.number('rc_coord')}"
+            )
+            self._emit(TopologyChanged(self.eui64, words))
         elif command == commands.STATUS:
             self._status(message.number("status"), message.number("refused_command"), now)
         elif ".confirm" in message.name:

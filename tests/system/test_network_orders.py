@@ -191,7 +191,9 @@ async def test_a_whitelist_file_and_device_keys(bench):
     }
     modem._expelled.clear()
     modem._come(modem._find(third))
-    await bench.until_status(lambda s: s["modem"]["counters"]["declined_joins"] > 0)
+    await bench.until_status(
+        lambda s: s["modem"]["network"]["declined"] == {third.hex(): "not on the whitelist"}
+    )
     assert third not in modem.connected_euis()
     whitelist.write_text(whitelist.read_text() + "020dc0000003\n")
     keys.write_text(keys.read_text() + '020dc0000003 = "303132333435363738393a3b3c3d3e3f"\n')

@@ -1,7 +1,7 @@
 """A week of five hundred simulated PRIME meters in virtual time, through the product's own driver.
 
-They join, are polled, and each day somebody is expelled, given another key or cut off with everyone behind. Prints the
-processor seconds of each simulated day, beside a limit: a Raspberry Pi (a tenth of this machine's speed, roughly) has to
+They join, are polled, and each day somebody is expelled, given another key or cut off with all behind. Prints the
+processor seconds of each simulated day, beside a limit: a Raspberry Pi, roughly a tenth of a server's speed, has to
 keep up with a hundred times real time. The history has to agree with the simulator's truth.
 """
 
