@@ -22,12 +22,13 @@ demo: $(VENV)/.run ## Run the main job on an embedded simulated substation, e.g.
 test: setup-test ## Set up everything and run every test
 	@$(BIN)/pytest -n 2 $(ARGS)
 
-check: $(VENV)/.dev lint type ## Static checks: ruff, pyright strict, import-linter, codespell
+check: $(VENV)/.dev lint type ## Static checks: ruff, pyright strict, import-linter, the MicroPython subset, codespell
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check $(PACKAGES) tests benchmarks
 	@$(BIN)/ruff format --check $(PACKAGES) tests benchmarks
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python tests/tools/micropython_subset.py
 	@$(BIN)/codespell $(PACKAGES) tests docs systemd README.md CHANGELOG.md
 
 type: $(VENV)/.dev

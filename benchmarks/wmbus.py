@@ -136,7 +136,7 @@ def main() -> int:
         ratio = rate(work, decode_telegram) / rate(work, decode_as_peer)
         result["ratio_to_pymeterbus"] = round(ratio, 1)
         good = good and ratio >= LEAST_RATIO_TO_PEER
-    result |= whole_processes(5 * options.telegrams, with_peer=decode_as_peer is not None)
+    result |= whole_processes(20 * options.telegrams, with_peer=decode_as_peer is not None)
     if options.json:
         print(json.dumps(result))
     else:

@@ -84,7 +84,11 @@ class Service:
         self.link: PlcLink | None = None
         self.radio: RadioLink | None = None
         self.listener: RadioListener | None = None
-        self.mbus = MbusCollector(config.mbus, store, clock) if config.mbus is not None else None
+        self.mbus = (
+            MbusCollector(config.mbus, store, clock, keyring.wmbus_keys())
+            if config.mbus is not None
+            else None
+        )
         self.p1 = P1Collector(config.p1, store, clock) if config.p1 is not None else None
         self.network_orders: NetworkOrders | None = None
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
@@ -98,7 +102,7 @@ class Service:
         self.reporter.uplinks = self.uplinks
         self._keyring = keyring
         self._clock = clock
-        self._addresses = AddressBook(store)
+        self._addresses = AddressBook(store, config.modem.family if config.modem is not None else "")
         self._history = HistoryKeeper(store, self.collector.topology)
         self._board = make_board_control(config.board)
 
@@ -120,7 +124,11 @@ class Service:
             self._watchdog.register("collection", _COLLECTION_BEAT_LIMIT_S)
         if config.radio is not None:
             self.listener = RadioListener(
-                self._store, self._clock, self._keyring.wmbus_keys(), config.radio.store_interval_s
+                self._store,
+                self._clock,
+                self._keyring.wmbus_keys(),
+                config.radio.store_interval_s,
+                config.radio.meters.replace(",", " ").split(),
             )
             await self.listener.load()
             settings = config.radio
@@ -146,7 +154,7 @@ class Service:
         self._group_key = GroupKeyFile(
             self._config.state_directory / "group_key.json", keys.gmk, keys.gmk_index
         )
-        self._whitelist = Whitelist(self._store, settings.whitelist_file)
+        self._whitelist = Whitelist(self._store, settings.whitelist_file, settings.family)
         await self._whitelist.load()
         remembered = Remembered(
             self._addresses.known,

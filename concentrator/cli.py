@@ -166,11 +166,17 @@ def config_example_command() -> None:
 def check_config(file: Path) -> None:
     """Check a configuration file: exit status 0 when it is right, 2 and one line when it is not."""
     from concentrator.collection.keyring import Keyring
+    from concentrator.collection.whitelist import EUI_SIZES, read_whitelist_file
     from concentrator.config import load_config
+    from concentrator.links.plc_networks import load_network_keys
 
     config = load_config(file)
     key_file = config.collection.key_file
     Keyring.load(Path(key_file) if key_file else None)
+    if config.modem is not None:
+        load_network_keys(config.modem)
+        if config.modem.whitelist_file:
+            read_whitelist_file(Path(config.modem.whitelist_file), EUI_SIZES[config.modem.family])
     click.echo(f"{file}: right")
 
 
@@ -258,10 +264,15 @@ def decode(source: str, key: bytes, authentication_key: bytes, system_title: byt
 @click.option("--optical", metavar="PORT", help="Serial port of an optical head (IEC 62056-21).")
 @click.option("--mbus", metavar="PORT|HOST:PORT", help="A wired M-Bus: level converter, serial or over TCP.")
 @click.option("--p1", metavar="PORT|HOST:PORT", help="Consumer port P1 of a meter.")
+@click.option(
+    "--han", metavar="PORT|HOST:PORT", help="Consumer port that pushes DLMS (M-Bus or HDLC frames)."
+)
 @click.option("--address", default="", help="Optical: device address. M-Bus: primary address, 0 to 250.")
 @click.option("--secondary", default="", help="M-Bus: secondary address, 8 or 16 digits, F for any.")
 @click.option("--search", is_flag=True, help="M-Bus: find all slaves by their secondary addresses.")
-@click.option("--baud-rate", type=click.IntRange(300, 115_200), help="M-Bus: 2400 by default. P1: 115200.")
+@click.option(
+    "--baud-rate", type=click.IntRange(300, 115_200), help="M-Bus, HAN: 2400 by default. P1: 115200."
+)
 @click.option(
     "--register", "registers", multiple=True, help="Optical: read this register only; may be repeated."
 )
@@ -278,13 +289,16 @@ def decode(source: str, key: bytes, authentication_key: bytes, system_title: byt
 @click.option("--hdlc", is_flag=True, help="Optical: by mode E into HDLC, registers by DLMS.")
 @click.option("--wake-up", is_flag=True, help="Optical: wake up a meter with battery first.")
 @click.option("--pushed", is_flag=True, help="Optical: wait for a meter that sends by itself (mode D).")
-@click.option("--key", type=OctetsType(), default=b"", help="P1: encryption key of an encrypted port.")
-@click.option("--authentication-key", type=OctetsType(), default=b"", help="P1: authentication key.")
+@click.option("--key", type=OctetsType(), default=b"", help="P1, HAN, M-Bus, --hdlc: encryption key.")
+@click.option(
+    "--authentication-key", type=OctetsType(), default=b"", help="P1, HAN, --hdlc: authentication key."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def read(  # noqa: PLR0913 - a command's options
     optical: str | None,
     mbus: str | None,
     p1: str | None,
+    han: str | None,
     address: str,
     secondary: str,
     registers: tuple[str, ...],
@@ -304,8 +318,8 @@ def read(  # noqa: PLR0913 - a command's options
 
     Exit status 1 when it does not answer.
     """
-    if sum(one is not None for one in (optical, mbus, p1)) != 1:
-        raise click.UsageError("give one of --optical, --mbus and --p1")
+    if sum(one is not None for one in (optical, mbus, p1, han)) != 1:
+        raise click.UsageError("give one of --optical, --mbus, --p1 and --han")
     if mbus is not None:
         from concentrator.mbus_tools.read import run_read_mbus
 
@@ -314,13 +328,24 @@ def read(  # noqa: PLR0913 - a command's options
         primary = int(address) if address else None
         sys.exit(
             run_read_mbus(
-                mbus, baud_rate or 2400, address=primary, secondary=secondary, search=search, as_json=as_json
+                mbus,
+                baud_rate or 2400,
+                address=primary,
+                secondary=secondary,
+                search=search,
+                key=key,
+                as_json=as_json,
             )
         )
     if p1 is not None:
         from concentrator.links.p1_port import run_read_p1
 
         run_read_p1(p1, baud_rate, key, authentication_key, as_json=as_json)
+        return
+    if han is not None:
+        from concentrator.mbus_tools.han import run_read_han
+
+        run_read_han(han, baud_rate, key, authentication_key, as_json=as_json)
         return
     if hdlc:
         _read_by_hdlc(optical or "", registers, key, authentication_key, as_json=as_json)
@@ -415,9 +440,45 @@ def radio() -> None:
 @click.option("--mode", default="T1", show_default=True, help="Link mode to set on the way.")
 def radio_probe(port: str, mode: str) -> None:
     """Find out which radio module is at a port, and print its lines of the configuration."""
-    from concentrator.mbus_tools.probe_radio import run_probe_radio
+    from concentrator.mbus_tools.radio import run_probe_radio
 
     run_probe_radio(port, mode)
+
+
+_RADIO_MODULE_OPTION = click.option(
+    "--module", default="auto", show_default=True, help="Its driver, as radio.module in the configuration."
+)
+_RADIO_MODE_OPTION = click.option("--mode", default="T1", show_default=True, help="Link mode.")
+
+
+@radio.command("listen")
+@click.option("--port", required=True, help="The serial port of the module.")
+@_RADIO_MODULE_OPTION
+@_RADIO_MODE_OPTION
+@click.option("--key", type=OctetsType(), default=b"", help="Key to try on every telegram.")
+@click.option("--seconds", type=click.FloatRange(0.1), help="Stop after this time; else at Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def radio_listen(  # noqa: PLR0913 - a command's options
+    port: str, module: str, mode: str, key: bytes, seconds: float | None, *, as_json: bool
+) -> None:
+    """Print every telegram that the module hears, decoded."""
+    from concentrator.config import RadioSection
+    from concentrator.mbus_tools.radio import run_listen
+
+    run_listen(RadioSection(module=module, port=port, mode=mode), key, seconds=seconds, as_json=as_json)
+
+
+@radio.command("send")
+@click.option("--port", required=True, help="The serial port of the module.")
+@_RADIO_MODULE_OPTION
+@_RADIO_MODE_OPTION
+@click.argument("telegram", type=OctetsType())
+def radio_send(port: str, module: str, mode: str, telegram: bytes) -> None:
+    """Have the module send TELEGRAM, in hexadecimal from its L-field on, without CRCs."""
+    from concentrator.config import RadioSection
+    from concentrator.mbus_tools.radio import run_send
+
+    run_send(RadioSection(module=module, port=port, mode=mode), telegram)
 
 
 @main.group()

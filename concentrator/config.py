@@ -82,6 +82,11 @@ def _are_mbus_addresses(value: str) -> bool:
     )
 
 
+def _are_wmbus_meters(value: str) -> bool:
+    words = value.replace(",", " ").split()
+    return all(re.fullmatch(r"(?:[A-Za-z]{3}-)?[0-9A-Fa-f]{8}", word) for word in words)
+
+
 _IDENTITY_RULE = Allowed("1 to 64 letters, digits, _ or -", lambda value: bool(_IDENTITY.match(value)))
 _HOST = Allowed("a host name or an IP address", _is_host)
 _TCP_PORT = _whole(1, 65535)
@@ -181,6 +186,11 @@ class RadioSection:
     port: str = _key("/dev/ttyUSB0", _SERIAL_PORT, "Serial port of the module.")
     baud_rate: int = _key(57600, _BAUD_RATE, "As the module is set.")
     wait_for_port: bool = _key(False, _YES_NO, "true: start without the port and wait for it to appear.")
+    meters: str = _key(
+        "",
+        Allowed("identifications such as 12345678 or ELS-12345678", _are_wmbus_meters),
+        "Meters to collect, with commas between; empty: all that are heard. One with a key is set up too.",
+    )
     mode: str = _key("C/T", _one_of("S1", "T1", "T2", "C1-A", "C1-B", "C/T"), "Link mode to listen to.")
     store_interval_s: int = _key(900, _SECONDS, "Keep at most one reading of a meter in this time.")
 

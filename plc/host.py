@@ -6,7 +6,7 @@ answer that does not come is asked for again; after that the modem is declared l
 growing pauses until it answers. Frames that are not the awaited answer are indications.
 """
 
-from plc.errors import MessageError
+from plc.errors import LocalPlcError, MessageError
 from plc.network import ApduNotSent, Capabilities, Event, ModemLost, Network
 from plc.usi.framing import EXTENDED_LENGTH_HARMONY, FrameDecoder, encode_frame
 
@@ -27,6 +27,11 @@ REQUEST_ATTEMPTS = 3
 FIRST_RESTART_PAUSE_S = 2.0
 LONGEST_RESTART_PAUSE_S = 60.0
 REFRESH_AFTER_GARBAGE_S = 30.0
+
+# More indications than that within the window are no network any more, but a modem gone mad.
+FLOOD_WINDOW_S = 10.0
+FLOOD_INDICATIONS = 2000
+FLOOD_INDICATIONS_PER_NODE = 20
 
 LARGEST_EVENT_QUEUE = 8192
 LARGEST_APDU_QUEUE = 1024
@@ -102,6 +107,9 @@ class ModemHost(Network):
             "modem_lost",
             "events_dropped",
             "procedures_dropped",
+            "procedures_failed",
+            "indication_floods",
+            "indications_ignored",
         ):
             self.counters[name] = 0
         self._events: list[Event] = []
@@ -126,6 +134,8 @@ class ModemHost(Network):
         self._foreign_when_asked = 0
         self._garbage_when_asked = 0
         self._garbage_seen = 0
+        self._flood_window_end = 0.0
+        self._indications = 0  # of this window
 
     # The face of Network.
 
@@ -305,6 +315,11 @@ class ModemHost(Network):
             if self._procedure is procedure:
                 self._procedure = None
             return
+        except LocalPlcError:
+            # A value that does not fit its field, found out late: the network goes on without this procedure.
+            self.counters["procedures_failed"] += 1
+            self._procedure = None
+            return
         finally:
             self._stepping = False
         if self._procedure is not procedure:
@@ -383,7 +398,26 @@ class ModemHost(Network):
             whole = not request.parts or self._garbage() == self._garbage_when_asked
             self._finish_request(Answer(self._parts, whole), now)
             return
+        if self._is_flood(now):
+            self.counters["indications_ignored"] += 1
+            return
         self._handle_message(message, now)
+
+    def _is_flood(self, now: float) -> bool:
+        """Count an indication; tells whether it is one too many, and loses the modem at the first such."""
+        if now >= self._flood_window_end:
+            self._flood_window_end = now + FLOOD_WINDOW_S
+            self._indications = 0
+        self._indications += 1
+        limit = FLOOD_INDICATIONS + FLOOD_INDICATIONS_PER_NODE * self._network_size()
+        if self._indications <= limit:
+            return False
+        if self._running:
+            self.counters["indication_floods"] += 1
+            self._lose_modem(
+                f"the modem floods: more than {limit} indications within {FLOOD_WINDOW_S:.0f} s", now
+            )
+        return True
 
     # Hooks.
 
@@ -400,6 +434,10 @@ class ModemHost(Network):
 
     def _is_last_part(self, message: "Message") -> bool:  # noqa: ARG002 a hook
         return True
+
+    def _network_size(self) -> int:
+        """How many nodes are known: a large network may have more to tell."""
+        return 0
 
     def _start_up(self) -> "Procedure":
         raise NotImplementedError
@@ -427,3 +465,10 @@ class ModemHost(Network):
 
     def _abandon_data(self, reason: str, now: float) -> None:
         raise NotImplementedError
+
+
+def check_euis(euis: "set[bytes] | None", sizes: tuple[int, ...]) -> None:
+    """Raise LocalPlcError when one of them has another size than this family's."""
+    for eui in euis or ():
+        if len(eui) not in sizes:
+            raise LocalPlcError(f"an EUI of this network has {sizes[0]} octets, got {eui.hex()}")

@@ -1,4 +1,4 @@
-"""What a G3 network has to remember across restarts: whose short address is whose, and its frame counter."""
+"""What a G3 or S-FSK network has to remember across restarts: whose address is whose, and G3's frame counter."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from plc.network import Event, FrameCounterAdvanced, ShortAddressAssigned
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
-_SETTING = "g3_short_addresses"
+# The setting that holds the addresses, by family.
+_SETTINGS = {"g3": "g3_short_addresses", "s-fsk": "s_fsk_mac_addresses"}
 _COUNTER_SETTING = "g3_frame_counter"
 _RETRY_S = 5.0
 
 
 class AddressBook:
-    """The short addresses that G3 devices were given, by EUI-64. They stay the device's own over restarts."""
+    """The addresses that devices were given, by EUI-64 or system title. They stay the device's own over restarts."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, family: str) -> None:
+        self._setting = _SETTINGS.get(family, "")
         self.known: dict[bytes, int] = {}
         self.frame_counter = 0
         self._store = store
@@ -29,7 +31,7 @@ class AddressBook:
 
     async def load(self) -> None:
         """Take them from the store."""
-        kept = await self._store.setting(_SETTING)
+        kept = await self._store.setting(self._setting) if self._setting else None
         self.known = {bytes.fromhex(eui): int(address) for eui, address in json.loads(kept or "{}").items()}
         self.frame_counter = int(await self._store.setting(_COUNTER_SETTING) or 0)
 
@@ -49,7 +51,7 @@ class AddressBook:
             self._changed.clear()
             text = json.dumps({eui.hex(): address for eui, address in self.known.items()})
             try:
-                await self._store.keep_setting(_SETTING, text)
+                await self._store.keep_setting(self._setting, text)
                 if self.frame_counter:
                     await self._store.keep_setting(_COUNTER_SETTING, str(self.frame_counter))
             except StoreError as error:

@@ -89,6 +89,8 @@ class Collector:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._settings.meters_in_flight):
                     group.create_task(self._work(link))
+                # One place more, which routine never takes: whoever waits for a meter does not wait for others.
+                group.create_task(self._work(link, for_orders=True))
                 group.create_task(self._keep_counters())
         finally:
             await self._keep_counters_now()
@@ -210,7 +212,7 @@ class Collector:
 
     # Visits
 
-    async def _work(self, link: PlcLink) -> None:
+    async def _work(self, link: PlcLink, *, for_orders: bool = False) -> None:
         while True:
             if self._store.unavailable:
                 # Nothing may be read that cannot be kept.
@@ -221,29 +223,33 @@ class Collector:
                 # Without the time there is no telling what is missing. NTP will set it.
                 await asyncio.sleep(_CLOCK_RETRY_S)
                 continue
-            meter = self._next_meter()
+            meter = self._next_meter(for_orders=for_orders)
             if meter is None:
-                await self._wait_for_work()
+                await self._wait_for_work(for_orders=for_orders)
                 continue
-            await self._visit(link, meter)
+            await self._visit(link, meter, for_orders=for_orders)
             self.on_progress()
 
-    def _next_meter(self) -> CollectedMeter | None:
+    def _next_meter(self, *, for_orders: bool) -> CollectedMeter | None:
         """The meter whose turn it is: orders first, then by how long it has been due."""
         now = self._clock.monotonic()
         ready = [
             meter
             for meter in self.registry
-            if meter.address is not None and not meter.busy and (meter.orders or meter.next_visit <= now)
+            if meter.address is not None
+            and not meter.busy
+            and (meter.orders or (not for_orders and meter.next_visit <= now))
         ]
         return min(
             ready, key=lambda meter: (not meter.orders, meter.failures, meter.next_visit), default=None
         )
 
-    async def _wait_for_work(self) -> None:
+    async def _wait_for_work(self, *, for_orders: bool) -> None:
         now = self._clock.monotonic()
         due = [
-            meter.next_visit - now for meter in self.registry if meter.address is not None and not meter.busy
+            meter.next_visit - now
+            for meter in self.registry
+            if not for_orders and meter.address is not None and not meter.busy
         ]
         self._wake.clear()
         try:
@@ -253,9 +259,11 @@ class Collector:
             pass
         self.on_progress()
 
-    async def _visit(self, link: PlcLink, meter: CollectedMeter) -> None:
+    async def _visit(self, link: PlcLink, meter: CollectedMeter, *, for_orders: bool) -> None:
         meter.busy = True
-        visit = Visit(self, link, meter, self._settings, self._store, self._clock, self._keyring)
+        visit = Visit(
+            self, link, meter, self._settings, self._store, self._clock, self._keyring, orders_only=for_orders
+        )
         try:
             async with asyncio.timeout(self._settings.dialogue_timeout_s):
                 await visit.hold()
@@ -274,7 +282,7 @@ class Collector:
             log.exception("visit broke", meter=visit.meter.identity)
             self._failed(visit.meter, f"internal error: {type(error).__name__}; the log has the details")
         else:
-            self._succeeded(visit.meter)
+            self._succeeded(visit.meter, for_orders=for_orders)
         finally:
             visit.meter.busy = False
             visit.meter.activity = ""
@@ -286,9 +294,9 @@ class Collector:
         doing = f", {meter.activity} then" if meter.activity else ""
         return f"took longer than {self._settings.dialogue_timeout_s} s{doing}"
 
-    def _succeeded(self, meter: CollectedMeter) -> None:
+    def _succeeded(self, meter: CollectedMeter, *, for_orders: bool) -> None:
         meter.failures = 0
-        if meter.next_visit <= self._clock.monotonic():
+        if not for_orders and meter.next_visit <= self._clock.monotonic():
             meter.next_visit = self._clock.monotonic() + self._until_next_round()
         self._set_state(meter, MeterState.ACTIVE, "")
 

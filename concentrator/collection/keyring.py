@@ -56,16 +56,9 @@ class Keyring:
         if path is None:
             return cls({}, {})
         try:
-            mode = path.stat().st_mode
-            content: Any = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise KeyFileError(f"key file {path}: cannot be read: {error.strerror}") from None
+            content: Any = json.loads(read_private(path))
         except ValueError:
             raise KeyFileError(f"key file {path}: is not JSON; see docs/deployment.md for its form") from None
-        if mode & _PRIVATE_BITS:
-            raise KeyFileError(
-                f"key file {path}: has mode {stat.S_IMODE(mode):04o}, others could read it; run chmod 0600 on it"
-            )
         meters = {
             name: MeterKeys(
                 _key(path, name, entry, "encryption_key"), _key(path, name, entry, "authentication_key")
@@ -88,6 +81,38 @@ class Keyring:
     def wmbus_keys(self) -> dict[str, bytes]:
         """Keys of wireless M-Bus meters by their eight-digit identification."""
         return dict(self._wmbus)
+
+
+def read_private(path: Path) -> str:
+    """The text of a file that nobody else may read.
+
+    Raises:
+        KeyFileError: it cannot be read, or others may read it.
+    """
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise KeyFileError(f"key file {path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise KeyFileError(f"key file {path}: is not text") from None
+    if mode & _PRIVATE_BITS:
+        raise KeyFileError(
+            f"key file {path}: has mode {stat.S_IMODE(mode):04o}, others could read it; run chmod 0600 on it"
+        )
+    return text
+
+
+def read_single_key(path: Path) -> bytes:
+    """The key in a file that holds nothing else: 32 hexadecimal digits.
+
+    Raises:
+        KeyFileError: it cannot be read, others may read it, or it holds something else.
+    """
+    text = read_private(path).strip()
+    if not re.fullmatch(r"[0-9A-Fa-f]{32}", text):
+        raise KeyFileError(f"key file {path}: has to hold 32 hexadecimal digits")
+    return bytes.fromhex(text)
 
 
 def _table(path: Path, content: object, name: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from concentrator.collection.topology import Topology
 from concentrator.collection.topology_view import network_view, node_view
 from concentrator.collection.whitelist import Whitelist
 from concentrator.links.plc_link import PlcLink
-from concentrator.orders import Order, OrderError
+from concentrator.orders import PAGE, Order, OrderError
 from plc.errors import LocalPlcError
 from plc.g3.coordinator import Coordinator
 from plc.network import (
@@ -32,7 +32,9 @@ from plc.network import (
     GroupKeyChanged,
     ModemLost,
     NetworkStarted,
+    NodeDeclined,
     NodeDiagnosticsRead,
+    NodeJoined,
 )
 from plc.prime.base_node import BaseNode
 from plc.prime.events import (
@@ -50,6 +52,9 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 _ANSWER_TIMEOUT_S = 240.0
 _GMK_SIZE = 16
 _EUI_SIZES = (6, 8)
+_MOST_DECLINED = 256
+# What changes the network is for the head-end and for people on the box.
+_FOR_THE_PAGE = ("topology", "refresh", "diagnostics", "upgrade_status")
 
 EventType = TypeVar("EventType", bound=Event)
 
@@ -91,6 +96,7 @@ class NetworkOrders:
         self._upgrade: UpgradeState | None = None
         self._rotating = False
         self._alarms: dict[str, int] = {}
+        self._declined: dict[str, str] = {}  # foreign devices, and why they may not join
         self._device_keys: dict[bytes, bytes] = {}
         # Operation, needs a node (True), the network (False) or either (None), what the family has to be able to do.
         self._operations: dict[str, tuple[bool | None, str, Callable[[Order], Awaitable[dict[str, Any]]]]] = {
@@ -125,6 +131,8 @@ class NetworkOrders:
             NetworkOrderError: the network refused.
         """
         wants_node, needed, handler = self._operations[order.operation]
+        if order.origin == PAGE and order.operation not in _FOR_THE_PAGE:
+            raise OrderError(f"order {order.order_id}: {order.operation} is not taken from {PAGE}")
         capabilities = self._link.network.capabilities
         if needed and needed not in capabilities.operations:
             raise OrderError(
@@ -168,6 +176,11 @@ class NetworkOrders:
                 log.info(
                     "node firmware upgrade finished", outcomes=self._upgrade.outcomes, reason=event.reason
                 )
+            case NodeDeclined():
+                if len(self._declined) < _MOST_DECLINED or event.eui.hex() in self._declined:
+                    self._declined[event.eui.hex()] = event.reason
+            case NodeJoined():
+                self._declined.pop(event.eui.hex(), None)
             case AlarmReported():
                 self._alarms[event.eui.hex()] = event.alarm
                 log.warning("alarm reported", eui=event.eui.hex(), alarm=event.alarm)
@@ -191,6 +204,7 @@ class NetworkOrders:
             if upgrade
             else None,
             "alarms": dict(self._alarms),
+            "declined": dict(self._declined),
         }
 
     # What the orders have in common.

@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from concentrator.clock import Clock, is_plausible
+from concentrator.collection.keyring import read_single_key
 from concentrator.collection.local_meters import LocalMeters
 from concentrator.config import P1Section
 from concentrator.iec62056_21.errors import TelegramError
@@ -25,7 +26,7 @@ from concentrator.links.p1_port import read_p1_octets
 from concentrator.model import Answer, Channel, IdentityError, Medium, MeterState, Reading, safe_identity
 from concentrator.obis import Obis, ObisError
 from concentrator.store.store import Store
-from concentrator.wmbus.address import Address
+from concentrator.wmbus.address import medium_of
 from concentrator.wmbus.answer import TELEGRAM_PROFILE
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -71,12 +72,17 @@ class P1Collector:
     """Listens to one port. `state` and `reason` say how it is."""
 
     def __init__(self, settings: P1Section, store: Store, clock: Clock) -> None:
+        """Take the settings.
+
+        Raises:
+            KeyFileError: the key file cannot be used.
+        """
         self.state, self.reason = "starting", ""
         self.meters = LocalMeters(LINK, store, clock)
         self.counters = {"telegrams": 0, "malformed": 0, "crc_missed": 0}
         self._settings = settings
         self._clock = clock
-        self._key = _key(settings.key_file)
+        self._key = read_single_key(Path(settings.key_file)) if settings.key_file else b""
         self._backoff = Backoff()
         self._reader = P1Reader()
         self._newest: bytes | None = None
@@ -166,7 +172,7 @@ class P1Collector:
         await self.meters.keep(record, answer)
 
     async def _keep_channel_meter(self, meter: P1ChannelMeter, now: datetime) -> None:
-        medium = Address("", "", 0, meter.device_type or 0).medium
+        medium = medium_of(meter.device_type or 0)
         obis = _CHANNEL_OBIS.get(medium)
         try:
             identity = safe_identity(meter.equipment_identifier)
@@ -203,12 +209,3 @@ def _reading(code: str, value: Decimal, unit: str, captured_at: datetime) -> Rea
     number = int("".join(map(str, digits)))
     channel = Channel(obis, unit_code, exponent + int(scaler))
     return Reading(channel, captured_at, -number if sign else number)
-
-
-def _key(key_file: str) -> bytes:
-    """The key of an encrypted port; what the file holds is checked when the first telegram is opened."""
-    text = Path(key_file).read_text(encoding="ascii").strip() if key_file else ""
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        return b""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from binascii import crc32
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -53,7 +54,15 @@ _STATES = {
 class RadioListener:
     """Takes telegrams from the radio link; `run()` stores what they brought."""
 
-    def __init__(self, store: Store, clock: Clock, keys: dict[str, bytes], store_interval_s: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        keys: dict[str, bytes],
+        store_interval_s: int,
+        meters: Collection[str] = (),
+    ) -> None:
+        """`meters` are those to collect, with those that have a key; none: all that are heard."""
         self.records: dict[str, MeterRecord] = {}
         self.counters = {
             "telegrams": 0,
@@ -69,6 +78,7 @@ class RadioListener:
         self._store = store
         self._clock = clock
         self._keys = KeyRing(keys)
+        self._set_up = frozenset(name.upper() for name in (*meters, *keys)) if meters else None
         self._formats = FormatMemory()
         self._fragments = FragmentMemory()
         self._message_counters = MessageCounters()
@@ -197,7 +207,19 @@ class RadioListener:
         record.signal = float(rssi_dbm) if rssi_dbm is not None else record.signal
         record.state = _STATES.get(telegram.security.state) or MeterState.ACTIVE
         record.reason = telegram.security.reason if record.state is not MeterState.ACTIVE else telegram.fault
+        if not self._is_set_up(telegram):
+            record.state, record.reason = MeterState.DISCOVERED, "heard, and not set up"
+            self._enqueue(record, None)
+            return
         self._enqueue(record, self._answer(telegram, now, identity))
+
+    def _is_set_up(self, telegram: Telegram) -> bool:
+        if self._set_up is None or telegram.meter is None:
+            return True
+        meter = telegram.meter
+        return not self._set_up.isdisjoint(
+            (meter.identification, f"{meter.manufacturer}-{meter.identification}")
+        )
 
     def _answer(self, telegram: Telegram, now: datetime, identity: str) -> Answer | None:
         """What is to be stored of a telegram: nothing when it is too soon, or the time is not known."""

@@ -29,6 +29,8 @@ DAY_S = 86_400
 _MINUTE_S = 60.0
 # After a restart of the service a node has so long to be told as joined before it is said to be away.
 _CONFIRM_S = 600.0
+# Changes that wait for the store; beyond it the oldest go.
+_LARGEST_UNKEPT = 20_000
 
 
 @dataclass(slots=True)
@@ -271,6 +273,9 @@ class Topology:
         change = Change(at, what, why)
         node.changes.append(change)
         self._new.changes.append((node.eui.hex(), change))
+        if len(self._new.changes) > 2 * _LARGEST_UNKEPT:
+            # The store has taken nothing for long.
+            del self._new.changes[:_LARGEST_UNKEPT]
 
     def _give_up_expected(self, at: float) -> None:
         self._confirm_until = None

@@ -64,7 +64,10 @@ class _Host(Protocol):
 
 
 class Visit:
-    """A dialogue with `meter`, which becomes another entry when the meter turns out to be a known one."""
+    """A dialogue with `meter`, which becomes another entry when the meter turns out to be a known one.
+
+    With `orders_only` nothing is read but what orders ask for.
+    """
 
     def __init__(  # noqa: PLR0913 - handed down from the collector
         self,
@@ -75,8 +78,11 @@ class Visit:
         store: Store,
         clock: Clock,
         keyring: Keyring,
+        *,
+        orders_only: bool = False,
     ) -> None:
         self.meter = meter
+        self._orders_only = orders_only
         self._host = host
         self._link = link
         self._settings = settings
@@ -117,6 +123,8 @@ class Visit:
         if not self.meter.identified or not self.meter.record.firmware:
             await self._identify(client, channel)
         await self._carry_out_orders(client, channel)
+        if self._orders_only:
+            return
         profile = Obis.parse(self._settings.profile)
         clock, shape = await self._converse(meter_reader.read_clock_and_shape(client, profile), channel)
         self._heard()

@@ -36,7 +36,7 @@ def run_decode(
         tree = _one(inspector, line, (key, authentication_key, system_title))
         if as_json:
             text = json.dumps(tree, ensure_ascii=False)
-            print(text, flush=True)  # noqa: T201 - the command's output
+            print(text, flush=source == "-")  # noqa: T201 - the command's output
             failed = failed or ('"error"' in text and _has_error(tree))
         else:
             failed = failed or _has_error(tree)

@@ -91,7 +91,7 @@ def explain_telegram(telegram: Telegram, dlms: Explainer) -> Tree:
     tree["content"] = telegram.content.value
     if telegram.content is Content.DLMS and security.readable:
         tree["decoded"] = dlms.apdu(telegram.payload)
-    device_type = 0 if meter is None else meter.device_type
+    device_type = telegram.device_type
     tree["records"] = [_record(record, device_type) for record in telegram.records]
     if telegram.profile:
         tree["profile"] = telegram.profile

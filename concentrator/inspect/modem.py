@@ -5,12 +5,13 @@ from __future__ import annotations
 from concentrator.dlms.explain import Explainer, Tree
 from plc.errors import MessageError
 from plc.g3 import commands as g3_commands
-from plc.g3 import ipv6
+from plc.g3 import coordinator_commands, ipv6
 from plc.g3 import messages as g3_messages
 from plc.prime import commands as prime_commands
 from plc.prime import messages as prime_messages
+from plc.prime import mngp
 from plc.sfsk import messages as sfsk_messages
-from plc.usi.framing import PROTOCOL_ADP_G3, PROTOCOL_PRIME_API
+from plc.usi.framing import PROTOCOL_ADP_G3, PROTOCOL_COORDINATOR_G3, PROTOCOL_PRIME_API
 
 _PRIME_DATA = (prime_commands.CL_432_DL_DATA_REQUEST, prime_commands.CL_432_DL_DATA_INDICATION)
 _G3_DATA = (g3_commands.DATA_REQUEST, g3_commands.DATA_INDICATION)
@@ -25,6 +26,10 @@ def explain_usi(protocol: int, payload: bytes, dlms: Explainer) -> Tree:
     elif protocol == PROTOCOL_ADP_G3:
         name, fields = g3_messages.describe(payload, _from_host(payload, g3_commands.COMMANDS))
         apdu = _g3_apdu(payload)
+    elif protocol in (*mngp.PROTOCOLS, PROTOCOL_COORDINATOR_G3):
+        describe = coordinator_commands.describe if protocol == PROTOCOL_COORDINATOR_G3 else None
+        name, fields = describe(payload) if describe else mngp.describe(protocol, payload)
+        apdu = b""
     else:
         return {**tree, "payload": payload.hex()}
     tree["message"] = name

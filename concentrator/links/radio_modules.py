@@ -47,9 +47,12 @@ def make_radio_module(settings: RadioSection) -> RadioModule:
     """The driver of the configured module.
 
     Raises:
-        WmbusUsageError: the module has no such link mode.
+        WmbusUsageError: there is no such module, or it has no such link mode.
     """
-    return _DRIVERS[settings.module](settings.mode)
+    driver = _DRIVERS.get(settings.module)
+    if driver is None:
+        raise WmbusUsageError(f"no radio module {settings.module!r}: use one of {', '.join(_DRIVERS)}, auto")
+    return driver(settings.mode)
 
 
 async def find_radio_module(port: str, mode: str = "T1") -> FoundModule:

@@ -30,10 +30,18 @@ from concentrator.inspect.command import render
 from concentrator.inspect.inspector import Inspector
 from concentrator.links.errors import PortError
 from concentrator.links.serial_port import SerialPort
+from plc.g3 import coordinator_commands
 from plc.g3 import messages as g3_messages
 from plc.prime import messages as prime_messages
+from plc.prime import mngp
 from plc.sfsk.framing import LOCAL_FRAME, LocalFrameDecoder, encode_local_frame
-from plc.usi.framing import PROTOCOL_ADP_G3, PROTOCOL_PRIME_API, FrameDecoder, encode_frame
+from plc.usi.framing import (
+    PROTOCOL_ADP_G3,
+    PROTOCOL_COORDINATOR_G3,
+    PROTOCOL_PRIME_API,
+    FrameDecoder,
+    encode_frame,
+)
 
 FROM_HOST = "host to modem"
 FROM_MODEM = "modem to host"
@@ -109,6 +117,10 @@ class Sniffer:
 def _masked(protocol: int, payload: bytes) -> bytes:
     if protocol == PROTOCOL_ADP_G3:
         return g3_messages.mask_keys(payload)
+    if protocol == PROTOCOL_COORDINATOR_G3:
+        return coordinator_commands.mask_keys(payload)
+    if protocol in mngp.PROTOCOLS:
+        return mngp.mask_keys(protocol, payload)
     return prime_messages.mask_keys(payload) if protocol == PROTOCOL_PRIME_API else payload
 
 

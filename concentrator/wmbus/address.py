@@ -55,8 +55,21 @@ _DEVICE_TYPES: tuple[tuple[int, str, Medium], ...] = (
     (0x36, "radio converter (system side)", Medium.OTHER),
     (0x37, "radio converter (meter side)", Medium.OTHER),
     (0x38, "bus converter (meter side)", Medium.OTHER),
+    # Reserved by the standard; what Techem means by them.
+    (0x43, "heat", Medium.HEAT),
+    (0x45, "heat", Medium.HEAT),
+    (0xC3, "heat", Medium.HEAT),
+    (0x62, "warm water", Medium.HOT_WATER),
+    (0x72, "water", Medium.WATER),
+    (0x80, "heat cost allocator", Medium.HEAT_COST),
+    (0xF0, "smoke detector", Medium.OTHER),
 )
 _BY_CODE = {code: (name, medium) for code, name, medium in _DEVICE_TYPES}
+
+
+def medium_of(device_type: int) -> Medium:
+    """What a meter of this device type measures."""
+    return _BY_CODE.get(device_type, ("", Medium.OTHER))[1]
 
 
 def manufacturer_letters(code: int) -> str:
@@ -109,9 +122,7 @@ class Address(NamedTuple):
 
     def to_link_layer(self) -> bytes:
         """M M A A A A V T: as sent in the link layer, and as the start of the AES vectors."""
-        code = manufacturer_code(self.manufacturer) | (_UNIQUE_ELSEWHERE if self.unique_elsewhere else 0)
-        number = bytes.fromhex(self.identification)[::-1]
-        return code.to_bytes(2, "little") + number + bytes((self.version, self.device_type))
+        return _link_octets_of(self)
 
     def to_transport_layer(self) -> bytes:
         """A A A A M M V T: as sent in a long transport header."""
@@ -126,7 +137,7 @@ class Address(NamedTuple):
     @property
     def medium(self) -> Medium:
         """What the meter measures."""
-        return _BY_CODE.get(self.device_type, ("", Medium.OTHER))[1]
+        return medium_of(self.device_type)
 
     def __str__(self) -> str:
         return f"{self.manufacturer}-{self.identification}-{self.version:02X}-{self.device_type:02X}"
@@ -150,3 +161,10 @@ def _address_of(data: bytes) -> Address:
 @lru_cache(maxsize=4096)
 def _transport_address_of(data: bytes) -> Address:
     return _address_of(data[4:6] + data[0:4] + data[6:])
+
+
+@lru_cache(maxsize=4096)
+def _link_octets_of(address: Address) -> bytes:
+    code = manufacturer_code(address.manufacturer) | (_UNIQUE_ELSEWHERE if address.unique_elsewhere else 0)
+    number = bytes.fromhex(address.identification)[::-1]
+    return code.to_bytes(2, "little") + number + bytes((address.version, address.device_type))

@@ -46,7 +46,7 @@ def to_answer(telegram: Telegram, received_at: datetime, *, meter: str = "", zon
             captured_at = received_at if record.storage == 0 else _stamp(dates.get(record.storage), zone)
             if captured_at is None:
                 continue
-            reading = _reading(record, telegram.meter.device_type, captured_at, telegram.status)
+            reading = _reading(record, telegram.device_type, captured_at, telegram.status)
             if reading is not None:
                 # A meter may send one value in two units: the first one stands for it.
                 readings.setdefault((reading.channel.obis, captured_at), reading)

@@ -106,8 +106,21 @@ def _open_counter_mode(message: Message, key: bytes, meter: Address) -> bytes:
     for plain in plains:
         if plain.startswith(DECRYPTION_CHECK):
             return plain
-    readable = (plain for plain in plains if not decode_records(plain).fault)
-    return next(readable, plains[0])
+    return min(plains, key=_strangeness)
+
+
+def _strangeness(plain: bytes) -> int:
+    """How little octets look like records that a meter sends: noise breaks off, or has codes of no meaning."""
+    found = decode_records(plain)
+    score = 100 if found.fault or not found.records else 0
+    for record in found.records:
+        header = record.header
+        reserved = any(
+            name.startswith(("reserved", "manufacturer")) for name in (record.quantity, *record.qualifiers)
+        )
+        far_off = header.storage > 99 or header.tariff > 3 or header.subunit > 3  # noqa: PLR2004 - what meters have
+        score += 3 * reserved + 3 * far_off + (not record.valid) + (record.quantity == "any")
+    return score - len(found.records)
 
 
 def _open_sealed(message: Message, key: bytes, meter: Address) -> bytes | None:

@@ -35,6 +35,13 @@ _MEDIA: dict[int, int] = {
     0x08: _HEAT_COST,
     0x0A: _COOLING,
     0x0B: _COOLING,
+    # Techem's own.
+    0x43: _HEAT,
+    0x45: _HEAT,
+    0xC3: _HEAT,
+    0x62: _HOT_WATER,
+    0x72: _COLD_WATER,
+    0x80: _HEAT_COST,
 }
 
 
@@ -73,6 +80,7 @@ _UNITS: dict[str, _Unit] = {
     "K": _Unit(52),
     "%": _Unit(56),
     "dBm": _Unit(70),
+    "date": _Unit(255),
     "hca": _Unit(255),
     "": _Unit(255),
 }
@@ -152,10 +160,27 @@ _TABLE = _table()
 
 # Of every medium: the whole code in value group A = 0.
 _ABSTRACT_TABLE: dict[str, tuple[int, int, int]] = {
+    "external_temperature": (96, 9, 0),
+    "relative_humidity": (96, 9, 2),
+    "digital_input": (96, 3, 1),
+    "digital_output": (96, 3, 2),
+    "battery_operating_time": (96, 6, 0),
+    "battery_voltage": (96, 6, 3),
     "operating_time": (96, 8, 0),
     "remaining_battery_life": (96, 6, 6),
     "error_flags": (97, 97, 0),
 }
+
+
+# Of every medium, in its own value group A: numbers and versions of the meter.
+_OWN_MEDIUM_TABLE: dict[str, tuple[int, int, int]] = {
+    "fabrication_number": (0, 0, 0),
+    "enhanced_identification": (0, 0, 1),
+    "firmware_version": (0, 2, 0),
+    "software_version": (0, 2, 1),
+}
+_CLOCK = (1, 0, 0)
+_TIME_OF_STORAGE = (0, 1, 2)
 
 
 class MappedRecord(NamedTuple):
@@ -188,6 +213,19 @@ def map_header(record: RecordHeader, device_type: int) -> MappedRecord | None:
         if record.function is not Function.INSTANTANEOUS:
             return None
         obis = Obis(_ABSTRACT, record.subunit, *_ABSTRACT_TABLE[record.quantity], f)
+    elif not record.qualifiers and record.function is Function.INSTANTANEOUS:
+        codes = _time_or_number(record)
+        group = _ABSTRACT if codes == _CLOCK else medium
+        if codes is None or group is None:
+            return None
+        obis = Obis(group, record.subunit, *codes, f)
     else:
         return None
     return MappedRecord(Channel(obis, unit.code, record.exponent), unit.factor)
+
+
+def _time_or_number(record: RecordHeader) -> tuple[int, int, int] | None:
+    """C, D and E of the meter's clock, of the time of a stored value, or of a number of the meter."""
+    if record.quantity in ("date", "date_time") and record.tariff == 0:
+        return _TIME_OF_STORAGE if record.storage else _CLOCK
+    return _OWN_MEDIUM_TABLE.get(record.quantity)

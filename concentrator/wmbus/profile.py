@@ -19,7 +19,7 @@ from typing import Any
 from concentrator.wmbus.address import Address
 from concentrator.wmbus.profile_derived import DateSeries, Sum, series_from_table, sum_from_table
 from concentrator.wmbus.profile_fields import Layout, Origin, layout_from_table
-from concentrator.wmbus.record import Function, Record
+from concentrator.wmbus.record import Function, Record, RecordHeader
 from concentrator.wmbus.record_plan import read_record
 from concentrator.wmbus.vif import Kind
 
@@ -55,20 +55,19 @@ class RecordRule:
     kind: Kind
     qualifiers: tuple[str, ...]
 
-    def apply(self, record: Record) -> Record:
-        """The record with this meaning."""
-        header = replace(
-            record.header,
+    def apply(self, header: RecordHeader) -> RecordHeader:
+        """The header with this meaning."""
+        return replace(
+            header,
             quantity=self.quantity,
             unit=self.unit,
             exponent=self.exponent,
             kind=self.kind,
             qualifiers=self.qualifiers,
         )
-        return read_record(header, record.raw)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Profile:
     """One meter model.
 
@@ -89,11 +88,11 @@ class Profile:
         """The records with the profile's meanings, what its layouts find in their octets, and what follows."""
         given: list[Record] = []
         for record in records:
-            rule = next((one for one in self.rules if record.header.octets.endswith(one.vib)), None)
-            given.append(record if rule is None else rule.apply(record))
-            if self.layouts:
+            header, where = _known_header(self, record.header)
+            given.append(record if header is record.header else read_record(header, record.raw))
+            if where:
                 octets = record.value if isinstance(record.value, bytes) else record.raw
-                given += self._read(origin, record.header.octets.hex().upper(), octets)
+                given += self._read(origin, where, octets)
         given += self._read(origin, MANUFACTURER_DATA, manufacturer_data)
         for derived in (*self.sums, *self.series):
             given += derived.derive(given)
@@ -108,6 +107,15 @@ class Profile:
             if layout.where == where and layout.fits(origin.ci, octets):
                 return layout.read(octets, origin)
         return ()
+
+
+@lru_cache(maxsize=4096)
+def _known_header(profile: Profile, header: RecordHeader) -> tuple[RecordHeader, str]:
+    """The header as a profile reads it, and the place's name if one of its layouts opens the value."""
+    rule = next((one for one in profile.rules if header.octets.endswith(one.vib)), None)
+    place = header.octets.hex().upper()
+    opened = any(layout.where == place for layout in profile.layouts)
+    return header if rule is None else rule.apply(header), place if opened else ""
 
 
 @lru_cache(maxsize=4096)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from concentrator.wmbus.address import Address
@@ -27,7 +28,7 @@ _DATE_OCTETS = 2
 _EPOCH_2000 = datetime(2000, 1, 1)  # noqa: DTZ001 - the meter's own clock, without zone
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Field:
     """One value, or `count` values that follow each other `stride` octets apart."""
 
@@ -123,6 +124,7 @@ class Layout:
     where: str
     cis: frozenset[int]
     starts: bytes
+    marks: tuple[tuple[int, bytes], ...]
     least_octets: int
     most_octets: int
     cipher: Cipher | PriosScrambling | None
@@ -133,7 +135,9 @@ class Layout:
         """Whether these octets have this layout."""
         if self.cis and ci not in self.cis:
             return False
-        return max(1, self.least_octets) <= len(octets) <= self.most_octets and octets.startswith(self.starts)
+        if not max(1, self.least_octets) <= len(octets) <= self.most_octets:
+            return False
+        return octets.startswith(self.starts) and all(octets.startswith(mark, at) for at, mark in self.marks)
 
     def read(self, octets: bytes, origin: Origin) -> tuple[Record, ...]:
         """The values as records, in the order of the fields."""
@@ -167,6 +171,7 @@ def layout_from_table(table: dict[str, Any]) -> Layout:
         where=table["where"],
         cis=frozenset(table.get("cis", ())),
         starts=bytes.fromhex(table.get("starts", "")),
+        marks=tuple((at, bytes.fromhex(mark)) for at, mark in table.get("marks", ())),
         least_octets=table.get("least_octets", 0),
         most_octets=table.get("most_octets", 1 << 16),
         cipher=_cipher_from_table(table.get("cipher")),
@@ -412,7 +417,14 @@ def _moment(moment: MeterTime) -> DecodedValue:
 def _record(field: Field, position: int, raw: bytes, decoded: DecodedValue) -> Record:
     number = isinstance(decoded.value, int)
     scaler = field.exponent + (decoded.exponent if number else 0)
-    header = RecordHeader(
+    header = _header(field, position, scaler)
+    return Record(header, decoded.value, scaler if number or not decoded.valid else 0, decoded.valid, raw)
+
+
+@lru_cache(maxsize=2048)
+def _header(field: Field, position: int, scaler: int) -> RecordHeader:
+    """One header for all records of a field: what is known of it is then found by it."""
+    return RecordHeader(
         octets=b"",
         coding=0,
         function=field.function,
@@ -425,4 +437,3 @@ def _record(field: Field, position: int, raw: bytes, decoded: DecodedValue) -> R
         kind=Kind.NUMBER,
         qualifiers=field.qualifiers,
     )
-    return Record(header, decoded.value, scaler if number or not decoded.valid else 0, decoded.valid, raw)

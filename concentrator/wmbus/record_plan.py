@@ -26,7 +26,7 @@ from concentrator.wmbus.values import (
 from concentrator.wmbus.vif import Kind
 
 _MOST_LAYOUTS_ALIKE = 8
-_MOST_GROUPS = 512
+_MOST_GROUPS = 128
 _SIGNED, _UNSIGNED = {1: "b", 2: "h", 4: "i", 8: "q"}, {1: "B", 2: "H", 4: "I", 8: "Q"}
 _make_record = cast("Callable[[Iterable[Any]], Record]", partial(cast("Any", tuple).__new__, Record))
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import enum
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -201,8 +201,7 @@ class MessageCounters:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Security:
+class Security(NamedTuple):
     """The protection of one telegram: `mode` of the transport layer, and what came of it.
 
     `reason` says in words what is missing. `counter` is the message counter, where there is one.
@@ -236,6 +235,13 @@ def decrypt_mode_5(
     vector = address.to_link_layer() + bytes((access_number,)) * 8
     plain = decrypt_cbc(key.reveal(), vector, ciphertext)
     return plain if plain.startswith(check) else None
+
+
+def encrypt_mode_5(key: MeterKey, address: Address, access_number: int, plain: bytes) -> bytes:
+    """Encrypt whole blocks of mode 5, for a telegram to the meter at `address`."""
+    vector = address.to_link_layer() + bytes((access_number,)) * 8
+    encryptor = Cipher(algorithms.AES(key.reveal()), modes.CBC(vector)).encryptor()
+    return encryptor.update(plain) + encryptor.finalize()
 
 
 def decrypt_mode_2(key: MeterKey, ciphertext: bytes) -> bytes | None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from concentrator.model import Medium
 from concentrator.wmbus import diehl
-from concentrator.wmbus.address import Address
+from concentrator.wmbus.address import ADDRESS_OCTETS, Address, medium_of
 from concentrator.wmbus.compact import FormatMemory
 from concentrator.wmbus.compact_profile import may_hold_compact_profiles, open_compact_profiles
 from concentrator.wmbus.errors import TelegramError
@@ -51,6 +51,8 @@ from concentrator.wmbus.security import (
 )
 
 _NO_KEYS = KeyRing()
+# Radio and bus converters: a meter stands behind them.
+_CONVERTERS = (0x36, 0x37, 0x38)
 _MOST_SURPLUS_OCTETS = 8
 
 
@@ -95,9 +97,20 @@ class Telegram(NamedTuple):
         return None if self.tpl is None else self.tpl.status
 
     @property
+    def device_type(self) -> int:
+        """The device type of the meter, or of the one behind a converter, if the converter tells it."""
+        if self.meter is None:
+            return 0
+        if self.meter.device_type in _CONVERTERS:
+            for record in self.records:
+                if record.quantity == "enhanced_identification" and len(record.raw) == ADDRESS_OCTETS:
+                    return record.raw[-1]
+        return self.meter.device_type
+
+    @property
     def medium(self) -> Medium:
         """What the meter measures, by its device type."""
-        return Medium.OTHER if self.meter is None else self.meter.medium
+        return medium_of(self.device_type)
 
 
 def decode_telegram(

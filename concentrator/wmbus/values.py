@@ -11,7 +11,6 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -93,6 +92,9 @@ class DecodedValue(NamedTuple):
     valid: bool = True
 
 
+# Below it every integer is a 32-bit float of its own.
+_EXACT_INTEGERS = 1 << 24
+_REAL = struct.Struct("<f")
 _INVALID = DecodedValue(None, 0, valid=False)
 _NOTHING = DecodedValue(None)
 
@@ -211,23 +213,25 @@ def _decode_bcd(raw: bytes, kind: Kind, *, negative: bool | None = None) -> Deco
 
 
 def _decode_real(raw: bytes) -> DecodedValue:
-    (number,) = struct.unpack("<f", raw)
-    if number != number or number in (float("inf"), float("-inf")):
+    """The shortest decimal number that is the same 32-bit float."""
+    (number,) = _REAL.unpack(raw)
+    if number - number != 0:  # infinite, or none at all
         return _INVALID
-    sign, digits, exponent = _shortest_decimal(number, raw).normalize().as_tuple()
-    magnitude = int("".join(map(str, digits)))
-    return DecodedValue(-magnitude if sign else magnitude, int(exponent))
-
-
-def _shortest_decimal(number: float, raw: bytes) -> Decimal:
-    for precision in range(6, 9):
-        text = f"{number:.{precision}g}"
+    if number.is_integer() and -_EXACT_INTEGERS < number < _EXACT_INTEGERS:
+        return DecodedValue(int(number))
+    text = ""
+    for precision in (5, 6, 7, 8):  # nine digits always tell 32-bit floats apart
+        text = f"{number:.{precision}e}"
         try:
-            if struct.pack("<f", float(text)) == raw:
-                return Decimal(text)
+            if precision == 8 or _REAL.pack(float(text)) == raw:  # noqa: PLR2004 - the last one
+                break
         except OverflowError:
             continue  # rounded up beyond the largest 32-bit float
-    return Decimal(f"{number:.9g}")  # nine digits always tell 32-bit floats apart
+    mantissa, _, exponent = text.partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    fraction = fraction.rstrip("0")
+    magnitude = int(whole + fraction)
+    return DecodedValue(magnitude, int(exponent) - len(fraction))
 
 
 def _decode_variable(raw: bytes, kind: Kind) -> DecodedValue:

@@ -11,7 +11,7 @@ Not here: groups and multicast.
 """
 
 from plc.errors import LocalPlcError, MessageError
-from plc.g3 import commands, coordinator_commands, enumerations, ib
+from plc.g3 import commands, coordinator_commands, enumerations, ib, ipv6
 from plc.g3.admission import KEY_SIZE, Admission
 from plc.g3.bootstrap import BootstrapServer
 from plc.g3.commands import COMMANDS
@@ -35,7 +35,7 @@ from plc.g3.steps import (
 from plc.host import Answer, Request
 from plc.network import DiagnosticsRead, NetworkStarted, NodeDiagnosticsRead, NodeJoined, TopologyChanged
 from plc.prime.enumerations import name_of
-from plc.usi.framing import EXTENDED_LENGTH_HARMONY, PROTOCOL_COORDINATOR_G3
+from plc.usi.framing import EXTENDED_LENGTH_HARMONY, LARGEST_PAYLOAD, PROTOCOL_COORDINATOR_G3
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ KEEPALIVE_INTERVAL_S = 60.0
 # Of the nodes that may be there, so many are looked for at each refresh: a route discovery is a broadcast.
 SEARCHES_PER_REFRESH = 4
 LARGEST_TABLE_WALK = 2048
+_DATA_REQUEST_FIELDS = 6  # command, handle, route discovery, quality of service, length
 
 PATH_METRIC = 0x0F  # hop count and link cost of each hop (ITU-T G.9903)
 
@@ -129,6 +130,7 @@ class Coordinator(Admission):
         self._reset = reset
         self.counters["network_status_indications"] = 0
         self.counters["coordinator_protocol_frames"] = 0
+        self.counters["routes_not_found"] = 0
 
     # Procedures.
 
@@ -150,6 +152,10 @@ class Coordinator(Admission):
         if self._generation_asked == GENERATION_AUTO:
             yield from self._find_generation()
         host_serves = self.generation == GENERATION_A
+        # Older firmware knows no extended length: what is longer than ten bits can say would be taken for garbage.
+        self.capabilities.largest_apdu = (
+            LARGEST_PAYLOAD - _DATA_REQUEST_FIELDS if host_serves else commands.LARGEST_PACKET
+        ) - ipv6.OVERHEAD
         failure = self._missing(host_serves)
         if failure:
             self._lose_modem(failure, self._now)
@@ -249,6 +255,17 @@ class Coordinator(Admission):
             if record and record.get("destination", 0) != commands.DECLINE:
                 records.append(record)
         return records
+
+    def discover_networks(self, now: float, duration_s: int = 10) -> None:
+        """Listen for the beacons of other PANs; TopologyChanged tells each that is offered."""
+        self._queue(self._discover_networks(duration_s))
+        self._advance(now)
+
+    def _discover_networks(self, duration_s: int) -> "Procedure":
+        payload = COMMANDS.encode(commands.DISCOVERY_REQUEST, duration_s=duration_s)
+        yield Request(
+            payload, commands.DISCOVERY_CONFIRM, optional=True, timeout_s=duration_s + 5.0, attempts=1
+        )
 
     def read_node_diagnostics(self, eui: bytes, now: float) -> None:
         """Find the path to a node, hop by hop, and its entries in the modem's tables. Raises LocalPlcError."""
@@ -419,6 +436,20 @@ class Coordinator(Admission):
             self._pause(message.number("full_buffers") != 0, now)
         elif command == commands.NETWORK_STATUS_INDICATION:
             self.counters["network_status_indications"] += 1
+            if message.number("mac_status") == enumerations.MAC_ALTERNATE_PAN:
+                words = f"another PAN is in reach: 0x{message.number('pan_id'):04X}"
+                self._emit(TopologyChanged(self.eui64, words))
+        elif command == commands.ROUTE_NOT_FOUND_INDICATION:
+            self.counters["routes_not_found"] += 1
+            lost = self._nodes.by_address(message.number("destination"))
+            if lost is not None and lost.joined:
+                self._emit(TopologyChanged(lost.eui64, "a router found no route to it"))
+        elif command == commands.DISCOVERY_INDICATION:
+            words = (
+                f"PAN 0x{message.number('pan_id'):04X} is offered by 0x{message.number('lba'):04X}, "
+                f"LQI {message.number('link_quality')}, route cost {message.number('rc_coord')}"
+            )
+            self._emit(TopologyChanged(self.eui64, words))
         elif command == commands.STATUS:
             self._status(message.number("status"), message.number("refused_command"), now)
         elif ".confirm" in message.name:

@@ -6,6 +6,7 @@ public source. An indication on a line that we drive is told and counted.
 """
 
 from plc.commands import DATA8, FROM_HOST, FROM_MODEM, REST, U8, U16, U32, CommandTable
+from plc.errors import MessageError
 
 JOIN_INDICATION = 8
 LEAVE_INDICATION = 9
@@ -28,3 +29,26 @@ ROWS = (
 )
 
 COMMANDS = CommandTable("G3 coordinator", ROWS)
+
+
+def describe(payload: bytes) -> "tuple[str, list[tuple[str, str]]]":
+    """Name a payload of USI protocol 0x26 and its fields; never raises. Values may be keys, and are not shown."""
+    try:
+        message = COMMANDS.decode(payload)
+    except MessageError as error:
+        return "not decoded", [("reason", str(error)), ("octets", payload[:1].hex() + " (rest not shown)")]
+    fields: "list[tuple[str, str]]" = []
+    for name in message.values:
+        value = message.values[name]
+        if isinstance(value, int):
+            fields.append((name, str(value)))
+        elif isinstance(value, bytes):
+            fields.append((name, "(not shown)" if name == "value" else value.hex()))
+    return message.name, fields
+
+
+def mask_keys(payload: bytes) -> bytes:
+    """The payload with zeros in place of what may be a key, for a file of traffic; the same length."""
+    # COORD_SET: command, attribute, index and length come before the value; a rekey may hold anything.
+    kept = {2: 8, 5: 1}.get(payload[0] if payload else 0, len(payload))
+    return payload[:kept] + bytes(max(0, len(payload) - kept))

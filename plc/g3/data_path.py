@@ -81,6 +81,9 @@ class DataPath(ModemHost):
         for name in ("retransmissions", "apdus_sent", "apdus_received", "foreign_packets", "route_errors"):
             self.counters[name] = 0
 
+    def _network_size(self) -> int:
+        return len(self._nodes)
+
     def send_apdu(self, address: int, source_sap: int, destination_sap: int, apdu: bytes, now: float) -> int:
         """Queue an APDU for a node: wrapper, UDP and IPv6 are put around it.
 

@@ -40,6 +40,7 @@ TRANSIENT_ADP_STATUSES = (0xA2, 0xA5, 0xA6, 0xB3, 0xB4, 0xFF)
 
 MAC_SUCCESS = 0x00
 MAC_BAD_INDEX = 0xF9
+MAC_ALTERNATE_PAN = 0x80
 MAC_STATUSES = (
     (0x00, "success"),
     (0x80, "alternate PAN detected"),

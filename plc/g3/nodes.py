@@ -55,6 +55,9 @@ class NodeTable:
         for eui64, address in known.items():
             self.put(eui64, address)
 
+    def __len__(self) -> int:
+        return len(self._by_eui64)
+
     def nodes(self) -> list[Node]:
         """All devices, in no order."""
         return list(self._by_eui64.values())

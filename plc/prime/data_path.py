@@ -70,6 +70,9 @@ class DataPath(ModemHost):
         for name in ("retransmissions", "inferred_confirms", "apdus_sent", "apdus_received"):
             self.counters[name] = 0
 
+    def _network_size(self) -> int:
+        return len(self._nodes)
+
     def send_apdu(self, address: int, source_sap: int, destination_sap: int, apdu: bytes, now: float) -> int:
         """Queue an APDU for a node, or for all of them at commands.BROADCAST_ADDRESS.
 

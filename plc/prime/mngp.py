@@ -117,3 +117,62 @@ def decode_set(body: bytes) -> "tuple[int, bytes]":
     if len(body) < 3:
         raise MessageError(f"{len(body)} octets are no MNGP set")
     return int.from_bytes(body[:2], "big"), body[2:]
+
+
+# USI protocol -> name of the message.
+PROTOCOLS = (0, 1, 2, 3, 4, 5, 6, 7)
+_NAMES = (
+    "MNGP get query",
+    "MNGP get response",
+    "MNGP set",
+    "MNGP reset statistics",
+    "MNGP reboot",
+    "MNGP firmware upgrade",
+    "MNGP list query",
+    "MNGP list response",
+)
+
+
+def describe(protocol: int, body: bytes) -> "tuple[str, list[tuple[str, str]]]":
+    """Name a message of USI protocols 0 to 7 and its fields; never raises."""
+    name = _NAMES[protocol]
+    fields: "list[tuple[str, str]]" = []
+    try:
+        if protocol in (0, 3):
+            fields += [("attribute", _attribute_in_words(one)) for one, _ in decode_get_query(body)]
+        elif protocol == 1:
+            for attribute, _, value in decode_get_response(body):
+                fields.append((pib.attribute_name(attribute), pib.value_in_words(attribute, value)))
+        elif protocol == 2:
+            attribute, value = decode_set(body)
+            secret = attribute == pib.DEVICE_UNIQUE_KEY
+            words = "(not shown)" if secret else pib.value_in_words(attribute, value)
+            fields += [("attribute", _attribute_in_words(attribute)), ("value", words)]
+        elif protocol == 6:
+            attribute, most, iterator = decode_list_query(body)
+            fields += [
+                ("attribute", _attribute_in_words(attribute)),
+                ("most", str(most)),
+                ("iterator", str(iterator)),
+            ]
+        elif protocol == 7:
+            attribute, records = decode_list_response(body)
+            fields.append(("attribute", _attribute_in_words(attribute)))
+            fields += [("record", record.hex()) for _, record in records]
+        elif body:
+            fields.append(("data", body.hex()))
+    except MessageError as error:
+        return name, [("reason", str(error)), ("octets", body.hex())]
+    return name, fields
+
+
+def mask_keys(protocol: int, body: bytes) -> bytes:
+    """The body with zeros in place of a device unique key, for a file of traffic; the same length."""
+    if protocol != 2 or body[:2] != pib.DEVICE_UNIQUE_KEY.to_bytes(2, "big"):
+        return body
+    # The EUI-48 comes before the key.
+    return body[:8] + bytes(max(0, len(body) - 8))
+
+
+def _attribute_in_words(attribute: int) -> str:
+    return f"0x{attribute:04X} {pib.attribute_name(attribute)}"

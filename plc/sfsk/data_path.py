@@ -77,6 +77,9 @@ class DataPath(ModemHost):
         ):  # fmt: skip
             self.counters[name] = 0
 
+    def _network_size(self) -> int:
+        return len(self._nodes)
+
     def send_apdu(self, address: int, source_sap: int, destination_sap: int, apdu: bytes, now: float) -> int:
         """Queue an APDU for a server, or for all of them at mac.ALL_PHYSICAL.
 

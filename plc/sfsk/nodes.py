@@ -37,6 +37,9 @@ class NodeTable:
         for title, address in known.items():
             self.put(title, address)
 
+    def __len__(self) -> int:
+        return len(self._by_title)
+
     def nodes(self) -> "list[Node]":
         """All servers, in no order."""
         return list(self._by_title.values())

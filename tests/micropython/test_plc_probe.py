@@ -3,9 +3,11 @@
 import unittest
 
 from plc.g3 import commands as g3_commands
+from plc.g3 import coordinator_commands
 from plc.g3 import messages as g3_messages
 from plc.prime import commands as prime_commands
 from plc.prime import messages as prime_messages
+from plc.prime import mngp
 from plc.probe import ModemProbe
 from plc.usi.framing import PROTOCOL_ADP_G3, PROTOCOL_PRIME_API, FrameDecoder, encode_frame
 
@@ -144,6 +146,18 @@ class MaskTest(unittest.TestCase):
         harmless = g3_commands.COMMANDS.encode(17, attribute=0x0F, index=0, value=b"\x0e")
         self.assertEqual(g3_messages.mask_keys(harmless), harmless)
         self.assertEqual(g3_messages.mask_keys(b""), b"")
+
+    def test_keys_in_mngp_and_in_the_older_coordinator_protocol(self):
+        body = b"\x81\x40" + b"\x00\x80\xe1\x00\x00\x07" + KEY
+        self.assertEqual(mngp.mask_keys(2, body), body.replace(KEY, bytes(16)))
+        self.assertEqual(mngp.mask_keys(2, b"\x80\x90" + KEY), b"\x80\x90" + KEY)
+        self.assertEqual(repr(mngp.describe(2, body)).find("1111"), -1)
+        payload = coordinator_commands.COMMANDS.encode(2, attribute=1, index=0, value=KEY)
+        masked = coordinator_commands.mask_keys(payload)
+        self.assertEqual((len(masked), masked.find(KEY[:4])), (len(payload), -1))
+        self.assertEqual(repr(coordinator_commands.describe(payload)).find("1111"), -1)
+        self.assertEqual(coordinator_commands.mask_keys(b"\x04\x00\x07"), b"\x04\x00\x07")
+        self.assertEqual(coordinator_commands.mask_keys(b""), b"")
 
     def test_device_unique_keys_of_prime(self):
         eui = b"\x00\x80\xe1\x00\x00\x07"

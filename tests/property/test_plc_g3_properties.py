@@ -17,7 +17,7 @@ from concentrator.simulator.g3_modem import G3Modem
 from concentrator.simulator.scheduler import VirtualScheduler
 from concentrator.simulator.virtual_link import NoisyLine
 from plc.errors import MessageError
-from plc.g3 import ib, ipv6
+from plc.g3 import coordinator_commands, ib, ipv6
 from plc.g3.commands import COMMANDS, ROWS
 from plc.g3.coordinator import Coordinator
 from plc.g3.messages import describe
@@ -48,6 +48,15 @@ def test_every_command_round_trips(message):
     command, values = message
     decoded = COMMANDS.decode(COMMANDS.encode(command, **values))
     assert {name: value for name, value in decoded.values.items() if value is not None} == values
+
+
+@given(st.sampled_from(coordinator_commands.ROWS), st.data())
+def test_every_command_of_the_older_coordinator_round_trips(row, data):
+    values = {name: data.draw(values_of(kind)) for name, kind in row[3] + row[4]}
+    payload = coordinator_commands.COMMANDS.encode(row[0], **values)
+    assert coordinator_commands.COMMANDS.decode(payload).values == values
+    assert coordinator_commands.describe(payload)[0] == row[2]
+    coordinator_commands.describe(payload[:-1])
 
 
 @given(st.binary(max_size=80), st.booleans())

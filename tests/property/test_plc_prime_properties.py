@@ -18,7 +18,7 @@ from concentrator.simulator.scheduler import VirtualScheduler
 from concentrator.simulator.virtual_link import NoisyLine
 from plc import commands as kinds
 from plc.errors import MessageError
-from plc.prime import pib
+from plc.prime import mngp, pib
 from plc.prime.base_node import BaseNode
 from plc.prime.commands import COMMANDS, ROWS
 from plc.prime.messages import describe
@@ -64,6 +64,13 @@ def test_any_payload_decodes_or_is_refused(payload, from_host):
 @given(st.sampled_from([row[0] for row in pib.RECORDS]), st.binary(max_size=120))
 def test_any_records_decode(attribute, octets):
     assert len(pib.decode_records(attribute, octets)) == len(octets) // pib.record_size(attribute)
+
+
+@given(st.integers(0, 7), st.binary(max_size=80))
+def test_any_mngp_body_is_described(protocol, body):
+    name, fields = mngp.describe(protocol, body)
+    assert name
+    assert all(isinstance(text, str) for field in fields for text in field)
 
 
 def events_of(chunks):

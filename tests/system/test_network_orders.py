@@ -110,6 +110,12 @@ async def test_prime_network_orders(bench):
     assert history["changes"][-1]["what"] == "left"
 
     assert "unknown" in await refusal(bench, "whitelist", colour="blue")
+    assert "EUIs of 6 octets" in await refusal(bench, "whitelist", add=["0011223344556677"])
+    about = {"file": "x.bin", "vendor": "", "model": "", "version": ""}
+    (bench.directory / "state" / "node_firmware").mkdir()
+    (bench.directory / "state" / "node_firmware" / "x.bin").write_bytes(b"x")
+    assert "field page_size takes" in await refusal(bench, "upgrade", **about, page_size=300)
+    assert (await order(bench, "upgrade_status"))["state"] == "none"
     assert "not known to a prime network" in await refusal(bench, "rotate_group_key")
     assert "needs a meter" in await refusal(bench, "expel")
     assert "is for the whole network" in await refusal(bench, "refresh", first)
@@ -191,7 +197,9 @@ async def test_a_whitelist_file_and_device_keys(bench):
     }
     modem._expelled.clear()
     modem._come(modem._find(third))
-    await bench.until_status(lambda s: s["modem"]["counters"]["declined_joins"] > 0)
+    await bench.until_status(
+        lambda s: s["modem"]["network"]["declined"] == {third.hex(): "not on the whitelist"}
+    )
     assert third not in modem.connected_euis()
     whitelist.write_text(whitelist.read_text() + "020dc0000003\n")
     keys.write_text(keys.read_text() + '020dc0000003 = "303132333435363738393a3b3c3d3e3f"\n')

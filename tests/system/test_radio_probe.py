@@ -1,10 +1,15 @@
 """Every radio module at a port: found by asking, listened to, and sending; simulated ones speak their bytes."""
 
 import asyncio
+import json
+import threading
 
 import pytest
+from click.testing import CliRunner
 
+from concentrator.cli import main
 from concentrator.config import RadioSection
+from concentrator.links import radio_modules
 from concentrator.links.errors import PortError
 from concentrator.links.radio_link import RadioLink
 from concentrator.links.radio_modules import find_radio_module, make_radio_module
@@ -58,6 +63,12 @@ MODULES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _simulated_modules_answer_at_once(monkeypatch):
+    monkeypatch.setattr(radio_modules, "_ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(radio_modules, "_ANSWER_TIMEOUTS_S", {"amb8465": 2.5})
+
+
 async def until(condition, timeout_s=15.0):
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event
@@ -95,6 +106,39 @@ def test_a_module_is_found_by_asking_and_then_listened_to(name, tmp_path):
         port.close()
 
     asyncio.run(scenario())
+
+
+def test_the_bench_listens_and_sends(tmp_path):
+    ready, stop, devices = threading.Event(), [], []
+
+    async def serve():
+        device = SimulatedIu891a()
+        port = PtyPort(tmp_path / "radio", device)
+        port.plug()
+        devices.append(device)
+        stop.append((asyncio.get_running_loop(), asyncio.Event()))
+        ready.set()
+        while not stop[0][1].is_set():
+            device.hear(TELEGRAM, -71)
+            await asyncio.sleep(0.1)
+        port.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert ready.wait(5)
+    try:
+        place = ["--port", str(tmp_path / "radio"), "--module", "iu891a"]
+        listened = CliRunner().invoke(main, ["radio", "listen", *place, "--seconds", "1.5", "--json"])
+        sent = CliRunner().invoke(main, ["radio", "send", *place, COMMAND.hex()])
+    finally:
+        loop, ended = stop[0]
+        loop.call_soon_threadsafe(ended.set)
+        thread.join(5)
+    assert listened.exit_code == 0, listened.output
+    tree = next(json.loads(line) for line in listened.stdout.splitlines() if line.startswith("{"))
+    assert (tree["id"], tree["rssi_dbm"], len(tree["records"])) == ("12345678", -71, 3)
+    assert "sent" in sent.output, sent.output
+    assert devices[0].sent == [COMMAND]
 
 
 def test_a_port_without_module_says_what_was_tried(tmp_path):

@@ -1,19 +1,29 @@
-"""Finds what the MicroPython subset bans, by the lists of docs/micropython.md."""
+"""Finds what the MicroPython subset bans, by the lists of docs/micropython.md.
+
+As a program it checks plc/ and board/ (but for board/linux.py), and ends with status 1 when it finds something.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "micropython.md"
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs" / "micropython.md"
 
 
-def banned(kind: str, document: Path = DOCUMENT) -> list[str]:
+def listed(name: str, document: Path = DOCUMENT) -> list[str]:
     """The lines of one list of the document."""
-    lists = re.findall(rf"```banned-{kind}\n(.*?)```", document.read_text(), re.DOTALL)
+    lists = re.findall(rf"```{name}\n(.*?)```", document.read_text(), re.DOTALL)
     return [line for text in lists for line in text.splitlines() if line]
+
+
+def banned(kind: str) -> list[str]:
+    """The lines of one list of what is banned."""
+    return listed(f"banned-{kind}")
 
 
 def _is_type_alias(node: ast.AST) -> bool:
@@ -78,12 +88,15 @@ def violations(source: str, name: str) -> Iterator[str]:
     """Say each use of something banned in one module, as file:line: what."""
     tree = ast.parse(source)
     guarded = _guarded(tree)
+    allowed_imports = listed("allowed-imports")
     imports, names, arguments, syntax = (banned(kind) for kind in ("imports", "names", "arguments", "syntax"))
     for node in ast.walk(tree):
         if node in guarded:
             continue
         where = f"{name}:{getattr(node, 'lineno', '?')}"
         for module in _imported(node):
+            if module.split(".")[0] not in (*allowed_imports, "plc", "board"):
+                yield f"{where}: import of {module}, which the list of allowed imports has not"
             if any(module == entry or module.startswith(entry + ".") for entry in imports):
                 yield f"{where}: import of {module}"
         if isinstance(node, ast.Attribute) and node.attr in names:
@@ -95,3 +108,21 @@ def violations(source: str, name: str) -> Iterator[str]:
                 f"{where}: argument {keyword.arg}" for keyword in node.keywords if keyword.arg in arguments
             )
         yield from (f"{where}: {entry}" for entry in syntax if SYNTAX[entry](node))
+
+
+def modules() -> list[Path]:
+    """The modules that have to keep to the subset."""
+    found = [path for folder in ("plc", "board") for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [path for path in found if path != ROOT / "board" / "linux.py"]
+
+
+def main() -> int:
+    """Check every module; returns the exit status."""
+    found = [line for path in modules() for line in violations(path.read_text(), str(path.relative_to(ROOT)))]
+    for line in found:
+        sys.stderr.write(f"not in the MicroPython subset (docs/micropython.md): {line}\n")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from chunking import read_chunks
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
@@ -137,13 +138,8 @@ def test_an_encrypted_port_opens_with_its_key_only():
 )
 def test_telegrams_survive_any_chunking(telegrams, sizes, noise):
     stream = noise.join([b"", *telegrams])
-    reader, got, at, turn = P1Reader(), [], 0, 0
-    while at < len(stream):
-        size = sizes[turn % len(sizes)]
-        reader.receive_data(stream[at : at + size])
-        at, turn = at + size, turn + 1
-        while (octets := reader.next_telegram()) is not None:
-            got.append(octets)
+    reader = P1Reader()
+    got = read_chunks(stream, sizes, reader.receive_data, reader.next_telegram)
     assert got == telegrams
 
 

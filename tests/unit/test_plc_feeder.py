@@ -34,13 +34,15 @@ def test_a_day_of_117_meters_is_like_the_real_network(seed):
                 reachable[eui48] = reachable.get(eui48, 0) + 1
         hourly.append(mean(counts))
     shares = [reachable.get(node.device.eui48, 0) / 288 for node in modem._nodes]
-    # The real one: mean 89.8 %, lowest 66.7 %, highest 97.4 %; 72 meters at 99 %, 90 at 95 %, 3 under 50 %.
-    assert 0.86 <= mean(hourly) <= 0.94
-    assert 0.66 <= min(hourly) <= 0.88
-    assert max(hourly) <= 0.99
-    assert 60 <= sum(share >= 0.99 for share in shares) <= 85
-    assert 78 <= sum(share >= 0.95 for share in shares) <= 100
-    assert 1 <= sum(share < 0.5 for share in shares) <= 8
+    # The real one: hours of 89.8 % on the mean, 66.7 % the lowest, 97.4 % the highest. Stated tolerances, in points:
+    # 1.5 of the mean, 6 of the lowest, 2.5 of the highest.
+    assert mean(hourly) == pytest.approx(0.898, abs=0.015)
+    assert min(hourly) == pytest.approx(0.667, abs=0.06)
+    assert max(hourly) == pytest.approx(0.974, abs=0.025)
+    # In a day 72 meters at 99 %, 90 at 95 %, 3 under 50 %.
+    assert sum(share >= 0.99 for share in shares) == pytest.approx(72, abs=13)
+    assert sum(share >= 0.95 for share in shares) == pytest.approx(90, abs=13)
+    assert sum(share < 0.5 for share in shares) == pytest.approx(3, abs=4)
 
 
 def test_airtime_of_a_prime_frame():

@@ -6,7 +6,7 @@ import pytest
 from test_plc_g3_modem import GMK, PSK, make_rig, start
 
 from plc.errors import LocalPlcError
-from plc.g3 import coordinator_commands, ib
+from plc.g3 import commands, coordinator_commands, ib
 from plc.g3.coordinator import Coordinator
 from plc.usi.framing import PROTOCOL_COORDINATOR_G3, encode_frame
 
@@ -165,6 +165,35 @@ def test_hybrid_links():
     assert "hops=1, weak_links=2" in words
 
 
+def test_other_networks_are_looked_for():
+    rig = make_rig(4)
+    start(rig)
+    events = Events(rig)
+    rig.network.discover_networks(rig.link.now(), 5)
+    rig.link.run_for(10.0)
+    assert events.of("TopologyChanged")[0].description.startswith("PAN 0x781D is offered by 0x")
+
+
+def test_routers_and_other_networks_tell_by_themselves():
+    rig = make_rig(2)
+    start(rig)
+    events = Events(rig)
+    rig.modem._send(
+        commands.ROUTE_NOT_FOUND_INDICATION, source=0, destination=1, next_hop=2, previous_hop=0, route_cost=9,
+        hop_count=2, weak_links=0, just_broken=1, compressed=0, frame=b"",
+    )  # fmt: skip
+    rig.modem._send(
+        commands.NETWORK_STATUS_INDICATION, pan_id=0x1234, source=b"\0\1", destination_address=b"\0\0",
+        mac_status=0x80, security_level=0, key_index=0,
+    )  # fmt: skip
+    assert [event.description for event in events.of("TopologyChanged")] == []
+    rig.link.run_for(0.1)
+    assert [event.description for event in events.of("TopologyChanged")] == [
+        "a router found no route to it",
+        "another PAN is in reach: 0x1234",
+    ]
+
+
 def test_the_older_coordinator_protocol_is_heard():
     rig = make_rig(2)
     start(rig)
@@ -178,3 +207,17 @@ def test_the_older_coordinator_protocol_is_heard():
         "the modem's old coordinator protocol (0x26) tells: COORD_JOIN.indication"
     ]
     assert rig.network.counters["coordinator_protocol_frames"] == 2
+
+
+def test_a_modem_with_full_buffers_is_left_alone():
+    rig = make_rig(24)
+    start(rig)
+    rig.modem._in_flight = 10
+    for address in list(rig.addresses.values()):
+        rig.send(address)
+    rig.link.run_for(0.01)
+    # Six more fill it: the rest waits for its word.
+    assert rig.modem._in_flight == 16
+    assert rig.network._paused_until is not None
+    assert rig.link.run_while(lambda: bool(rig.open_tokens), 600.0)
+    assert rig.names["ApduSent"] == 24

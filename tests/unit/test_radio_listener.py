@@ -105,3 +105,18 @@ def test_a_repeaters_copy_is_not_stored_twice_and_statistics_survive_a_restart(t
         store.close()
 
     asyncio.run(scenario())
+
+
+def test_a_meter_that_is_not_set_up_is_listed_and_not_stored(tmp_path):
+    async def scenario():
+        store = Store(tmp_path / "store.db", SystemClock())
+        listener = RadioListener(store, SystemClock(), {"12345678": OMS_KEY}, 900, ["kam-99999999"])
+        listener.hear(heard(FULL))
+        listener.hear(heard(OMS_MODE_7))
+        await run_shortly(listener)
+        store.close()
+        return {record.serial: (record.state, record.reason) for record in listener.records.values()}
+
+    states = asyncio.run(scenario())
+    assert states["67676767"] == (MeterState.DISCOVERED, "heard, and not set up")
+    assert states["12345678"][0] is MeterState.ACTIVE

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import pytest
 
 from concentrator.collection.topology import DAY_S, HOUR_S, Topology
 from concentrator.links.aes import aes
 from concentrator.simulator.feeder import G3_CENELEC_A_PHY, Feeder
 from concentrator.simulator.g3_modem_a import G3ModemA
-from concentrator.simulator.prime_modem import PrimeModem
 from concentrator.simulator.scheduler import VirtualScheduler
 from plc.g3.coordinator import Coordinator
 from plc.network import LinkQualityReported, ModemLost, NetworkStarted, NodeJoined, NodeLeft
 from plc.prime.base_node import BaseNode
 
 from plc_rig import EchoDevice, Rig
+from plc_truth import Truth, watched_prime_modem
 
 A, B, C = (bytes([0, 0, 0, 0, 0, number]) for number in (1, 2, 3))
 T = 1_700_006_400.0  # 2023-11-15 00:00:00 UTC
@@ -130,52 +128,6 @@ def test_a_clock_that_is_set_back():
 
 
 # A week against the truth.
-
-
-class Truth:
-    """Node seconds by hour, and by node and day, as the simulation knows them."""
-
-    def __init__(self, scheduler):
-        self.scheduler = scheduler
-        self.since = {}
-        self.hours = defaultdict(float)
-        self.days = defaultdict(float)
-        self.comings = defaultdict(int)
-
-    def set(self, eui, available):
-        now = self.scheduler.now()
-        if available == (eui in self.since):
-            return
-        self.comings[eui, int(now // DAY_S)] += 1
-        if available:
-            self.since[eui] = now
-        else:
-            self.add(eui, self.since.pop(eui), now)
-
-    def add(self, eui, first, last):
-        while first < last:
-            end = min(last, (first // HOUR_S + 1) * HOUR_S)
-            self.hours[int(first // HOUR_S)] += end - first
-            self.days[eui, int(first // DAY_S)] += end - first
-            first = end
-
-    def close(self):
-        for eui, first in self.since.items():
-            self.add(eui, first, self.scheduler.now())
-
-
-def watched_prime_modem(truth, *arguments):
-    class Watched(PrimeModem):
-        def _connect(self, node, visit):
-            super()._connect(node, visit)
-            if node.connected:
-                truth.set(node.device.eui48, available=True)
-
-        def _disconnect(self, node):
-            super()._disconnect(node)
-            truth.set(node.device.eui48, available=False)
-
-    return Watched(*arguments)
 
 
 def test_a_week_of_prime_agrees_with_the_simulators_truth():

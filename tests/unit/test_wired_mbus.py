@@ -1,6 +1,7 @@
 """Wired M-Bus: frames, the master's conversations, and a bus whose slaves talk at the same time."""
 
 import pytest
+from chunking import read_chunks
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,13 +47,8 @@ FRAMES = st.one_of(
 @given(st.lists(FRAMES, max_size=6), st.lists(st.integers(1, 30), min_size=1, max_size=10))
 def test_frames_survive_any_chunking(frames, sizes):
     stream = b"".join(frame.to_bytes() for frame in frames)
-    reader, got, at, turn = WiredReader(), [], 0, 0
-    while at < len(stream):
-        size = sizes[turn % len(sizes)]
-        reader.receive_data(stream[at : at + size])
-        at, turn = at + size, turn + 1
-        while (frame := reader.next_frame()) is not None:
-            got.append(frame)
+    reader = WiredReader()
+    got = read_chunks(stream, sizes, reader.receive_data, reader.next_frame)
     assert got == frames
     assert reader.octets_skipped == 0
 

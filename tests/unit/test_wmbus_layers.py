@@ -3,11 +3,13 @@
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from concentrator.wmbus import commands
 from concentrator.wmbus.address import Address, manufacturer_code, manufacturer_letters
 from concentrator.wmbus.compact import FormatMemory, UnknownFormatError
 from concentrator.wmbus.crc import crc_en13757
 from concentrator.wmbus.errors import TelegramError, WmbusUsageError
 from concentrator.wmbus.frame import FrameFormat, LinkFrame, decode_frame, encode_frame
+from concentrator.wmbus.layers import Content
 from concentrator.wmbus.security import KeyRing, MessageCounters, MeterKey, SecurityState
 from concentrator.wmbus.telegram import decode_telegram
 
@@ -275,3 +277,39 @@ def test_the_format_memory_is_bounded():
     for number in range(10):
         formats.learn_headers(bytes((0x04, 0x10 + number)))
     assert len(formats) == 3
+
+
+GATEWAY = Address("ODC", "00000001", 0x01, 0x31)
+
+
+def test_commands_to_a_meter_carry_its_address_and_open_with_its_key():
+    key = MeterKey(OMS_KEY)
+    octets = commands.send_records(METER, GATEWAY, 0x2A, RECORDS, key)
+    command = decode_telegram(octets, keys=KeyRing({"12345678": OMS_KEY}))
+    assert (command.sender, command.meter) == (GATEWAY, METER)
+    assert command.content is Content.COMMAND
+    assert [record.quantity for record in command.records] == ["volume", "date_time", "error_flags"]
+    assert decode_telegram(octets).security.state is SecurityState.KEY_MISSING
+    plain = decode_telegram(commands.send_records(METER, GATEWAY, 1, RECORDS))
+    assert len(plain.records) == 3
+    for make, name in (
+        (commands.request_data, "REQ-UD2"),
+        (commands.reset_link, "SND-NKE"),
+        (commands.confirm_installation, "CNF-IR"),
+        (commands.acknowledge, "ACK"),
+    ):
+        telegram = decode_telegram(make(METER, GATEWAY, 7))
+        assert (telegram.frame.c_field_name, telegram.meter, telegram.access_number) == (name, METER, 7)
+    with pytest.raises(WmbusUsageError):
+        commands.send_records(METER, GATEWAY, 1, bytes(240), key)
+
+
+def test_alarms_and_errors_of_a_meter_are_records():
+    def report(text):
+        payload = bytes.fromhex(text)
+        return decode_telegram(
+            encode_frame(LinkFrame(0x08, METER, payload, FrameFormat.WITHOUT_CRC))
+        ).records[0]
+
+    assert (report("7105").quantity, report("7105").value) == ("alarm_state", 5)
+    assert report("6E0100000010").qualifiers == ("access_denied",)

@@ -190,14 +190,14 @@ def test_the_link_mode_decides_what_is_heard():
         ImstModule("X")
 
 
-def test_the_configuration_is_what_the_field_notes_say():
+def test_the_configuration_asks_for_mode_rssi_and_time_stamp():
     driver = ImstModule("T1")
     driver.start(0.0)
     assert driver.data_to_send() == bytes.fromhex("A5010100")
     driver.receive_data(bytes.fromhex("A5010200"), 0.1)
     assert driver.data_to_send() == bytes.fromhex("A5010F00")
     driver.receive_data(bytes.fromhex("A5011008 33001315 78563412"), 0.2)
-    assert driver.data_to_send() == bytes.fromhex("A5010306 000203300100")
+    assert driver.data_to_send() == bytes.fromhex("A5010306 000203300101")
 
 
 def test_rssi_and_time_stamp_are_taken_off_by_the_control_bits():

@@ -102,6 +102,77 @@ def test_without_message_counter_these_modes_are_refused(mode):
     assert "without message counter" in refused.security.reason
 
 
+def wrapped(fields, mac, message):
+    body = b"\x00\x2c" + fields + mac
+    return frame(b"\x90" + bytes((len(body),)) + body + message)
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("authenticated", ["all", "header", "nothing"])
+def test_other_forms_of_nonce_and_header_of_modes_9_and_10_are_opened_too(authenticated, big):
+    counter = 77
+    fields = b"\x25" + counter.to_bytes(4, "little")
+    for mode in (9, 10):
+        header = b"\x7a\x11\x00" + (mode << 8).to_bytes(2, "little") + b"\x10"
+        covered = {"all": fields + header, "header": header, "nothing": b""}[authenticated]
+        nonce = LINK_ADDRESS + counter.to_bytes(4, "big" if big else "little")
+        if mode == 9:
+            sealed = AESGCM(ephemeral(0, counter)).encrypt(nonce, RECORDS, covered)
+            sealed, mac = sealed[:-16], sealed[-16:][:8]
+        else:
+            sealed = AESCCM(ephemeral(0, counter), 8).encrypt(nonce + b"\0", RECORDS, covered)
+            sealed, mac = sealed[:-8], sealed[-8:]
+        octets = wrapped(fields, mac, header + sealed)
+        opened = decode_telegram(octets, keys=KEYS, counters=MessageCounters())
+        assert (opened.security.state, len(opened.records)) == (SecurityState.DECODED, 3)
+        refused = decode_telegram(octets, keys=KeyRing({"12345678": bytes(16)}))
+        assert refused.security.state is SecurityState.KEY_WRONG
+
+
+@pytest.mark.parametrize(
+    "first_block",
+    [
+        bytes(16),
+        LINK_ADDRESS + (77).to_bytes(4, "little") + bytes(4),
+        LINK_ADDRESS + b"\x11" * 8,
+        (77).to_bytes(4, "little") + bytes(12),
+    ],
+)
+@pytest.mark.parametrize("filler", [b"", b"\x2f\x2f"])
+def test_other_first_counter_blocks_of_mode_8_are_opened_too(first_block, filler):
+    counter = 77
+    fields = b"\x25" + counter.to_bytes(4, "little")
+    header = b"\x7a\x11\x00" + (8 << 8).to_bytes(2, "little") + b"\x10"
+    encryptor = Cipher(algorithms.AES(ephemeral(0, counter)), modes.CTR(first_block)).encryptor()
+    message = header + encryptor.update(filler + RECORDS) + encryptor.finalize()
+    mac = cmac(ephemeral(1, counter), fields + message)[:8]
+    opened = decode_telegram(wrapped(fields, mac, message), keys=KEYS)
+    assert [record.quantity for record in opened.records] == ["volume", "date_time", "error_flags"]
+
+
+def test_mode_2_is_des_with_a_key_of_eight_octets():
+    octets = bytes.fromhex("1E468B050100000004077A01001002BBD1EAFD0222F871CB70DA16C78AE098")
+    key = bytes.fromhex("0102030405060708")
+    opened = decode_telegram(octets, keys=KeyRing({"00000001": key}))
+    assert (opened.security.state, opened.records[0].value) == (SecurityState.DECODED, 1000)
+    for wrong in (key[::-1], bytes(16)):
+        refused = decode_telegram(octets, keys=KeyRing({"00000001": wrong}))
+        assert (refused.security.state, refused.records) == (SecurityState.KEY_WRONG, ())
+    assert decode_telegram(octets).security.state is SecurityState.KEY_MISSING
+
+
+def test_factory_keys_open_what_they_close_and_nothing_else():
+    meter = Address("APA", "12345678", 0x05, 0x07)
+    plain = (b"\x2f\x2f" + RECORDS).ljust(32, b"\x2f")
+    for key, state in ((bytes(16), SecurityState.DECODED), (KEY, SecurityState.KEY_MISSING)):
+        vector = meter.to_link_layer() + b"\x11" * 8
+        encryptor = Cipher(algorithms.AES(key), modes.CBC(vector)).encryptor()
+        sealed = encryptor.update(plain) + encryptor.finalize()
+        payload = b"\x7a\x11\x00" + (0x0520).to_bytes(2, "little") + sealed
+        octets = encode_frame(LinkFrame(0x44, meter, payload, FrameFormat.A))
+        assert decode_telegram(octets).security.state is state
+
+
 def test_mode_4_has_a_zero_vector():
     plain = (b"\x2f\x2f" + RECORDS).ljust(32, b"\x2f")
     encryptor = Cipher(algorithms.AES(KEY), modes.CBC(bytes(16))).encryptor()

@@ -35,6 +35,8 @@ class TelegramHeard:
     octets: bytes  # from the L-field on
     rssi_dbm: int | None
     frame_format: FrameFormat = FrameFormat.WITHOUT_CRC
+    # The module's own clock at the moment of reception, in its own unit (IMST: milliseconds since its start).
+    module_time: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class RadioModule(ABC):
     baud_rate: int
     # Whether the driver can have a telegram sent.
     can_transmit = False
+    # Whether the module says what became of it (`TelegramSent`).
+    tells_what_was_sent = True
 
     def __init__(self) -> None:
         self._duty_cycle = DutyCycle()

@@ -162,7 +162,9 @@ class ImstModule(RadioModule):
             return
         self._count("telegrams_heard")
         octets = bytes((len(message.payload),)) + message.payload
-        self._events.append(TelegramHeard(octets, message.rssi_dbm, FrameFormat.WITHOUT_CRC))
+        self._events.append(
+            TelegramHeard(octets, message.rssi_dbm, FrameFormat.WITHOUT_CRC, message.timestamp)
+        )
 
     def _put_on_the_air(self, telegram: bytes) -> None:
         self._write(HciMessage(ENDPOINT_RADIO_LINK, RADIO_SEND_REQUEST, telegram[1:]).to_bytes())
@@ -202,7 +204,7 @@ class ImstModule(RadioModule):
         if request == SET_CONFIG:
             mode = LINK_MODES[self._link_mode]
             payload = bytes(
-                (_CONFIG_TEMPORARY, _CONFIG_HAS_LINK_MODE, mode, _CONFIG_HAS_RSSI_AND_TIMESTAMP, 1, 0)
+                (_CONFIG_TEMPORARY, _CONFIG_HAS_LINK_MODE, mode, _CONFIG_HAS_RSSI_AND_TIMESTAMP, 1, 1)
             )
         self._write(HciMessage(ENDPOINT_DEVICE, request, payload).to_bytes())
         self._attempts += 1

@@ -108,8 +108,9 @@ class Iu891aModule(AskingModule):
             self._count("telegrams_malformed")
             return
         self._count("telegrams_heard")
+        module_time = int.from_bytes(payload[:4], "little")
         rssi_dbm = payload[_RSSI_AT] - 256 if payload[_RSSI_AT] > 127 else payload[_RSSI_AT]  # noqa: PLR2004 - the sign
-        self._events.append(TelegramHeard(telegram, rssi_dbm, FrameFormat.WITHOUT_CRC))
+        self._events.append(TelegramHeard(telegram, rssi_dbm, FrameFormat.WITHOUT_CRC, module_time))
 
     def _put_on_the_air(self, telegram: bytes) -> None:
         self._write(hci_message(GATEWAY, SEND_PACKET, telegram))

@@ -66,6 +66,7 @@ class CulModule(AskingModule):
 
     baud_rate = 38400
     can_transmit = True
+    tells_what_was_sent = False
 
     def __init__(self, link_mode: str = "T1") -> None:
         if link_mode not in CUL_MODES:
