@@ -173,7 +173,8 @@ class Exchange:
     """What all clients share: protection, notifications in between, blocks below the services.
 
     `counter` gives the invocation counters where keys are used. `notifications` keeps what the meter sent
-    unasked in between; what it wants confirmed is confirmed. After association, `conformance` and
+    unasked in between, `unprotected_notifications` what came in plain where ciphered is agreed: anybody could have
+    sent that. What is to be confirmed is confirmed. After association, `conformance` and
     `max_send_size` are what was agreed.
     """
 
@@ -186,6 +187,7 @@ class Exchange:
     ) -> None:
         self.settings = settings
         self.notifications: deque[Notification] = deque(maxlen=256)
+        self.unprotected_notifications: deque[Notification] = deque(maxlen=256)
         self.conformance = Conformance.NONE
         self.max_send_size = 0
         self.associated = False
@@ -416,7 +418,7 @@ class Exchange:
         if protected:
             reply = apdus.decode(self.unprotect(reply))
         if isinstance(reply, _NOTIFICATIONS):
-            self._keep(reply)
+            self._keep(reply, trusted=protected or self.security is None)
             return None
         if isinstance(reply, ExceptionResponse):
             raise ServiceRefusedError.from_exception(reply.state, reply.service, reply.expected_counter)
@@ -432,8 +434,8 @@ class Exchange:
             )
         return reply
 
-    def _keep(self, notification: Notification) -> None:
-        self.notifications.append(notification)
+    def _keep(self, notification: Notification, *, trusted: bool) -> None:
+        (self.notifications if trusted else self.unprotected_notifications).append(notification)
         if isinstance(notification, DataNotification) and notification.confirmed:
             confirmation = DataNotificationConfirm(notification.long_invoke).to_bytes()
             self._confirmations.append(self._protect(confirmation))

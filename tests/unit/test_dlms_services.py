@@ -348,7 +348,9 @@ def test_a_notification_that_wants_it_is_confirmed():
     assert talk(meter.server, client.get(LONG), upset=push_before) == TEXT
     confirmations = meter.server.association(16, 1).confirmations
     assert set(confirmations) == {DataNotificationConfirm(0x4000_0007)}
-    assert set(client.notifications) == {push}
+    # In plain, where ciphered is agreed: it is told apart.
+    assert set(client.unprotected_notifications) == {push}
+    assert not client.notifications
 
 
 # General-block-transfer by itself
