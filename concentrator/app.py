@@ -84,7 +84,11 @@ class Service:
         self.link: PlcLink | None = None
         self.radio: RadioLink | None = None
         self.listener: RadioListener | None = None
-        self.mbus = MbusCollector(config.mbus, store, clock) if config.mbus is not None else None
+        self.mbus = (
+            MbusCollector(config.mbus, store, clock, keyring.wmbus_keys())
+            if config.mbus is not None
+            else None
+        )
         self.p1 = P1Collector(config.p1, store, clock) if config.p1 is not None else None
         self.network_orders: NetworkOrders | None = None
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)

@@ -264,10 +264,15 @@ def decode(source: str, key: bytes, authentication_key: bytes, system_title: byt
 @click.option("--optical", metavar="PORT", help="Serial port of an optical head (IEC 62056-21).")
 @click.option("--mbus", metavar="PORT|HOST:PORT", help="A wired M-Bus: level converter, serial or over TCP.")
 @click.option("--p1", metavar="PORT|HOST:PORT", help="Consumer port P1 of a meter.")
+@click.option(
+    "--han", metavar="PORT|HOST:PORT", help="Consumer port that pushes DLMS (M-Bus or HDLC frames)."
+)
 @click.option("--address", default="", help="Optical: device address. M-Bus: primary address, 0 to 250.")
 @click.option("--secondary", default="", help="M-Bus: secondary address, 8 or 16 digits, F for any.")
 @click.option("--search", is_flag=True, help="M-Bus: find all slaves by their secondary addresses.")
-@click.option("--baud-rate", type=click.IntRange(300, 115_200), help="M-Bus: 2400 by default. P1: 115200.")
+@click.option(
+    "--baud-rate", type=click.IntRange(300, 115_200), help="M-Bus, HAN: 2400 by default. P1: 115200."
+)
 @click.option(
     "--register", "registers", multiple=True, help="Optical: read this register only; may be repeated."
 )
@@ -284,13 +289,16 @@ def decode(source: str, key: bytes, authentication_key: bytes, system_title: byt
 @click.option("--hdlc", is_flag=True, help="Optical: by mode E into HDLC, registers by DLMS.")
 @click.option("--wake-up", is_flag=True, help="Optical: wake up a meter with battery first.")
 @click.option("--pushed", is_flag=True, help="Optical: wait for a meter that sends by itself (mode D).")
-@click.option("--key", type=OctetsType(), default=b"", help="P1: encryption key of an encrypted port.")
-@click.option("--authentication-key", type=OctetsType(), default=b"", help="P1: authentication key.")
+@click.option("--key", type=OctetsType(), default=b"", help="P1, HAN, M-Bus, --hdlc: encryption key.")
+@click.option(
+    "--authentication-key", type=OctetsType(), default=b"", help="P1, HAN, --hdlc: authentication key."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def read(  # noqa: PLR0913 - a command's options
     optical: str | None,
     mbus: str | None,
     p1: str | None,
+    han: str | None,
     address: str,
     secondary: str,
     registers: tuple[str, ...],
@@ -310,8 +318,8 @@ def read(  # noqa: PLR0913 - a command's options
 
     Exit status 1 when it does not answer.
     """
-    if sum(one is not None for one in (optical, mbus, p1)) != 1:
-        raise click.UsageError("give one of --optical, --mbus and --p1")
+    if sum(one is not None for one in (optical, mbus, p1, han)) != 1:
+        raise click.UsageError("give one of --optical, --mbus, --p1 and --han")
     if mbus is not None:
         from concentrator.mbus_tools.read import run_read_mbus
 
@@ -320,13 +328,24 @@ def read(  # noqa: PLR0913 - a command's options
         primary = int(address) if address else None
         sys.exit(
             run_read_mbus(
-                mbus, baud_rate or 2400, address=primary, secondary=secondary, search=search, as_json=as_json
+                mbus,
+                baud_rate or 2400,
+                address=primary,
+                secondary=secondary,
+                search=search,
+                key=key,
+                as_json=as_json,
             )
         )
     if p1 is not None:
         from concentrator.links.p1_port import run_read_p1
 
         run_read_p1(p1, baud_rate, key, authentication_key, as_json=as_json)
+        return
+    if han is not None:
+        from concentrator.mbus_tools.han import run_read_han
+
+        run_read_han(han, baud_rate, key, authentication_key, as_json=as_json)
         return
     if hdlc:
         _read_by_hdlc(optical or "", registers, key, authentication_key, as_json=as_json)

@@ -16,6 +16,7 @@ from concentrator.model import Answer, MeterState
 from concentrator.store.store import Store
 from concentrator.wmbus.answer import to_answer
 from concentrator.wmbus.errors import TelegramError
+from concentrator.wmbus.security import KeyRing, SecurityState
 from concentrator.wmbus.telegram import Telegram
 from concentrator.wmbus.wired_master import SecondaryAddress, WiredMaster
 
@@ -27,12 +28,15 @@ LINK = "mbus"
 class MbusCollector:
     """Reads every slave of a bus once an interval. `state` and `reason` say how the line is."""
 
-    def __init__(self, settings: MbusSection, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, settings: MbusSection, store: Store, clock: Clock, keys: dict[str, bytes] | None = None
+    ) -> None:
         self.state, self.reason = "starting", ""
         self.meters = LocalMeters(LINK, store, clock)
         self.counters = {"searches": 0, "readouts": 0, "unanswered": 0, "collisions": 0}
         self._settings = settings
         self._clock = clock
+        self._keys = KeyRing(keys)
         self._backoff = Backoff()
         # Where a meter was found, by its identity.
         self._slaves: dict[str, SecondaryAddress | int] = {}
@@ -57,7 +61,7 @@ class MbusCollector:
                 await asyncio.sleep(self._backoff.next_delay_s())
 
     async def _round(self, line: MbusLine) -> None:
-        master = WiredMaster()
+        master = WiredMaster(self._keys)
         addresses = self._configured()
         if self._settings.search:
             addresses += [one for one in await self._search(line, master) if one not in addresses]
@@ -105,7 +109,7 @@ class MbusCollector:
             manufacturer=meter.manufacturer if meter is not None else "",
             model=f"version {meter.version}" if meter is not None else "",
         )
-        record.state, record.reason = MeterState.ACTIVE, telegrams[-1].fault
+        record.state, record.reason = _state(telegrams[-1])
         await self.meters.keep(record, self._answer(telegrams, identity) if is_plausible(now) else None)
 
     def _answer(self, telegrams: tuple[Telegram, ...], identity: str) -> Answer | None:
@@ -117,3 +121,12 @@ class MbusCollector:
             for one in answer.readings
         }
         return Answer(identity, answers[0].profile, tuple(readings.values()), answers[0].received_at)
+
+
+def _state(telegram: Telegram) -> tuple[MeterState, str]:
+    """What a readout says of its slave."""
+    security = telegram.security
+    if security.readable:
+        return MeterState.ACTIVE, telegram.fault
+    missing = security.state is SecurityState.KEY_MISSING
+    return MeterState.KEY_MISSING if missing else MeterState.KEY_WRONG, security.reason

@@ -113,7 +113,7 @@ class Explainer:
         found: list[Tree] = []
         while frame := decoder.next_event():
             tree = _hdlc_header(frame)
-            tree["fcs_ok"] = True
+            tree |= {"length": len(frame.to_bytes()) - 2, "fcs_ok": True}
             if frame.type in (hdlc.FrameType.I, hdlc.FrameType.UI):
                 whole = self._segments.receive_frame(frame)
                 tree.update(self._information(frame.information, whole))

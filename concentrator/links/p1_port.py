@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import click
-import serial
 
 from concentrator.iec62056_21.errors import TelegramError
 from concentrator.iec62056_21.p1 import P1Reader, P1Telegram, decode_p1
 from concentrator.iec62056_21.p1_cipher import ENVELOPE_START, open_envelope
 from concentrator.iec62056_21.p1_values import P1Reading, interpret_p1
-from concentrator.links.byte_line import is_tcp
-from concentrator.links.errors import PortError
+from concentrator.links.byte_source import read_octets
 
 # DSMR 4 and later; 2 and 3 have 9600 baud with seven bits and even parity.
 DEFAULT_BAUD_RATE, OLD_BAUD_RATE = 115_200, 9600
 # Version 4 sends every ten seconds, the others every second; a wrong rate shows in this time.
 _PATIENCE_S = 15.0
-_SLICE_S = 0.2
 
 
 def read_p1_octets(octets: bytes, key: bytes = b"", authentication_key: bytes = b"") -> P1Telegram:
@@ -69,25 +65,13 @@ def run_read_p1(
 
 def _first_telegram(where: str, baud_rate: int) -> bytes | None:
     reader = P1Reader()
-    for data in _octets(where, baud_rate):
+    for data in read_octets(where, baud_rate, _PATIENCE_S):
         # Seven bits with even parity read as eight bits: the parity goes, which no newer telegram has.
         seven_bits = baud_rate == OLD_BAUD_RATE
         reader.receive_data(bytes(one & 0x7F for one in data) if seven_bits else data)
         if (octets := reader.next_telegram()) is not None:
             return octets
     return None
-
-
-def _octets(where: str, baud_rate: int) -> Iterator[bytes]:
-    url = f"socket://{where}" if is_tcp(where) else where
-    deadline = time.monotonic() + _PATIENCE_S
-    try:
-        with serial.serial_for_url(url, baud_rate, timeout=_SLICE_S) as line:
-            while time.monotonic() < deadline:
-                if data := line.read(max(1, line.in_waiting)):
-                    yield data
-    except (serial.SerialException, OSError, ValueError) as error:
-        raise PortError(f"port {where}: {error}") from error
 
 
 def _plain(value: object) -> object:

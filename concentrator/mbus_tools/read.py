@@ -12,6 +12,7 @@ from concentrator.dlms.explain import Explainer, Tree
 from concentrator.inspect.command import render
 from concentrator.inspect.mbus import explain_telegram
 from concentrator.links.mbus_line import MbusLine
+from concentrator.wmbus.security import KeyRing
 from concentrator.wmbus.telegram import Telegram
 from concentrator.wmbus.wired import ADDRESS_ALL_WITH_ANSWER
 from concentrator.wmbus.wired_master import Search, SecondaryAddress, Slave, WiredMaster
@@ -24,6 +25,7 @@ def run_read_mbus(
     address: int | None,
     secondary: str,
     search: bool,
+    key: bytes = b"",
     as_json: bool,
     echo: Callable[[str], None] = click.echo,
 ) -> int:
@@ -40,7 +42,7 @@ def run_read_mbus(
         echo(json.dumps(_search_tree(found)) if as_json else "\n".join(render(_search_tree(found))))
         return 0 if found.slaves else 1
     slave = SecondaryAddress.from_text(secondary) if secondary else address
-    telegrams = asyncio.run(_read(where, baud_rate, ADDRESS_ALL_WITH_ANSWER if slave is None else slave))
+    telegrams = asyncio.run(_read(where, baud_rate, ADDRESS_ALL_WITH_ANSWER if slave is None else slave, key))
     for telegram in telegrams:
         tree = explain_telegram(telegram, Explainer())
         echo(json.dumps(tree, ensure_ascii=False) if as_json else "\n".join(render(tree)))
@@ -53,9 +55,11 @@ async def _search(where: str, baud_rate: int, mask: SecondaryAddress) -> Search:
         return await line.run(master.search_secondary(mask))
 
 
-async def _read(where: str, baud_rate: int, slave: int | SecondaryAddress) -> tuple[Telegram, ...]:
+async def _read(
+    where: str, baud_rate: int, slave: int | SecondaryAddress, key: bytes
+) -> tuple[Telegram, ...]:
     async with MbusLine(where, baud_rate) as line:
-        return await line.run(WiredMaster().read(slave))
+        return await line.run(WiredMaster(KeyRing(everyone=key or None)).read(slave))
 
 
 def _search_tree(found: Search) -> Tree:

@@ -122,9 +122,7 @@ class Address(NamedTuple):
 
     def to_link_layer(self) -> bytes:
         """M M A A A A V T: as sent in the link layer, and as the start of the AES vectors."""
-        code = manufacturer_code(self.manufacturer) | (_UNIQUE_ELSEWHERE if self.unique_elsewhere else 0)
-        number = bytes.fromhex(self.identification)[::-1]
-        return code.to_bytes(2, "little") + number + bytes((self.version, self.device_type))
+        return _link_octets_of(self)
 
     def to_transport_layer(self) -> bytes:
         """A A A A M M V T: as sent in a long transport header."""
@@ -163,3 +161,10 @@ def _address_of(data: bytes) -> Address:
 @lru_cache(maxsize=4096)
 def _transport_address_of(data: bytes) -> Address:
     return _address_of(data[4:6] + data[0:4] + data[6:])
+
+
+@lru_cache(maxsize=4096)
+def _link_octets_of(address: Address) -> bytes:
+    code = manufacturer_code(address.manufacturer) | (_UNIQUE_ELSEWHERE if address.unique_elsewhere else 0)
+    number = bytes.fromhex(address.identification)[::-1]
+    return code.to_bytes(2, "little") + number + bytes((address.version, address.device_type))

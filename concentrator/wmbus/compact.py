@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from concentrator.wmbus.crc import crc_en13757
 from concentrator.wmbus.errors import TelegramError
-from concentrator.wmbus.records import merge_records, split_records
+from concentrator.wmbus.records import merge_records
 
 DEFAULT_LARGEST_NUMBER_OF_FORMATS = 1024
 _SIGNATURE_OCTETS = 2
@@ -80,11 +80,6 @@ class FormatMemory:
         if len(self._by_signature) > self._largest_number:
             self._by_signature.popitem(last=False)
         return signature
-
-    def learn_full_frame(self, data: bytes) -> None:
-        """Remember the format of a full frame's data; a chain that breaks off teaches nothing."""
-        if (split := split_records(data)) is not None and split.headers:
-            self.learn_headers(split.headers)
 
     def learn_format_frame(self, data: bytes) -> None:
         """Remember a format frame: length (1), signature (2), headers.

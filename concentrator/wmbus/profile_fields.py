@@ -124,6 +124,7 @@ class Layout:
     where: str
     cis: frozenset[int]
     starts: bytes
+    marks: tuple[tuple[int, bytes], ...]
     least_octets: int
     most_octets: int
     cipher: Cipher | PriosScrambling | None
@@ -134,7 +135,9 @@ class Layout:
         """Whether these octets have this layout."""
         if self.cis and ci not in self.cis:
             return False
-        return max(1, self.least_octets) <= len(octets) <= self.most_octets and octets.startswith(self.starts)
+        if not max(1, self.least_octets) <= len(octets) <= self.most_octets:
+            return False
+        return octets.startswith(self.starts) and all(octets.startswith(mark, at) for at, mark in self.marks)
 
     def read(self, octets: bytes, origin: Origin) -> tuple[Record, ...]:
         """The values as records, in the order of the fields."""
@@ -168,6 +171,7 @@ def layout_from_table(table: dict[str, Any]) -> Layout:
         where=table["where"],
         cis=frozenset(table.get("cis", ())),
         starts=bytes.fromhex(table.get("starts", "")),
+        marks=tuple((at, bytes.fromhex(mark)) for at, mark in table.get("marks", ())),
         least_octets=table.get("least_octets", 0),
         most_octets=table.get("most_octets", 1 << 16),
         cipher=_cipher_from_table(table.get("cipher")),

@@ -1,13 +1,12 @@
 """Data records of the M-Bus application layer (EN 13757-3 clause 6): DIF, DIFE, VIF, VIFE and value.
 
-A telegram's data are a chain of records. `decode_records` reads the chain, `split_records` separates the
-headers from the values and `merge_records` puts them together again: what compact frames need
-(EN 13757-7). A chain that breaks off keeps its good records and says where it broke (`fault`).
+A telegram's data are a chain of records. `decode_records` reads the chain, `merge_records` makes one of headers
+and values that came apart: what compact frames need (EN 13757-7). A chain that breaks off keeps its good records
+and says where it broke (`fault`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from concentrator.wmbus.errors import TelegramError
@@ -27,15 +26,6 @@ _GLOBAL_READOUT = 0x7F
 
 _FUNCTIONS = (Function.INSTANTANEOUS, Function.MAXIMUM, Function.MINIMUM, Function.AT_ERROR)
 _plans = PlanMemory()
-
-
-@dataclass(frozen=True, slots=True)
-class SplitRecords:
-    """Record headers and values apart: `headers` is what a format frame carries, `whole` what was read."""
-
-    headers: bytes
-    values: bytes
-    whole: bytes
 
 
 def decode_records(data: bytes) -> RecordList:
@@ -105,38 +95,8 @@ def read_headers(headers: bytes) -> tuple[RecordHeader, ...]:
     return tuple(found)
 
 
-def split_records(data: bytes) -> SplitRecords | None:
-    """Separate headers from values, fillers left out; None when the chain is not complete.
-
-    Manufacturer data (DIF 0F, 1F) count as value: their DIF belongs to the header.
-    """
-    headers, values, whole = bytearray(), bytearray(), bytearray()
-    at = 0
-    try:
-        while at < len(data):
-            dif = data[at]
-            if dif in (_FILLER, _GLOBAL_READOUT):
-                at += 1
-                continue
-            start = at
-            if dif in (_MANUFACTURER_DATA, _MANUFACTURER_DATA_MORE_FOLLOWS):
-                headers.append(dif)
-                values += data[at + 1 :]
-                whole += data[at:]
-                break
-            header, at = read_header(data, at)
-            raw = _take_value(header, data, at)
-            at += len(raw)
-            headers += header.octets
-            values += raw
-            whole += data[start:at]
-    except TelegramError:
-        return None
-    return SplitRecords(bytes(headers), bytes(values), bytes(whole))
-
-
 def merge_records(headers: bytes, values: bytes) -> bytes:
-    """The reverse of `split_records`: the chain as a full frame would have carried it.
+    """The chain as a full frame would have carried it: `headers` as in `RecordList`, the values in their order.
 
     Raises:
         TelegramError: values and headers do not fit each other.

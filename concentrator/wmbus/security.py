@@ -15,7 +15,7 @@ from __future__ import annotations
 import enum
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -201,8 +201,7 @@ class MessageCounters:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Security:
+class Security(NamedTuple):
     """The protection of one telegram: `mode` of the transport layer, and what came of it.
 
     `reason` says in words what is missing. `counter` is the message counter, where there is one.

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from concentrator.wmbus.address import Address, manufacturer_code
 from concentrator.wmbus.errors import TelegramError, WmbusUsageError
+from concentrator.wmbus.security import KeyRing
 from concentrator.wmbus.telegram import Telegram, decode_telegram
 from concentrator.wmbus.wired import (
     ADDRESS_ALL,
@@ -137,9 +138,13 @@ class _Heard(NamedTuple):
 
 
 class WiredMaster:
-    """Keeps the frame count bits of the slaves; each method is a conversation."""
+    """Keeps the frame count bits of the slaves; each method is a conversation.
 
-    def __init__(self) -> None:
+    `keys` open the content of slaves that encrypt it.
+    """
+
+    def __init__(self, keys: KeyRing | None = None) -> None:
+        self._keys = keys
         self._frame_count: dict[int, bool] = {}
 
     def reset(self, address: int) -> Conversation[bool]:
@@ -178,7 +183,7 @@ class WiredMaster:
         telegrams: list[Telegram] = []
         while len(telegrams) < MOST_TELEGRAMS:
             frame = yield from self._request_data(primary, str(address))
-            telegrams.append(decode_telegram(frame.to_bytes()))
+            telegrams.append(decode_telegram(frame.to_bytes(), keys=self._keys))
             if not telegrams[-1].more_follows:
                 break
         return tuple(telegrams)

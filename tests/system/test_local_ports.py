@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from concentrator.app import Service
 from concentrator.clock import SystemClock
 from concentrator.collection.errors import KeyFileError
+from concentrator.collection.keyring import Keyring
 from concentrator.collection.mbus_collector import MbusCollector
 from concentrator.collection.p1_collector import P1Collector
-from concentrator.config import MbusSection, P1Section
+from concentrator.config import MbusSection, P1Section, parse_config
 from concentrator.iec62056_21.p1 import crc16
 from concentrator.model import MeterState
 from concentrator.simulator.pty_port import PtyPort
@@ -123,3 +125,27 @@ def test_the_key_of_a_port_is_private(tmp_path):
         with pytest.raises(KeyFileError, match=words):
             P1Collector(P1Section(key_file=str(file)), store, SystemClock())
     store.close()
+
+
+def test_the_status_tells_of_the_local_ports(tmp_path):
+    async def scenario():
+        config = parse_config(
+            f'[concentrator]\nstate_directory = "{tmp_path}"\n'
+            '[mbus]\nport = "127.0.0.1:1"\n[p1]\nport = "127.0.0.1:1"\n'
+        )
+        store = Store(config.store_file, SystemClock())
+        service = Service(config, store, SystemClock(), await store.boot_id(), Keyring.load(None))
+        await service.prepare()
+        assert service.mbus is not None
+        task = asyncio.create_task(service.mbus.run())
+        await until(lambda: service.mbus.state == "not open")
+        status = await service.reporter.status()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        store.close()
+        return status
+
+    status = asyncio.run(scenario())
+    assert status["mbus"]["state"] == "not open"
+    assert "127.0.0.1:1" in status["mbus"]["reason"]
+    assert status["p1"]["counters"]["telegrams"] == 0

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from concentrator.cli import main
 from concentrator.config import RadioSection
+from concentrator.links import radio_modules
 from concentrator.links.errors import PortError
 from concentrator.links.radio_link import RadioLink
 from concentrator.links.radio_modules import find_radio_module, make_radio_module
@@ -60,6 +61,12 @@ MODULES = {
     "rc1180": (SimulatedRc1180, "Radiocrafts"),
     "cul": (SimulatedCulStick, "nanoCUL"),
 }
+
+
+@pytest.fixture(autouse=True)
+def _simulated_modules_answer_at_once(monkeypatch):
+    monkeypatch.setattr(radio_modules, "_ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(radio_modules, "_ANSWER_TIMEOUTS_S", {"amb8465": 2.5})
 
 
 async def until(condition, timeout_s=15.0):
