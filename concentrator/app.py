@@ -154,7 +154,7 @@ class Service:
         self._group_key = GroupKeyFile(
             self._config.state_directory / "group_key.json", keys.gmk, keys.gmk_index
         )
-        self._whitelist = Whitelist(self._store, settings.whitelist_file)
+        self._whitelist = Whitelist(self._store, settings.whitelist_file, settings.family)
         await self._whitelist.load()
         remembered = Remembered(
             self._addresses.known,

@@ -166,7 +166,7 @@ def config_example_command() -> None:
 def check_config(file: Path) -> None:
     """Check a configuration file: exit status 0 when it is right, 2 and one line when it is not."""
     from concentrator.collection.keyring import Keyring
-    from concentrator.collection.whitelist import read_whitelist_file
+    from concentrator.collection.whitelist import EUI_SIZES, read_whitelist_file
     from concentrator.config import load_config
     from concentrator.links.plc_networks import load_network_keys
 
@@ -176,7 +176,7 @@ def check_config(file: Path) -> None:
     if config.modem is not None:
         load_network_keys(config.modem)
         if config.modem.whitelist_file:
-            read_whitelist_file(Path(config.modem.whitelist_file))
+            read_whitelist_file(Path(config.modem.whitelist_file), EUI_SIZES[config.modem.family])
     click.echo(f"{file}: right")
 
 

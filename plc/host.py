@@ -6,7 +6,7 @@ answer that does not come is asked for again; after that the modem is declared l
 growing pauses until it answers. Frames that are not the awaited answer are indications.
 """
 
-from plc.errors import MessageError
+from plc.errors import LocalPlcError, MessageError
 from plc.network import ApduNotSent, Capabilities, Event, ModemLost, Network
 from plc.usi.framing import EXTENDED_LENGTH_HARMONY, FrameDecoder, encode_frame
 
@@ -107,6 +107,7 @@ class ModemHost(Network):
             "modem_lost",
             "events_dropped",
             "procedures_dropped",
+            "procedures_failed",
             "indication_floods",
             "indications_ignored",
         ):
@@ -314,6 +315,11 @@ class ModemHost(Network):
             if self._procedure is procedure:
                 self._procedure = None
             return
+        except LocalPlcError:
+            # A value that does not fit its field, found out late: the network goes on without this procedure.
+            self.counters["procedures_failed"] += 1
+            self._procedure = None
+            return
         finally:
             self._stepping = False
         if self._procedure is not procedure:
@@ -459,3 +465,10 @@ class ModemHost(Network):
 
     def _abandon_data(self, reason: str, now: float) -> None:
         raise NotImplementedError
+
+
+def check_euis(euis: "set[bytes] | None", sizes: tuple[int, ...]) -> None:
+    """Raise LocalPlcError when one of them has another size than this family's."""
+    for eui in euis or ():
+        if len(eui) not in sizes:
+            raise LocalPlcError(f"an EUI of this network has {sizes[0]} octets, got {eui.hex()}")

@@ -11,16 +11,19 @@ import json
 from pathlib import Path
 
 from concentrator.config import ConfigError
+from concentrator.orders import OrderError
 from concentrator.store.store import Store
 
 _SETTING = "plc_whitelist"
-_EUI_SIZES = (6, 8)
+# Octets of an EUI, by family; a system title is S-FSK's.
+EUI_SIZES = {"prime": (6,), "g3": (8,), "s-fsk": (8, 6)}
 
 
 class Whitelist:
     """The EUIs that may join; `allowed` is None when everybody may."""
 
-    def __init__(self, store: Store, file: str) -> None:
+    def __init__(self, store: Store, file: str, family: str) -> None:
+        self._sizes = EUI_SIZES[family]
         self.allowed: set[bytes] | None = None
         self._store = store
         self._file = file
@@ -41,19 +44,26 @@ class Whitelist:
         kept = json.loads(await self._store.setting(_SETTING) or "{}")
         if kept and kept["mark"] == self._mark:
             given = kept["allowed"]
-            self.allowed = None if given is None else {bytes.fromhex(eui) for eui in given}
+            euis = {bytes.fromhex(eui) for eui in given or ()}
+            # Of another family, when that was changed since.
+            fitting = {eui for eui in euis if len(eui) in self._sizes}
+            self.allowed = None if given is None else fitting
 
     def read_file(self) -> None:
         """Take the file as it is now. Raises ConfigError."""
         if self._file:
-            self.allowed, self._mark = read_whitelist_file(Path(self._file))
+            self.allowed, self._mark = read_whitelist_file(Path(self._file), self._sizes)
 
     async def change(self, add: set[bytes], remove: set[bytes], *, everyone: bool = False) -> None:
         """Change the list for good; the first `add` to a list of everybody makes it a list of those only.
 
         Raises:
+            OrderError: an EUI is none of this family's.
             StoreError: it could not be kept, and is unchanged.
         """
+        for eui in add:
+            if len(eui) not in self._sizes:
+                raise OrderError(f"whitelist: got {eui.hex()}; allowed: EUIs of {self._sizes[0]} octets")
         allowed = None if everyone else ((self.allowed or set()) | add) - remove
         if self.allowed is None and not add and not everyone:
             allowed = None
@@ -65,7 +75,7 @@ class Whitelist:
         self.allowed = allowed
 
 
-def read_whitelist_file(path: Path) -> tuple[set[bytes], str]:
+def read_whitelist_file(path: Path, sizes: tuple[int, ...]) -> tuple[set[bytes], str]:
     """The EUIs of a file, and a mark of its content.
 
     Raises:
@@ -85,10 +95,10 @@ def read_whitelist_file(path: Path) -> tuple[set[bytes], str]:
             eui = bytes.fromhex(entry.replace(":", ""))
         except ValueError:
             eui = b""
-        if len(eui) not in _EUI_SIZES:
+        if len(eui) not in sizes:
             raise ConfigError(
                 f"modem.whitelist_file: {path}: line {number}: got {entry!r}; "
-                "allowed: an EUI-48 or EUI-64 in hexadecimal"
+                f"allowed: an EUI of {sizes[0]} octets in hexadecimal"
             )
         allowed.add(eui)
     return allowed, hashlib.sha256(text.encode()).hexdigest()

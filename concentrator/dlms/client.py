@@ -371,13 +371,28 @@ class Client(AssociationClient):
     ) -> Conversation[list[Data | AccessError | None]]:
         """Read, write and act in one request; each element gives its value, None, or why it was refused.
 
-        With `break_on_error` the meter leaves out what follows the first refusal.
+        With `break_on_error` the meter leaves out what follows the first refusal. More than one APDU can carry goes in
+        several requests, unless general-block-transfer is agreed.
 
         Raises:
             EncodeError: the meter does not do ACCESS.
         """
         if not self.conformance & Conformance.ACCESS:
             raise EncodeError("the association does not allow ACCESS: propose it in the conformance")
+        if self.conformance & Conformance.GENERAL_BLOCK_TRANSFER:
+            return (yield from self._access(items, break_on_error=break_on_error))
+        results: list[Data | AccessError | None] = []
+        for batch in self._batches(items, _access_size):
+            if break_on_error and any(isinstance(result, AccessError) for result in results):
+                left_out = DataAccessResult.OTHER_REASON
+                results += [AccessError(left_out, f"access to {item[0].target}") for item in batch]
+            else:
+                results += yield from self._access(batch, break_on_error=break_on_error)
+        return results
+
+    def _access(
+        self, items: Sequence[tuple[AccessSpecification, Data | None]], *, break_on_error: bool
+    ) -> Conversation[list[Data | AccessError | None]]:
         flags = _LONG_INVOKE_FLAGS | (_BREAK_ON_ERROR if break_on_error else 0)
         long_invoke = flags | (self._next_invoke() & 0x0F)
         specifications = tuple([specification for specification, _ in items])
@@ -488,6 +503,10 @@ def _returned(outcome: ActionOutcome, what: str) -> Data | AccessError | None:
     if outcome.returned is None or isinstance(outcome.returned, Data):
         return outcome.returned
     return None if outcome.returned == DataAccessResult.SUCCESS else AccessError(outcome.returned, what)
+
+
+def _access_size(item: tuple[AccessSpecification, Data | None]) -> int:
+    return len(item[0].to_bytes()) + len((item[1] or axdr.NULL).to_bytes())
 
 
 def _accessed(specification: AccessSpecification, value: Data, result: int) -> Data | AccessError | None:

@@ -64,6 +64,8 @@ _NOT_ALLOWED = ExceptionResponse(
     StateError.SERVICE_NOT_ALLOWED, ServiceError.OPERATION_NOT_POSSIBLE
 ).to_bytes()
 
+_TOO_LONG = ExceptionResponse(StateError.SERVICE_NOT_ALLOWED, ServiceError.PDU_TOO_LONG).to_bytes()
+
 
 class Association:
     """The state of one client's association with one logical device."""
@@ -79,7 +81,7 @@ class Association:
         self.confirmations: list[DataNotificationConfirm] = []
         self._short_names: ShortNameEngine | None = None
         self._transfer: BlockTransfer | None = None
-        self._limit = 0
+        self._limit = self._room = 0
         self._granted = b""
         self._initiate_envelope = PLAIN
         self._initiate_control = 0
@@ -259,22 +261,13 @@ class Association:
         definition, device = self.definition, self.device
         # A device whose own buffer is small does not fill a client's large one either.
         self._limit = min(initiate.max_receive_pdu_size or 0xFFFF, device.max_pdu_size or 0xFFFF)
-        room = self._limit - self._overhead()
+        # What each envelope takes away of it is known with the request.
+        room = self._room = self._limit
         self.engine = ServiceEngine(self._find, self._access, conformance, room, may_invoke=self._may_invoke)
         if definition.short_names:
             self._short_names = ShortNameEngine(
                 self.engine, device.short_names, self._object_list_sn, self._reply_to_hls, room
             )
-
-    def _overhead(self) -> int:
-        """Octets that the envelope of an answer adds: it is that of the requests."""
-        definition = self.definition
-        if self.security is None or not (definition.ciphered or self._signs):
-            return 0
-        envelope = self._initiate_envelope
-        if envelope.kind == EnvelopeKind.PLAIN and definition.ciphered:
-            envelope = Envelope(EnvelopeKind.GENERAL)
-        return replace(envelope, signed=self._signs).overhead(definition.security_suite)
 
     def _associated(self) -> None:
         self.associated = True
@@ -397,7 +390,7 @@ class Association:
                 for attribute, value in zip(attributes, values, strict=True)
             ]
         for notification in told:
-            yield from self._send(self._protected(notification, PLAIN), in_blocks=False)
+            yield from self._send(self._protected(notification, self._reply_envelope(PLAIN)), in_blocks=False)
 
     def _short_name(self, attribute: AttributeDescriptor) -> int:
         for base, cosem_object in self.device.short_names().items():
@@ -433,7 +426,7 @@ class Association:
         engine = self.engine
         allowed = engine is not None and engine.conformance & Conformance.GENERAL_BLOCK_TRANSFER
         if not allowed or (len(reply) <= self._limit and not in_blocks):
-            yield reply
+            yield reply if len(reply) <= self._limit else _TOO_LONG
             return
         if not in_blocks or self._transfer is None:
             self._transfer = BlockTransfer(_GBT_WINDOW)
@@ -465,19 +458,31 @@ class Association:
         if isinstance(apdu, DataNotificationConfirm):
             self.confirmations.append(apdu)
         elif engine is not None:
+            envelope = self._reply_envelope(envelope)
+            room = self._limit - (
+                0 if envelope == PLAIN else envelope.overhead(self.definition.security_suite)
+            )
+            if room != self._room:
+                self._room = room
+                engine.set_room(room)
             for reply in engine.receive(apdu):
                 yield self._protected(reply, envelope)
 
     def _protected(self, reply: bytes, envelope: Envelope) -> bytes:
-        """A reply in the envelope of its request, and protected as the policy says. An exception-response is plain."""
+        """A reply in this envelope. An exception-response is plain."""
         security = self.security
-        if security is None or reply[0] == ExceptionResponse.TAG:
+        if security is None or envelope == PLAIN or reply[0] == ExceptionResponse.TAG:
             return reply
+        return wrap(security, reply, envelope)
+
+    def _reply_envelope(self, envelope: Envelope) -> Envelope:
+        """The envelope of the replies to a request in this one: the same, and what the policy asks for."""
+        security = self.security
+        if security is None:
+            return PLAIN
         if envelope.kind == EnvelopeKind.PLAIN and security.policy:
             envelope = replace(self._own_envelope(), signed=envelope.signed)
-        if self._signs and not envelope.signed:
-            envelope = replace(envelope, signed=True)
-        return reply if envelope == PLAIN else wrap(security, reply, envelope)
+        return replace(envelope, signed=True) if self._signs and not envelope.signed else envelope
 
     def _own_envelope(self) -> Envelope:
         """The envelope of what is protected although nothing came before that was."""

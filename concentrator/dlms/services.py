@@ -58,6 +58,9 @@ _INCOMING_LIMIT = 1024 * 1024
 _GBT_ROOM = 1024 * 1024
 # What a response with block adds to its octets: tags, number, result choice, length.
 _BLOCK_HEADER = 14
+# Service class in invoke-id-and-priority: 1 is confirmed.
+_SERVICE_CLASS = 0x40
+_MAY_BE_UNCONFIRMED = (SetRequestNormal, SetRequestWithList, ActionRequestNormal, ActionRequestWithList)
 # Bits of long-invoke-id-and-priority.
 _CONFIRMED = 0x4000_0000
 _BREAK_ON_ERROR = 0x2000_0000
@@ -118,11 +121,15 @@ class ServiceEngine:
         self._may_invoke = may_invoke
         self.conformance = conformance
         self.open = False
+        self.set_room(room)
+        self._outgoing: _Outgoing | None = None
+        self._incoming: _Incoming | None = None
+
+    def set_room(self, room: int) -> None:
+        """How long a plain APDU may be from now on: envelopes differ in what they add."""
         room = max(room, _BLOCK_HEADER + 8)
         self._get_room = self._room_for(Conformance.BLOCK_TRANSFER_WITH_GET_OR_READ, room)
         self._action_room = self._room_for(Conformance.BLOCK_TRANSFER_WITH_ACTION, room)
-        self._outgoing: _Outgoing | None = None
-        self._incoming: _Incoming | None = None
 
     def _room_for(self, blocks: Conformance, room: int) -> int:
         """How long an answer may be: what goes in blocks below the services only is not cut here."""
@@ -131,7 +138,13 @@ class ServiceEngine:
         return _GBT_ROOM
 
     def receive(self, request: Apdu) -> Iterator[bytes]:
-        """Answer one plain request."""
+        """Answer one plain request; one that is unconfirmed is carried out, and not answered (9.3.4, 9.3.5)."""
+        unconfirmed = isinstance(request, _MAY_BE_UNCONFIRMED) and not request.invoke & _SERVICE_CLASS
+        for answer in self._answers(request):
+            if not unconfirmed:
+                yield answer
+
+    def _answers(self, request: Apdu) -> Iterator[bytes]:
         if isinstance(request, GetRequestNormal):
             yield self._get(request)
         elif isinstance(request, GetRequestNext):

@@ -60,10 +60,14 @@ class ShortNameEngine:
         self._names = names
         self._object_list = object_list
         self._reply_to_hls = reply_to_hls
-        self._size = max(room - _BLOCK_OVERHEAD, 8)
+        self.set_room(room)
         self._outgoing: list[bytes] = []
         self._incoming = bytearray()
         self._incoming_number: int = 0
+
+    def set_room(self, room: int) -> None:
+        """How long a plain APDU may be from now on."""
+        self._size = max(room - _BLOCK_OVERHEAD, 8)
 
     def receive(self, request: Apdu) -> Iterator[bytes]:
         """Answer one plain request."""

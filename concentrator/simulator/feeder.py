@@ -151,8 +151,25 @@ class FeederNode:
     parent: FeederNode | None
     link_snr_db: float  # to its parent, with no load on the feeder
     noise_phase: float
-    level: int  # 0 = directly under the transformer's modem
     draws: random.Random = field(repr=False)
+    # Where else it may hang, and how well: where its parent is away for long.
+    others: list[tuple[FeederNode, float]] = field(
+        default_factory=list["tuple[FeederNode, float]"], repr=False
+    )
+
+    @property
+    def level(self) -> int:
+        """How many nodes stand between it and the transformer's modem."""
+        return 0 if self.parent is None else self.parent.level + 1
+
+    def hang_under(self, parent: FeederNode) -> None:
+        """Move to one of its other parents; the one that it leaves stays a choice."""
+        if self.parent is None:
+            raise ValueError("a node beside the transformer needs no other parent")
+        snr_db = next(snr for other, snr in self.others if other is parent)
+        self.others = [pair for pair in self.others if pair[0] is not parent]
+        self.others.append((self.parent, self.link_snr_db))
+        self.parent, self.link_snr_db = parent, snr_db
 
     def path(self) -> list[FeederNode]:
         """The nodes whose links a transfer passes: from the transformer outwards, this one last."""
@@ -227,9 +244,10 @@ class Feeder:
                 parent=parent,
                 link_snr_db=snr_db,
                 noise_phase=draws.uniform(0.0, 2.0 * math.pi),
-                level=0 if parent is None else parent.level + 1,
                 draws=random.Random(f"node {self._seed} {index}"),
             )
+            if parent is not None:
+                node.others = self._other_parents(index, distance_m, parent, parents)
             nodes.append(node)
             if node.availability > 0.99 and node.level < _LARGEST_LEVEL:
                 parents.append(node)
@@ -245,16 +263,35 @@ class Feeder:
         return classes[:count]
 
     def _find_parent(self, distance_m: float, parents: list[FeederNode]) -> tuple[FeederNode | None, float]:
-        direct_db = _BASE_SNR_DB - _ATTENUATION_DB_PER_M * distance_m + self._draws.gauss(0.0, 2.5)
+        direct_db = self._snr_over(distance_m) + self._draws.gauss(0.0, 2.5)
         if direct_db >= _PARENT_SNR_DB or not parents:
             return None, max(direct_db, 6.0)
         # The parent nearest to the middle of what one hop bridges well: few hops, each of them good.
         reach_m = (_BASE_SNR_DB - _PARENT_SNR_DB - 4.0) / _ATTENUATION_DB_PER_M
         candidates = [node for node in parents if distance_m - node.distance_m <= reach_m] or parents[-3:]
         parent = min(candidates[:12], key=lambda node: (node.level, self._draws.random()))
-        span_m = distance_m - parent.distance_m
-        snr_db = _BASE_SNR_DB - _ATTENUATION_DB_PER_M * span_m + self._draws.gauss(0.0, 2.5)
+        snr_db = self._snr_over(distance_m - parent.distance_m) + self._draws.gauss(0.0, 2.5)
         return parent, max(snr_db, 8.0)
+
+    def _other_parents(
+        self, index: int, distance_m: float, parent: FeederNode, parents: list[FeederNode]
+    ) -> list[tuple[FeederNode, float]]:
+        """The two that are nearest after its parent.
+
+        All of them are nearer to the transformer than it is, so that no circle can come about.
+        """
+        draws = random.Random(f"others {self._seed} {index}")
+        nearest = sorted(
+            (node for node in parents if node is not parent), key=lambda node: distance_m - node.distance_m
+        )
+        return [
+            (node, max(6.0, self._snr_over(distance_m - node.distance_m) + draws.gauss(0.0, 2.5)))
+            for node in nearest[:2]
+        ]
+
+    @staticmethod
+    def _snr_over(distance_m: float) -> float:
+        return _BASE_SNR_DB - _ATTENUATION_DB_PER_M * distance_m
 
     # Quality.
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 from concentrator.simulator.device import Device
 from concentrator.simulator.feeder import Feeder
-from concentrator.simulator.g3_modem_base import DECLINED_PAUSE_S, RETRY_JOIN_S, G3ModemBase, G3Node
+from concentrator.simulator.g3_modem_base import DECLINED_PAUSE_S, RETRY_JOIN_S, G3ModemBase
+from concentrator.simulator.g3_tables import G3Node
 from concentrator.simulator.scheduler import Scheduler
 from plc.commands import Message
 from plc.g3 import commands, enumerations

@@ -12,10 +12,10 @@ Not modelled: 6LoWPAN on the air (only its airtime), broadcast.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from concentrator.simulator.device import Device
-from concentrator.simulator.feeder import G3_CENELEC_A_PHY, Feeder, FeederNode
+from concentrator.simulator.feeder import G3_CENELEC_A_PHY, Feeder
+from concentrator.simulator.g3_tables import G3Node, G3Tables
 from concentrator.simulator.scheduler import Scheduler
 from concentrator.simulator.simulated_modem import SimulatedModem
 from plc.commands import Message
@@ -32,25 +32,7 @@ DECLINED_PAUSE_S = 300.0
 # A device that was away for longer has forgotten its network: assumption.
 _REMEMBERS_S = 3600.0
 _LARGEST_IN_FLIGHT = 16
-_MODULATION_CODES = {"D8PSK": 3, "DQPSK": 2, "DBPSK": 1, "robust": 0}
-_REVERSE_LOSS_LQI = 8  # the other side hears us a little worse: assumption
 _IPV6_COMPRESSION = 40  # octets of headers that IPHC saves; assumption
-
-
-@dataclass(slots=True)
-class G3Node:
-    """A device at its place on the feeder."""
-
-    device: Device
-    place: FeederNode
-    heard: bool = False
-    short_address: int | None = None
-    membership: tuple[int, bytes] | None = None  # PAN id and GMK it has joined with
-    bootstrapping: bool = False
-    routed: bool = False  # the coordinator has a route to it
-    media: int = 0  # how it is spoken to: 0 PLC, 1 RF
-    gone_at: float = 0.0
-    visit: int = 0
 
 
 class G3ModemBase(SimulatedModem):
@@ -263,7 +245,7 @@ class G3ModemBase(SimulatedModem):
     def _adp_get(self, message: Message) -> None:
         attribute, index = message.number("attribute"), message.number("index")
         if attribute == ib.ADP_ROUTING_TABLE:
-            value = self._table_entry(index, self._routes())
+            value = self._table_entry(index, self._tables().routes())
             status = enumerations.ADP_BAD_INDEX
         else:
             value = self._adp.get((attribute, index))
@@ -282,13 +264,9 @@ class G3ModemBase(SimulatedModem):
     def _mac_get(self, message: Message) -> None:
         attribute, index = message.number("attribute"), message.number("index")
         status = enumerations.MAC_BAD_INDEX
-        tables = {
-            ib.MAC_POS_TABLE: self._pos_table,
-            ib.MAC_NEIGHBOUR_TABLE: self._neighbours,
-            ib.MAC_RF_POS_TABLE: self._rf_pos_table,
-        }
-        if attribute in tables:
-            value = self._table_entry(index, tables[attribute]())
+        entries = self._tables().mac(attribute)
+        if entries is not None:
+            value = self._table_entry(index, entries)
         else:
             value = self._mac.get((attribute, index))
             if value is None and attribute in ib.DIAGNOSTIC_MAC_ATTRIBUTES:
@@ -307,85 +285,10 @@ class G3ModemBase(SimulatedModem):
     def _table_entry(index: int, entries: list[bytes]) -> bytes | None:
         return entries[index] if index < len(entries) else None
 
-    def _routes(self) -> list[bytes]:
-        entries: list[bytes] = []
-        for node in self._nodes:
-            if not node.routed or node.short_address is None or not self._is_member(node):
-                continue
-            path = [self._by_place[place.index] for place in node.place.path()]
-            entries.append(
-                ib.encode_record(
-                    "adp",
-                    ib.ADP_ROUTING_TABLE,
-                    destination=node.short_address,
-                    next_hop=path[0].short_address or 0,
-                    route_cost=20 * len(path),
-                    hops_and_weak_links=len(path),
-                    flags=0x03 | (0x20 if path[0].media else 0),
-                    valid_time=360,
-                )
-            )
-        return entries
-
-    def _near(self) -> list[G3Node]:
-        """The members in the coordinator's own reach."""
-        return [node for node in self._nodes if node.place.parent is None and self._is_member(node)]
-
-    def _pos_table(self) -> list[bytes]:
-        now = self.now()
-        return [
-            ib.encode_record(
-                "mac",
-                ib.MAC_POS_TABLE,
-                short_address=node.short_address or 0,
-                lqi=self.feeder.link_quality(node.place, now),
-                valid_time=60,
-            )
-            for node in self._near()
-        ]
-
-    def _neighbours(self) -> list[bytes]:
-        now = self.now()
-        entries: list[bytes] = []
-        for node in self._near():
-            name = self.feeder.modulation(node.place, now).name
-            entries.append(
-                ib.encode_record(
-                    "mac",
-                    ib.MAC_NEIGHBOUR_TABLE,
-                    short_address=node.short_address or 0,
-                    tone_map=bytes(3),
-                    modulation=_MODULATION_CODES[name],
-                    tx_gain=0,
-                    tx_res=0,
-                    tx_coefficients=bytes(6),
-                    modulation_scheme=0,
-                    phase_difference=node.place.index % 3,
-                    lqi=max(0, self.feeder.link_quality(node.place, now) - _REVERSE_LOSS_LQI),
-                    tmr_valid_time=60,
-                )
-            )
-        return entries
-
-    def _rf_pos_table(self) -> list[bytes]:
-        """Those that are spoken to by radio, in a hybrid network."""
-        now = self.now()
-        return [
-            ib.encode_record(
-                "mac",
-                ib.MAC_RF_POS_TABLE,
-                short_address=node.short_address or 0,
-                forward_lqi=self.feeder.link_quality(node.place, now),
-                reverse_lqi=max(0, self.feeder.link_quality(node.place, now) - _REVERSE_LOSS_LQI),
-                duty_cycle=10,
-                forward_power_offset=0,
-                reverse_power_offset=0,
-                valid_time=60,
-                reverse_valid_time=60,
-            )
-            for node in self._near()
-            if node.media
-        ]
+    def _tables(self) -> G3Tables:
+        """The tables as they are now."""
+        members = [node for node in self._nodes if self._is_member(node)]
+        return G3Tables(members, self._by_place, self.feeder, self.now())
 
     def _member(self, address: int) -> G3Node | None:
         nodes = [node for node in self._nodes if node.short_address == address and self._is_member(node)]
@@ -426,7 +329,7 @@ class G3ModemBase(SimulatedModem):
 
     def _discover_networks(self, message: Message) -> None:
         """Nobody else is on this feeder, but our own routers answer a beacon request."""
-        routers = [node for node in self._near() if node.short_address is not None]
+        routers = [node for node in self._tables().near() if node.short_address is not None]
         for node in routers[:1]:
             self._send(
                 commands.DISCOVERY_INDICATION,
@@ -450,6 +353,8 @@ class G3ModemBase(SimulatedModem):
             self._send(commands.DATA_CONFIRM, status=status, handle=handle)
 
         def done(status: int) -> None:
+            if self._in_flight == _LARGEST_IN_FLIGHT:
+                self._send(commands.BUFFER_INDICATION, full_buffers=0)
             self._in_flight -= 1
             confirm(status)
 
@@ -469,6 +374,8 @@ class G3ModemBase(SimulatedModem):
         address = ipv6.short_address_of(destination, self._pan_id)
         node = None if address is None else self._member(address)
         self._in_flight += 1
+        if self._in_flight == _LARGEST_IN_FLIGHT:
+            self._send(commands.BUFFER_INDICATION, full_buffers=1)
         self.counters.apdus_down += 1
         now = self.now()
         octets = max(1, len(packet) - _IPV6_COMPRESSION)

@@ -197,7 +197,7 @@ class PrimeModem(SimulatedModem):
     def _register(self, node: PrimeNode, visit: int) -> None:
         if node.visit != visit or not node.heard or node.device.eui48 in self._expelled:
             return
-        parent = self._by_place[node.place.parent.index] if node.place.parent is not None else None
+        parent = self._parent_of(node)
         if parent is not None and not parent.registered:
             delay_s = _RETRY_REGISTRATION_S * self._draws.uniform(0.7, 1.3)
             self.later(delay_s, lambda: self._register(node, visit))
@@ -218,6 +218,21 @@ class PrimeModem(SimulatedModem):
         self._network_event(enumerations.EVENT_REGISTER, node)
         self._plan_alive(node, visit)
         self.later(_CONNECT_S * self._draws.uniform(0.5, 1.5), lambda: self._connect(node, visit))
+
+    def _parent_of(self, node: PrimeNode) -> PrimeNode | None:
+        """Whose beacons it hears: its parent's, else those of another switch, under which it then hangs."""
+        place = node.place
+        if place.parent is None:
+            return None
+        parent = self._by_place[place.parent.index]
+        if parent.registered:
+            return parent
+        for other, _ in place.others:
+            found = self._by_place[other.index]
+            if found.registered and found.switch:
+                place.hang_under(other)
+                return found
+        return parent
 
     def _may_register(self, node: PrimeNode) -> bool:
         eui48 = node.device.eui48

@@ -21,7 +21,7 @@ from plc.g3.commands import COMMANDS
 from plc.g3.data_path import DataPath
 from plc.g3.nodes import FIRST_SHORT_ADDRESS, LAST_SHORT_ADDRESS, Node
 from plc.g3.steps import MAX_HOPS, adp_set, is_refusal, lbp_set, mac_get, mac_set, value_of
-from plc.host import Request
+from plc.host import Request, check_euis
 from plc.network import (
     FrameCounterAdvanced,
     GroupKeyChanged,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from plc.host import Procedure
 
 KEY_SIZE = 16
+EUI64_SIZE = 8
 # What is kept of the modem's frame counter is so much ahead of it: receivers refuse a lower one after a restart.
 FRAME_COUNTER_MARGIN = 10_000
 # Generation B: four messages of EAP-PSK cross all hops before the next member has its turn; one activates.
@@ -68,6 +69,7 @@ class Admission(DataPath):
             extended_length,
         )
         self.eui64 = b""
+        check_euis(allowed, (EUI64_SIZE,))
         self._allowed = allowed
         self._declined: dict[bytes, bool] = {}
         self._server: BootstrapServer | None = None
@@ -94,6 +96,7 @@ class Admission(DataPath):
 
     def set_allowed(self, allowed: "set[bytes] | None", now: float) -> None:  # noqa: ARG002 the face of all families
         """Replace the EUI-64 that may join; None lets all join. Nodes that have joined stay."""
+        check_euis(allowed, (EUI64_SIZE,))
         self._allowed = allowed
         self._declined = {}
 

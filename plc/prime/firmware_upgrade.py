@@ -104,9 +104,10 @@ class FirmwareUpgrade:
         self.outcomes: dict[bytes, str] = {}
         self.completed: dict[bytes, bool] = {}  # had all pages at some time
         self.running = False
+        self._preparation = self._prepare()
 
-    def steps(self) -> "Step":
-        """Hand everything to the modem and start. The last answer is not complete when a step was refused."""
+    def _prepare(self) -> "list[bytes]":
+        """What comes before the file. Raises LocalPlcError when an option does not fit its field."""
         image, options = self.image, self.options
         preparation = [
             COMMANDS.encode(
@@ -139,18 +140,23 @@ class FirmwareUpgrade:
                     length=image.signature_size,
                 )
             )
-        frame_count = (len(image.data) + FRAME_SIZE - 1) // FRAME_SIZE
         preparation.append(
             COMMANDS.encode(
                 commands.FU_INIT_FILE_REQUEST,
-                frame_count=frame_count,
+                frame_count=_frame_count(image),
                 file_size=len(image.data),
                 frame_size=FRAME_SIZE,
                 file_crc=crc_32(image.data),
             )
         )
+        return preparation
+
+    def steps(self) -> "Step":
+        """Hand everything to the modem and start. The last answer is not complete when a step was refused."""
+        image = self.image
+        frame_count = _frame_count(image)
         answer = Answer([], False)
-        for payload in preparation:
+        for payload in self._preparation:
             answer = yield from _ask(payload)
             if not answer.complete:
                 return answer
@@ -193,6 +199,10 @@ class FirmwareUpgrade:
     def undecided(self) -> "list[bytes]":
         """The targets without an outcome."""
         return [target for target in self.targets if target not in self.outcomes]
+
+
+def _frame_count(image: FirmwareImage) -> int:
+    return (len(image.data) + FRAME_SIZE - 1) // FRAME_SIZE
 
 
 def _ask(payload: bytes) -> "Step":

@@ -6,7 +6,7 @@ message, repr or error.
 """
 
 from plc.errors import LocalPlcError, MessageError
-from plc.host import Request
+from plc.host import Request, check_euis
 from plc.network import DiagnosticsRead, NodeDeclined, NodeDiagnosticsRead, TopologyChanged
 from plc.prime import commands, enumerations, mngp, pib
 from plc.prime.commands import COMMANDS
@@ -58,6 +58,7 @@ class Management(DataPath):
         extended_length: tuple[int, ...],
     ) -> None:
         super().__init__(data_confirm_timeout_s, refresh_interval_s, keepalive_interval_s, extended_length)
+        check_euis(allowed, (EUI48_SIZE,))
         self._allowed = allowed
         self._device_keys: dict[bytes, bytes] = {}
         for eui48, key in (device_keys or {}).items():
@@ -81,6 +82,7 @@ class Management(DataPath):
 
     def set_allowed(self, allowed: "set[bytes] | None", now: float) -> None:
         """Replace the EUI-48 that may register; None lets all. Nodes that have registered stay."""
+        check_euis(allowed, (EUI48_SIZE,))
         self._allowed = allowed
         self._declined = {}
         if self._running:

@@ -12,7 +12,7 @@ Not here: the intelligent search of servers for their initiator (their side), HD
 """
 
 from plc.errors import LocalPlcError, MessageError
-from plc.host import Answer, Request
+from plc.host import Answer, Request, check_euis
 from plc.network import (
     DiagnosticsRead,
     NetworkStarted,
@@ -91,6 +91,7 @@ class Initiator(DataPath):
             keepalive_interval_s,
         )
         self.title = title
+        check_euis(allowed, TITLE_SIZES)
         self._allowed = allowed
         self._reset = reset
         self._search_interval_s = search_interval_s
@@ -121,6 +122,7 @@ class Initiator(DataPath):
 
     def set_allowed(self, allowed: "set[bytes] | None", now: float) -> None:
         """Replace the system titles that may be registered; None lets all. An expelled one may come again."""
+        check_euis(allowed, TITLE_SIZES)
         self._allowed = allowed
         self._declined = {}
         self._expelled = {}

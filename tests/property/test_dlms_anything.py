@@ -112,7 +112,7 @@ def test_a_conversation_ends_whatever_comes(short):
         for conversation in conversations(client):
             try:
                 next(conversation)
-                for step in range(5000):
+                for step in range(60_000):
                     conversation.send(replies[step % len(replies)])
             except (StopIteration, DlmsError, EncodeError):
                 continue

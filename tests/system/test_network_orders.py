@@ -110,6 +110,12 @@ async def test_prime_network_orders(bench):
     assert history["changes"][-1]["what"] == "left"
 
     assert "unknown" in await refusal(bench, "whitelist", colour="blue")
+    assert "EUIs of 6 octets" in await refusal(bench, "whitelist", add=["0011223344556677"])
+    about = {"file": "x.bin", "vendor": "", "model": "", "version": ""}
+    (bench.directory / "state" / "node_firmware").mkdir()
+    (bench.directory / "state" / "node_firmware" / "x.bin").write_bytes(b"x")
+    assert "field page_size takes" in await refusal(bench, "upgrade", **about, page_size=300)
+    assert (await order(bench, "upgrade_status"))["state"] == "none"
     assert "not known to a prime network" in await refusal(bench, "rotate_group_key")
     assert "needs a meter" in await refusal(bench, "expel")
     assert "is for the whole network" in await refusal(bench, "refresh", first)

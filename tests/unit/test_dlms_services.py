@@ -4,6 +4,8 @@ import pytest
 
 from concentrator.dlms import apdu, axdr
 from concentrator.dlms.apdu.access import AccessKind, AccessRequest, AccessSpecification
+from concentrator.dlms.apdu.action import ActionRequestNormal
+from concentrator.dlms.apdu.get import GetRequestNormal
 from concentrator.dlms.apdu.notification import DataNotification, DataNotificationConfirm, ExceptionResponse
 from concentrator.dlms.apdu.protection import GeneralBlockTransfer
 from concentrator.dlms.apdu.set import SetRequestWithList
@@ -174,6 +176,46 @@ def test_access_reads_writes_and_acts_in_one_request():
     assert meter.invoked == 2
     with pytest.raises(EncodeError, match="ACCESS"):
         talk(meter.server, associated(meter, conformance=DEFAULT_CONFORMANCE).access(items))
+
+
+def test_more_than_one_access_request_can_carry_goes_in_several():
+    meter = Meter(max_pdu_size=150)
+    client = associated(meter, conformance=DEFAULT_CONFORMANCE | Conformance.ACCESS)
+    get, write = AccessSpecification(AccessKind.GET, SHORT), AccessSpecification(AccessKind.SET, SHORT)
+    refused = AccessSpecification(AccessKind.GET, MISSING)
+    items = [(write, axdr.unsigned(5)), *[(get, None)] * 20, (refused, None), *[(get, None)] * 20]
+    results = talk(meter.server, client.access(items))
+    assert results[1:21] == results[22:] == [axdr.unsigned(5)] * 20
+    assert isinstance(results[21], AccessError)
+    results = talk(meter.server, client.access(items, break_on_error=True))
+    assert results[1:21] == [axdr.unsigned(5)] * 20
+    assert all(isinstance(result, AccessError) for result in results[21:])
+    with pytest.raises(ServiceRefusedError, match="pdu-too-long"):
+        talk(meter.server, client.access([(AccessSpecification(AccessKind.GET, LONG), None)]))
+
+
+def test_a_self_descriptive_access_repeats_what_it_answers():
+    meter = Meter()
+    associated(meter)
+    get = AccessSpecification(AccessKind.GET, SHORT)
+    for flags, repeated in ((0x5000_0001, (get,)), (0x4000_0001, None)):
+        (reply,) = meter.server.receive_apdu(
+            16, 1, AccessRequest(flags, None, (get,), (axdr.NULL,)).to_bytes()
+        )
+        assert apdu.decode(reply).specifications == repeated
+
+
+def test_unconfirmed_requests_are_carried_out_in_silence():
+    meter = Meter()
+    associated(meter)
+    write = SetRequestWithList(0x01, ((SHORT, None),), (axdr.unsigned(3),))
+    assert meter.server.receive_apdu(16, 1, write.to_bytes()) == []
+    assert meter.values[OTHER] == axdr.unsigned(3)
+    count = ActionRequestNormal(0x01, COUNT, None)
+    assert meter.server.receive_apdu(16, 1, count.to_bytes()) == []
+    assert meter.invoked == 1
+    read = GetRequestNormal(0x01, SHORT, None)
+    assert len(meter.server.receive_apdu(16, 1, read.to_bytes())) == 1
 
 
 def test_lists_with_a_wrong_number_of_values_change_nothing():

@@ -131,7 +131,6 @@ def test_foreign_devices_and_wrong_keys_are_declined_and_listed():
     rig = make_rig(8, device_psks=psks, allowed=set(eui) - {eui[2]})
     for node in rig.modem._nodes:
         node.place.parent = None
-        node.place.level = 0
     start(rig, 900.0)
     assert set(rig.addresses) == set(eui[3:])
     assert set(rig.declined) == {eui[0], eui[1], eui[2]}

@@ -207,3 +207,17 @@ def test_the_older_coordinator_protocol_is_heard():
         "the modem's old coordinator protocol (0x26) tells: COORD_JOIN.indication"
     ]
     assert rig.network.counters["coordinator_protocol_frames"] == 2
+
+
+def test_a_modem_with_full_buffers_is_left_alone():
+    rig = make_rig(24)
+    start(rig)
+    rig.modem._in_flight = 10
+    for address in list(rig.addresses.values()):
+        rig.send(address)
+    rig.link.run_for(0.01)
+    # Six more fill it: the rest waits for its word.
+    assert rig.modem._in_flight == 16
+    assert rig.network._paused_until is not None
+    assert rig.link.run_while(lambda: bool(rig.open_tokens), 600.0)
+    assert rig.names["ApduSent"] == 24

@@ -246,3 +246,13 @@ def test_links_tell_their_signal():
         assert node.quality is not None
         assert node.modulation in ("D8PSK_CC", "DQPSK_CC", "DBPSK_CC", "robust DBPSK")
     assert COMMANDS.row(0x30)[2] == "MLME_LIST_GET.confirm"
+
+
+def test_what_does_not_fit_its_field_stops_nothing():
+    rig = Bench(2)
+    with pytest.raises(LocalPlcError):
+        rig.network.set_allowed({bytes(8)}, rig.link.now())
+    rig.network.write_attribute(0x0025, bytes(300), rig.link.now())
+    rig.network.promote(rig.eui, rig.link.now(), beacon_mode=999)
+    assert rig.network.counters["procedures_failed"] == 2
+    assert rig.poll_all() == 2
