@@ -38,6 +38,7 @@ from concentrator.wmbus.security import (
 _ENCRYPTION_FROM_METER = 0x00
 _MAC_FROM_METER = 0x01
 _PADDING = b"\x07" * 7
+_ONE = b"\0\0\0\1"
 _GCM_NONCE_OCTETS, _CCM_NONCE_OCTETS = 12, 13
 _TAG_OCTETS = range(4, 17, 2)
 
@@ -101,6 +102,8 @@ def _open_counter_mode(message: Message, key: bytes, meter: Address) -> bytes:
         address + bytes((message.access_number,)) * 8,
         counter.to_bytes(4, "little") + bytes(12),
         address + counter.to_bytes(4, "big") + bytes(4),
+        address + counter.to_bytes(4, "little") + _ONE,
+        address + counter.to_bytes(4, "big") + _ONE,
     )
     plains = [crypt_ctr(key, block, message.encrypted) for block in first_blocks]
     for plain in plains:
@@ -125,13 +128,18 @@ def _strangeness(plain: bytes) -> int:
 
 def _open_sealed(message: Message, key: bytes, meter: Address) -> bytes | None:
     """Modes 9 and 10, whose tag covers header and content."""
-    if len(message.mac) not in _TAG_OCTETS:
-        return None
-    for nonce in _nonces(message, meter):
-        for header in (message.afl_header + message.tpl_header, message.tpl_header, b""):
-            plain = _unseal(message, key, nonce, header)
-            if plain is not None:
-                return plain
+    sealed = message.encrypted + message.tail
+    tags = [(sealed, message.mac)]
+    if not message.mac:  # not in the AFL: behind the content
+        tags = [(sealed[:-octets], sealed[-octets:]) for octets in (16, 12, 8) if len(sealed) > octets]
+    for content, tag in tags:
+        if len(tag) not in _TAG_OCTETS:
+            continue
+        for nonce in _nonces(message, meter):
+            for header in (message.afl_header + message.tpl_header, message.tpl_header, b""):
+                plain = _unseal(message.mode, key, nonce, header, content, tag)
+                if plain is not None:
+                    return plain
     return None
 
 
@@ -145,16 +153,20 @@ def _nonces(message: Message, meter: Address) -> Iterator[bytes]:
             yield address + bytes((message.access_number,)) + counter
             yield address + counter + bytes((message.access_number,))
             yield b"\0" + address + counter
+    # The key is of this message only: a nonce may say nothing, as the vector of mode 7.
+    yield bytes(octets)
+    yield address + bytes((message.access_number,)) * (octets - len(address))
 
 
-def _unseal(message: Message, key: bytes, nonce: bytes, header: bytes) -> bytes | None:
-    sealed = message.encrypted + message.tail
+def _unseal(  # noqa: PLR0913 - all that a sealed message is made of
+    mode: int, key: bytes, nonce: bytes, header: bytes, content: bytes, tag: bytes
+) -> bytes | None:
     try:
-        if message.mode == MODE_AES_GCM:
-            parameters = modes.GCM(nonce, message.mac, _TAG_OCTETS.start)
+        if mode == MODE_AES_GCM:
+            parameters = modes.GCM(nonce, tag, _TAG_OCTETS.start)
             decryptor = Cipher(algorithms.AES(key), parameters).decryptor()
             decryptor.authenticate_additional_data(header)
-            return decryptor.update(sealed) + decryptor.finalize()
-        return AESCCM(key, tag_length=len(message.mac)).decrypt(nonce, sealed + message.mac, header)
+            return decryptor.update(content) + decryptor.finalize()
+        return AESCCM(key, tag_length=len(tag)).decrypt(nonce, content + tag, header)
     except InvalidTag:
         return None

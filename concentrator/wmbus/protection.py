@@ -18,7 +18,9 @@ from concentrator.wmbus.security import (
     KDF_CMAC,
     KDF_NONE,
     MODE_AES_CBC_ADDRESS_VECTOR,
+    MODE_AES_CBC_DERIVED_KEY,
     MODE_AES_CBC_ZERO_VECTOR,
+    MODE_AES_CTR,
     MODE_DES_CBC_ZERO_VECTOR,
     MODE_NONE,
     KeyRing,
@@ -151,7 +153,8 @@ def _open_derived(
     afl, tpl = message.afl, message.tpl
     if tpl.key_derivation not in (KDF_NONE, KDF_CMAC):
         return SecurityState.NOT_SUPPORTED, f"key derivation {tpl.key_derivation} is not supported", None
-    if afl is None or afl.counter is None or not afl.mac:
+    in_the_afl = tpl.mode in (MODE_AES_CBC_DERIVED_KEY, MODE_AES_CTR)
+    if afl is None or afl.counter is None or (in_the_afl and not afl.mac):
         reason = f"mode {tpl.mode} without message counter or MAC is refused"
         return SecurityState.NOT_SUPPORTED, reason, None
     header = message.protected[: len(message.protected) - len(message.body)]

@@ -24,12 +24,12 @@ class Function(enum.StrEnum):
     AT_ERROR = "at_error"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class RecordHeader:
     """What a DIB and VIB say of the value that follows: a number is an integer * 10**exponent of `unit`.
 
     `octets` are those of the DIB and VIB, empty for a value that was no record on the air. `coding` is the
-    low nibble of the DIF. Headers are shared: each equals only itself.
+    low nibble of the DIF.
     """
 
     octets: bytes
@@ -43,6 +43,10 @@ class RecordHeader:
     exponent: int
     kind: Kind
     qualifiers: tuple[str, ...] = ()
+
+    def __hash__(self) -> int:
+        """Of what tells most headers apart: they are looked up for every record."""
+        return hash((self.octets, self.storage, self.quantity))
 
 
 class Record(NamedTuple):

@@ -129,6 +129,23 @@ def test_other_forms_of_nonce_and_header_of_modes_9_and_10_are_opened_too(authen
         assert refused.security.state is SecurityState.KEY_WRONG
 
 
+@pytest.mark.parametrize("mode", [9, 10])
+def test_a_tag_behind_the_content_is_found_too(mode):
+    counter = 77
+    fields = b"\x20" + counter.to_bytes(4, "little")
+    header = b"\x7a\x11\x00" + (mode << 8).to_bytes(2, "little") + b"\x10"
+    cipher = AESGCM(ephemeral(0, counter)) if mode == 9 else AESCCM(ephemeral(0, counter), 12)
+    message = header + cipher.encrypt(bytes(12 if mode == 9 else 13), RECORDS, fields + header)
+    body = b"\x00\x28" + fields
+    octets = frame(b"\x90" + bytes((len(body),)) + body + message)
+    counters = MessageCounters()
+    opened = decode_telegram(octets, keys=KEYS, counters=counters)
+    assert (opened.security.state, len(opened.records)) == (SecurityState.DECODED, 3)
+    assert decode_telegram(octets, keys=KEYS, counters=counters).security.state is SecurityState.REPLAY
+    forged = decode_telegram(frame(b"\x90" + bytes((len(body),)) + body + message[:-1] + b"\0"), keys=KEYS)
+    assert forged.security.state is SecurityState.KEY_WRONG
+
+
 @pytest.mark.parametrize(
     "first_block",
     [
@@ -136,6 +153,7 @@ def test_other_forms_of_nonce_and_header_of_modes_9_and_10_are_opened_too(authen
         LINK_ADDRESS + (77).to_bytes(4, "little") + bytes(4),
         LINK_ADDRESS + b"\x11" * 8,
         (77).to_bytes(4, "little") + bytes(12),
+        LINK_ADDRESS + (77).to_bytes(4, "big") + b"\0\0\0\1",
     ],
 )
 @pytest.mark.parametrize("filler", [b"", b"\x2f\x2f"])
