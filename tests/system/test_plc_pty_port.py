@@ -19,6 +19,7 @@ from concentrator.simulator.scheduler import AsyncioScheduler
 from plc.network import ApduReceived, NodeJoined
 from plc.prime.base_node import BaseNode
 
+from bench import until
 from plc_rig import EchoDevice
 
 pytestmark = pytest.mark.system
@@ -146,10 +147,8 @@ async def test_a_product_that_does_not_read_stops_nothing(modem):
     for _ in range(200):
         modem.output(bytes(4096))
     assert modem.port.octets_lost > 0
-    async with asyncio.timeout(10):
-        # The terminal hands its octets over in its own time.
-        while not port.in_waiting:
-            await asyncio.sleep(0.01)
+    # The terminal hands its octets over in its own time.
+    await until(lambda: port.in_waiting, 10)
     port.close()
 
 
