@@ -77,13 +77,23 @@ def profiles() -> None:
         decode_profile(encoded, columns, 900)
 
     sys.stdout.write(f"  of the first meter that stamps these days: {ROWS / best(first_meter):,.0f}/s\n")
-    # As meters compress: a row in full, then rows with neither clock nor status, and with a register that stands still.
-    for times, often in ((96, "day"), (4, "hour")):
+    # As meters compress: a row in full each day or hour, then rows without a clock, or also without status and a
+    # register that stands still.
+    for times, left_out in (
+        (96, "clock"),
+        (96, "clock, status, a register"),
+        (4, "clock, status, a register"),
+    ):
         compressed = b"\x01\x82" + ROWS.to_bytes(2, "big")
         for step, row in enumerate(rows):
-            compressed += row if step % times == 0 else b"\x02\x06\x00\x00" + row[18:28] + b"\x00" + row[33:]
+            if step % times == 0:
+                compressed += row
+            elif left_out == "clock":
+                compressed += b"\x02\x06\x00" + row[16:]
+            else:
+                compressed += b"\x02\x06\x00\x00" + row[18:28] + b"\x00" + row[33:]
         report(
-            f"profile rows with UTC and restored nulls, one in full every {often}",
+            f"profile rows with UTC and restored nulls ({left_out} left out but for each {times}th row)",
             best(lambda octets=compressed: decode_profile(octets, columns, 900), ROWS),
             {
                 "dlms-cosem": best(lambda octets=compressed: parse_as_dlms_data(octets), ROWS),

@@ -33,20 +33,44 @@ _SHAPES_KEPT = 6
 _LONGEST_ROW = 1 << 16
 
 
+class RowOrigin(NamedTuple):
+    """What is known of a row beside its content; many rows share one.
+
+    `inferred_time`: its time follows from the row before. `nulls`: the positions in its values that came as null-data;
+    what stands there was taken from the row before.
+    """
+
+    inferred_time: bool
+    clock_status: int | None
+    nulls: tuple[int, ...] = ()
+
+
 class ProfileRow(NamedTuple):
     """One row. `captured_at` is UTC; None where no clock was sent and none can be inferred.
 
     `values` are the columns but clock and status, in their order; None where the meter sent none and none
-    may be inferred. `nulls` are the positions in `values` that came as null-data: what stands there now
-    was taken from the row before. `inferred_time` says that `captured_at` follows from the row before.
+    may be inferred.
     """
 
     captured_at: datetime | None
     status: int | None
     values: tuple[Cell, ...]
-    inferred_time: bool
-    clock_status: int | None
-    nulls: tuple[int, ...] = ()
+    origin: RowOrigin
+
+    @property
+    def inferred_time(self) -> bool:
+        """Whether `captured_at` was not sent, but follows from the row before."""
+        return self.origin.inferred_time
+
+    @property
+    def clock_status(self) -> int | None:
+        """The status that the meter's clock had."""
+        return self.origin.clock_status
+
+    @property
+    def nulls(self) -> tuple[int, ...]:
+        """The positions in `values` that came as null-data and were taken from the row before."""
+        return self.origin.nulls
 
 
 _new_row = cast(
@@ -244,23 +268,21 @@ class ProfileDecoder:
         """The rows of one shape."""
         before = self._before
         rows = len(octets) // shape.stride
-        inferred = False
         times: Iterable[datetime | None] = repeat(None, rows)
-        clock_statuses: Iterable[int | None] = repeat(None)
+        origins: Iterable[RowOrigin] = repeat(RowOrigin(False, None, shape.nulls))
         if shape.has_clock:
             times = shape.times(octets, self._default_deviation)
-            clock_statuses = shape.clock_statuses(octets)
+            seen = shape.clock_statuses(octets)
+            known = {status: RowOrigin(False, status, shape.nulls) for status in set(seen)}
+            origins = repeat(known[seen[0]]) if len(known) == 1 else map(known.__getitem__, seen)
         elif self.clock_column >= 0 and self._period and before and before.captured_at:
-            inferred = True
             times = following(before.captured_at, self._period, rows)
-            clock_statuses = repeat(before.clock_status)
+            origins = repeat(RowOrigin(True, before.clock_status, shape.nulls))
         statuses = shape.statuses(octets)
         if statuses is None:
             statuses = repeat(before.status if before else None)
         values = shape.values(octets, before.values if before else None)
-        fields = zip(  # noqa: B905 - some of them repeat for ever
-            times, statuses, values, repeat(inferred), clock_statuses, repeat(shape.nulls)
-        )
+        fields = zip(times, statuses, values, origins)  # noqa: B905 - some of them repeat for ever
         # What `ProfileRow._make` does, without a step of Python for each row.
         found = list(map(_new_row, repeat(ProfileRow), fields))
         self._before = found[-1]
@@ -298,7 +320,8 @@ class ProfileDecoder:
                 values.append(old + cell.integer())
             else:
                 values.append(cell.native)
-        restored = ProfileRow(captured_at, status, tuple(values), inferred, clock_status, tuple(nulls))
+        origin = RowOrigin(inferred, clock_status, tuple(nulls))
+        restored = ProfileRow(captured_at, status, tuple(values), origin)
         self._before = restored
         return restored
 

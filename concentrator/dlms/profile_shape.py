@@ -226,14 +226,15 @@ def moment_of(clock: bytes, default_deviation: int | None) -> datetime | None:
     return moment.to_utc(default_deviation) if moment.is_moment else None
 
 
-def following(captured_at: datetime, period: timedelta, rows: int) -> list[datetime]:
+@lru_cache(maxsize=64)
+def following(captured_at: datetime, period: timedelta, rows: int) -> tuple[datetime, ...]:
     """The next `rows` moments, one period after the other.
 
     Raises:
         DecodeError: they run beyond the calendar.
     """
     try:
-        return list(accumulate(repeat(period, rows - 1), datetime.__add__, initial=captured_at + period))
+        return tuple(accumulate(repeat(period, rows - 1), datetime.__add__, initial=captured_at + period))
     except OverflowError:
         raise DecodeError("the profile's times run beyond the calendar") from None
 
