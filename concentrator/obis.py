@@ -14,13 +14,15 @@ from concentrator import obis_words
 from concentrator.errors import LocalError
 
 _REDUCED = re.compile(
-    r"^(?:(?P<a>\d{1,3})-(?P<b>\d{1,3}):)?(?P<c>\d{1,3})\.(?P<d>\d{1,3})(?:\.(?P<e>\d{1,3}))?(?:[*&](?P<f>\d{1,3}))?$"
+    r"^(?:(?P<a>\d{1,3})-(?P<b>\d{1,3}):)?(?P<c>\d{1,3})\.(?P<d>\d{1,3})(?:\.(?P<e>\d{1,3}))?(?:[*&](?P<f>\d{1,3}))?",
+    re.ASCII,
 )
-_DOTTED = re.compile(r"^\d{1,3}(?:\.\d{1,3}){5}$")
+_DOTTED = re.compile(r"\d{1,3}(?:\.\d{1,3}){5}", re.ASCII)
 _PATTERN = re.compile(
-    r"^(\d{1,3}|\*)-(\d{1,3}|\*)(?::(\d{1,3}|\*)(?:\.(\d{1,3}|\*)(?:\.(\d{1,3}|\*)(?:[*&](\d{1,3}|\*))?)?)?)?$"
+    r"^(\d{1,3}|\*)-(\d{1,3}|\*)(?::(\d{1,3}|\*)(?:\.(\d{1,3}|\*)(?:\.(\d{1,3}|\*)(?:[*&](\d{1,3}|\*))?)?)?)?",
+    re.ASCII,
 )
-_DOTTED_PATTERN = re.compile(r"^(?:\d{1,3}|\*)(?:\.(?:\d{1,3}|\*)){0,5}$")
+_DOTTED_PATTERN = re.compile(r"(?:\d{1,3}|\*)(?:\.(?:\d{1,3}|\*)){0,5}", re.ASCII)
 
 
 class ObisError(LocalError):
@@ -55,9 +57,9 @@ class Obis(NamedTuple):
         Raises:
             ObisError: the text has none of these forms, or a value group above 255.
         """
-        if _DOTTED.match(text):
+        if _DOTTED.fullmatch(text):
             groups = tuple(int(part) for part in text.split("."))
-        elif match := _REDUCED.match(text):
+        elif match := _REDUCED.fullmatch(text):
             defaults = {"a": "0", "b": "0", "e": "255", "f": "255"}
             groups = tuple(int(match[name] or defaults[name]) for name in "abcdef")
         else:
@@ -78,15 +80,18 @@ class Obis(NamedTuple):
         Raises:
             ObisError: the pattern has neither form.
         """
-        if _DOTTED_PATTERN.match(pattern):
+        if _DOTTED_PATTERN.fullmatch(pattern):
             parts: list[str | None] = [*pattern.split(".")]
-        elif match := _PATTERN.match(pattern):
+        elif match := _PATTERN.fullmatch(pattern):
             parts = list(match.groups())
         else:
             raise ObisError(
                 f"not a pattern of OBIS codes: {pattern!r}; write it as 1-*:1.8.* or 1.*.1.8.*.255"
             )
-        return all(part in ("*", None, str(group)) for part, group in zip(parts, self, strict=False))
+        return all(
+            part is None or part == "*" or int(part) == group
+            for part, group in zip(parts, self, strict=False)
+        )
 
     def describe(self) -> str:
         """What the code names, in words: `electricity, active energy + L1, total, tariff 1`."""

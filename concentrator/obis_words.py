@@ -16,14 +16,16 @@ _MEDIA = {
     8: "cold water", 9: "hot water", 15: "other medium", 16: "oil", 17: "compressed air", 18: "nitrogen",
 }  # fmt: skip
 _PRESENT = 255
+# Of instantaneous values, value group E is the harmonic, or the total distortion.
+_INSTANTANEOUS, _LAST_HARMONIC, _DISTORTION = 7, 120, 124
 _LAST_TARIFF = 63
 
 # Units by their codes in the Blue Book's table.
 _W, _VA, _VAR, _WH, _VAH, _VARH, _A, _V, _HZ = 27, 28, 29, 30, 31, 32, 33, 35, 44
-_M3, _CORRECTED_M3, _M3_PER_HOUR, _CELSIUS, _KELVIN, _BAR, _DEGREE, _COUNT, _JOULE, _KG = (
-    13, 14, 15, 9, 48, 45, 8, 255, 25, 20,
+_M3, _CORRECTED_M3, _M3_PER_HOUR, _CELSIUS, _KELVIN, _BAR, _DEGREE, _COUNT, _KG = (
+    13, 14, 15, 9, 52, 24, 8, 255, 20,
 )  # fmt: skip
-_A2H, _V2H, _DBM, _PERCENT = 38, 39, 70, 56
+_A2H, _V2H, _PERCENT = 49, 48, 56
 
 # Electricity
 
@@ -236,9 +238,11 @@ def describe(groups: Groups) -> str:
 
 def usual_unit(groups: Groups) -> int | None:
     """The Blue Book's unit code that a quantity mostly has; None where the code does not tell."""
-    a, _, c, d, _, _ = groups
+    a, _, c, d, e, _ = groups
     if a == _ELECTRICITY:
         quantity = _quantity(c)
+        if d == _INSTANTANEOUS and e == _DISTORTION:
+            return _PERCENT
         for name, (power, energy) in _POWER_UNITS.items():
             if quantity.startswith(name):
                 return energy if d in _INTEGRALS else power
@@ -281,8 +285,8 @@ def _electricity(c: int, d: int, e: int) -> str:
                 return f"{quantity.replace(power, energy, 1)}, {_INTEGRAL_OF[d]}{_tariff(e)}"
     if quantity == "angle":
         return f"angle{_angle(e)}, {_processing(d)}"
-    harmonic = f", harmonic {e}" if d == 7 and 0 < e <= 120 else ""  # noqa: PLR2004 - instantaneous values
-    if d == 7 and e == 124:  # noqa: PLR2004 - Blue Book: total harmonic distortion
+    harmonic = f", harmonic {e}" if d == _INSTANTANEOUS and 0 < e <= _LAST_HARMONIC else ""
+    if d == _INSTANTANEOUS and e == _DISTORTION:
         harmonic = ", total harmonic distortion"
     return f"{quantity}, {_processing(d)}{harmonic or _tariff(e)}"
 

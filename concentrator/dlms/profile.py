@@ -117,6 +117,9 @@ class ProfileDecoder:
         self._left: int | None = None
         self._description: TypeDescription | None = None
         self._before: ProfileRow | None = None
+        # What was sent last in each column: the base of deltas, also where it may not be shown any more.
+        self._sent: tuple[Cell, ...] = ()
+        self._sent_clock: int | None = None
         self._run = _FIRST_RUN
         self._shapes = _known_shapes(self.columns, None)
 
@@ -233,6 +236,8 @@ class ProfileDecoder:
                 raise DecodeError("the contents of a compact-array end within an element")
             if end == start:
                 raise DecodeError("the elements of a compact-array take no octets")
+        if end - start > _LONGEST_ROW:
+            raise DecodeError(f"a row of the profile has more than {_LONGEST_ROW} octets")
         octets = self._buffer[start:end]
         self._took(end - start, 1)
         if self._can_be_learned(row):
@@ -285,7 +290,13 @@ class ProfileDecoder:
         fields = zip(times, statuses, values, origins)  # noqa: B905 - some of them repeat for ever
         # What `ProfileRow._make` does, without a step of Python for each row.
         found = list(map(_new_row, repeat(ProfileRow), fields))
-        self._before = found[-1]
+        self._before = last = found[-1]
+        self._sent = tuple(
+            [
+                self._sent[i] if i in shape.nulls and i < len(self._sent) else value
+                for i, value in enumerate(last.values)
+            ]
+        )
         return found
 
     def _restored(self, row: Data) -> ProfileRow:
@@ -304,33 +315,35 @@ class ProfileDecoder:
                 status = self._status(cell)
                 changed = before is not None and status != before.status
         values: list[Cell] = []
+        sent: list[Cell] = []
         nulls: list[int] = []
         for number, cell in enumerate(cells):
             if number in (self.clock_column, self.status_column):
                 continue
             position = len(values)
             old = before.values[position] if before is not None and len(before.values) > position else None
+            base = self._sent[position] if len(self._sent) > position else None
             if cell is None or cell.is_null:
                 nulls.append(position)
+                sent.append(base)
                 # Across a change of status "as before" would hide a power failure or a set clock.
                 values.append(None if changed or cell is None else old)
-            elif cell.type in DELTA_TYPES:
-                if not isinstance(old, int):
-                    raise DecodeError("a delta value follows no value")
-                values.append(old + cell.integer())
             else:
-                values.append(cell.native)
+                sent.append(_added(cell, base) if cell.type in DELTA_TYPES else cell.native)
+                values.append(sent[-1])
         origin = RowOrigin(inferred, clock_status, tuple(nulls))
         restored = ProfileRow(captured_at, status, tuple(values), origin)
-        self._before = restored
+        self._before, self._sent = restored, tuple(sent)
         return restored
 
     def _status(self, cell: Data) -> int:
+        if cell.type in DELTA_TYPES:
+            return _added(cell, self._before.status if self._before else None)
         if cell.type == DataType.BIT_STRING and isinstance(cell.value, str):
             return int(cell.value or "0", 2)
         if isinstance(cell.value, bytes):
             return int.from_bytes(cell.value, "big")
-        return cell.integer()
+        return int(cell.integer())
 
     def _time(self, cell: Data | None) -> tuple[datetime | None, int | None, bool]:
         before = self._before
@@ -340,16 +353,25 @@ class ProfileDecoder:
             return following(before.captured_at, self._period, 1)[0], before.clock_status, True
         if isinstance(cell.value, int):
             # Some meters capture UNIX time.
+            seconds = _added(cell, self._sent_clock) if cell.type in DELTA_TYPES else cell.value
+            self._sent_clock = seconds
             try:
-                return datetime.fromtimestamp(cell.value, UTC), None, False
+                return datetime.fromtimestamp(seconds, UTC), None, False
             except (ValueError, OverflowError, OSError):
-                raise DecodeError(f"a row's clock is {cell.value}, which is no time") from None
+                raise DecodeError(f"a row's clock is {seconds}, which is no time") from None
         octets = cell.octets()
         return (
             moment_of(octets, self._default_deviation),
             octets[-1] if len(octets) == CLOCK_OCTETS else None,
             False,
         )
+
+
+def _added(delta: Data, base: Cell) -> int:
+    """A delta value and what it is added to."""
+    if not isinstance(base, int):
+        raise DecodeError("a delta value follows no value")
+    return base + delta.integer()
 
 
 def decode_profile(

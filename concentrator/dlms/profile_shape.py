@@ -138,6 +138,8 @@ class RowShape:
         numbers = map(itemgetter(0), fields.iter_unpack(octets))
         if kind in FIXED_FORMATS:
             return numbers
+        if kind == DataType.BOOLEAN:
+            return map(int, numbers)
         return [int.from_bytes(number, "big") for number in numbers]
 
     def clock_statuses(self, octets: bytes) -> bytes:
