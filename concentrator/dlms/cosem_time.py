@@ -188,6 +188,8 @@ class CosemDateTime(NamedTuple):
             (field(self.year, 4, YEAR_NOT_SPECIFIED), field(self.month, 2, 255), field(self.day, 2, 255))
         )
         time = ":".join(field(part, 2, 255) for part in (self.hour, self.minute, self.second))
+        if self.hundredths not in (0, NOT_SPECIFIED):
+            time += f".{self.hundredths:02d}"
         offset = self.utc_offset
         if offset is None:
             return f"{date} {time}"

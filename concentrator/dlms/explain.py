@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -16,7 +17,12 @@ from typing import TypeAlias
 from concentrator.dlms import apdu as apdus
 from concentrator.dlms import axdr, hdlc
 from concentrator.dlms.acse import AssociationRequest, AssociationResponse
-from concentrator.dlms.apdu.get import GetResponseNormal
+from concentrator.dlms.apdu.action import (
+    ActionRequestWithFirstPblock,
+    ActionRequestWithPblock,
+    ActionResponseWithPblock,
+)
+from concentrator.dlms.apdu.get import GetResponseNormal, GetResponseWithBlock, read_get_results
 from concentrator.dlms.apdu.initiate import ConfirmedServiceError, InitiateRequest, InitiateResponse
 from concentrator.dlms.apdu.notification import DataNotification, EventNotification, ExceptionResponse
 from concentrator.dlms.apdu.protection import (
@@ -30,6 +36,7 @@ from concentrator.dlms.apdu.protection import (
     GeneralCiphering,
     ServiceCiphered,
 )
+from concentrator.dlms.apdu.set import SetRequestWithDatablock, SetRequestWithFirstDatablock
 from concentrator.dlms.attributes import AttributeDescriptor, MethodDescriptor, Selection
 from concentrator.dlms.axdr import CompactArray, Data, DataType
 from concentrator.dlms.codes import Conformance, ServiceError, StateError, named, words
@@ -46,10 +53,23 @@ Explained: TypeAlias = "dict[str, Explained] | list[Explained] | str | int | flo
 Tree: TypeAlias = "dict[str, Explained]"
 
 _HEADER_OCTETS = 5
+_AUTHENTICATED = 0x10
 # By their tags: what may be a long value, of which a part is of use too.
 _APDUS_WITH_DATA = frozenset((0x0F, 0xC1, 0xC2, 0xC3, 0xC4, 0xC7, 0xD9, 0xDA, 0x0C, 0x18))
 _SHORTEST_TEXT = 3
+_VALUES_AT_ONCE = 64
+_LONGEST_VALUE = 1 << 20
 _HDLC_FORMAT_TYPE_3 = 0xA0
+
+
+_ServiceBlock: TypeAlias = (
+    GetResponseWithBlock
+    | SetRequestWithFirstDatablock
+    | SetRequestWithDatablock
+    | ActionRequestWithFirstPblock
+    | ActionRequestWithPblock
+    | ActionResponseWithPblock
+)
 
 
 @dataclass(slots=True)
@@ -63,6 +83,11 @@ class Explainer:
     system_title: bytes = b""
     _blocks: BlockTransfer = field(default_factory=BlockTransfer, init=False)
     _segments: hdlc.Reassembler = field(default_factory=hdlc.Reassembler, init=False)
+    _last_block: int = field(default=0, init=False)
+    # Values that come in the blocks of a service, by tag and invoke-id: the last block's number, and the octets.
+    _values: dict[tuple[int, int], tuple[int, bytes]] = field(
+        default_factory=dict["tuple[int, int]", "tuple[int, bytes]"], init=False
+    )
 
     def explain(self, octets: bytes) -> Tree:
         """The tree of a frame, of several, or of an APDU. Never raises on bad octets: see its `error`."""
@@ -93,7 +118,8 @@ class Explainer:
                     }
                 )
         except DecodeError as error:
-            return {"frame": "wrapper", "error": str(error)}
+            found.append({"frame": "wrapper", "error": str(error), "trailing": decoder.pending.hex()})
+            return _one_or_many(found)
         if not found:
             source, destination, length = (int.from_bytes(octets[i : i + 2], "big") for i in (2, 4, 6))
             return {
@@ -105,7 +131,13 @@ class Explainer:
                 **self.apdu(octets[8:]),
                 "error": f"truncated: {length} octets announced, {len(octets) - 8} here",
             }
-        return _one_or_many(found)
+        tree = _one_or_many(found)
+        rest = decoder.pending
+        if rest:
+            tree["trailing"] = rest.hex()
+        if rest[:2] == b"\x00\x01":
+            tree["error"] = f"truncated: {len(rest)} octets of a frame follow that is cut off"
+        return tree
 
     def _hdlc(self, octets: bytes) -> Tree:
         decoder = hdlc.HdlcDecoder()
@@ -217,7 +249,9 @@ class Explainer:
             return tree
         tree["plain_apdu"] = plain.hex()
         inner = self.apdu(plain)
-        if "error" in inner:
+        # Without a tag a wrong key shows in what it gives only: mostly nonsense, or an APDU that ends too early.
+        untagged = not content[0] & _AUTHENTICATED
+        if "error" in inner or (untagged and "trailing" in inner):
             tree["error"] = "what the key gives is no APDU: wrong key?"
         tree["decoded"] = inner
         return tree
@@ -226,8 +260,30 @@ class Explainer:
         """One block, and the APDU that it completes."""
         tree: Tree = {item.name: _plain(getattr(decoded, item.name)) for item in dataclasses.fields(decoded)}
         _, whole = self._blocks.receive_block(decoded)
+        tree |= _lack(self._last_block, decoded.block_number)
+        self._last_block = decoded.block_number
         if whole is not None:
+            self._last_block = 0
             tree["decoded"] = self.apdu(whole)
+        return tree
+
+    def service_block(self, decoded: _ServiceBlock) -> Tree:
+        """One block of GET, SET or ACTION, and the value that it completes."""
+        tree: Tree = {item.name: _plain(getattr(decoded, item.name)) for item in dataclasses.fields(decoded)}
+        octets = decoded.result if isinstance(decoded, GetResponseWithBlock) else decoded.block
+        if not isinstance(octets, bytes):
+            return tree
+        key = decoded.TAG, decoded.invoke & 0x0F
+        number, parts = self._values.get(key, (0, b""))
+        if decoded.block_number == 1:
+            number, parts = 0, b""
+        tree |= _lack(number, decoded.block_number)
+        self._values[key] = decoded.block_number, parts + octets
+        if len(self._values) > _VALUES_AT_ONCE or len(parts) > _LONGEST_VALUE:
+            self._values.clear()
+        if decoded.last and decoded.block_number == number + 1:
+            tree["decoded"] = _value_or_list(parts + octets)
+            self._values.pop(key, None)
         return tree
 
     def gateway(self, decoded: GatewayApdu) -> Tree:
@@ -345,12 +401,41 @@ def _event(_: Explainer, decoded: EventNotification) -> Tree:
 
 
 # Each explains the type it stands by; the value type is the union, as a dict cannot tell pairs apart.
+def _lack(before: int, number: int) -> Tree:
+    """What is to be said of block `number` after block `before`; 0 where none was seen."""
+    if number <= before + 1:
+        return {}
+    if before == 0:
+        return {"note": "the blocks before this one were not seen"}
+    return {"error": f"block {before + 1} is missing before this one"}
+
+
+def _value_or_list(octets: bytes) -> Explained:
+    """What came in blocks: one value, or the results of a list."""
+    try:
+        return explain_data(axdr.decode(octets))
+    except DecodeError as error:
+        reader = Reader(octets)
+        try:
+            results = read_get_results(reader)
+            reader.finish("the list")
+        except DecodeError:
+            return {"error": f"what came in blocks is no value: {error}"}
+        return list(_items(results))
+
+
 _SPECIAL: dict[type, Callable[[Explainer, object], Tree]] = {
     DataNotification: Explainer.data_notification,
     ServiceCiphered: Explainer.ciphered,
     GeneralCiphered: Explainer.ciphered,
     GeneralCiphering: Explainer.ciphered,
     GeneralBlockTransfer: Explainer.block_transfer,
+    GetResponseWithBlock: Explainer.service_block,
+    SetRequestWithFirstDatablock: Explainer.service_block,
+    SetRequestWithDatablock: Explainer.service_block,
+    ActionRequestWithFirstPblock: Explainer.service_block,
+    ActionRequestWithPblock: Explainer.service_block,
+    ActionResponseWithPblock: Explainer.service_block,
     GatewayApdu: Explainer.gateway,
     AssociationRequest: Explainer.association,
     AssociationResponse: Explainer.association,
@@ -433,9 +518,17 @@ def explain_data(data: Data) -> Explained:
         return {label: [explain_data(item) for item in value]}
     if isinstance(value, bytes):
         if data.type != DataType.OCTET_STRING:
-            return {label: value.hex(), "time": explain_time(value)}
+            # The type `time` has its own name for its octets.
+            return {label: value.hex(), "shown" if label == "time" else "time": explain_time(value)}
         tree = _octets(value)
         return {label: tree.pop("hex"), **tree}
+    if isinstance(value, float) and not math.isfinite(value):
+        # JSON has no such numbers.
+        return {label: str(value)}
+    if isinstance(value, str):
+        octets = value.encode("utf-8", "surrogateescape")
+        shown = octets.decode("utf-8", "backslashreplace")
+        return {label: shown} if shown == value else {label: shown, "hex": octets.hex()}
     return {label: value}
 
 

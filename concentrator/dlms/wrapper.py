@@ -70,6 +70,11 @@ class WrapperDecoder:
         """Take what came from the connection."""
         self._buffer += data
 
+    @property
+    def pending(self) -> bytes:
+        """What is no whole frame yet."""
+        return bytes(self._buffer)
+
     def next_event(self) -> WrapperFrame | None:
         """The next whole frame, or None until more data came.
 

@@ -168,7 +168,7 @@ async def open_session(options: SessionOptions) -> AsyncGenerator[Session]:
         mechanism=MECHANISMS[options.mechanism],
         secret=options.password,
         keys=keys,
-        system_title=options.system_title if keys is not None else b"",
+        system_title=options.system_title if _tells_title(options, keys) else b"",
         meter_system_title=options.meter_title,
         security_suite=options.suite,
         general_ciphering=options.general,
@@ -177,6 +177,11 @@ async def open_session(options: SessionOptions) -> AsyncGenerator[Session]:
     )
     async with _associated(options, Client(settings, counter)) as session:
         yield session
+
+
+def _tells_title(options: SessionOptions, keys: SecurityKeys | None) -> bool:
+    """Whether the meter needs our system title: to decipher, or since the mechanism hashes it (HLS 6)."""
+    return keys is not None or MECHANISMS[options.mechanism] is AuthenticationMechanism.HLS_SHA256
 
 
 async def _last_counter(options: SessionOptions) -> int | None:

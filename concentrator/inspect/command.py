@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 from concentrator.dlms.explain import Tree
 from concentrator.errors import LocalError
@@ -16,6 +17,8 @@ from concentrator.inspect.inspector import Inspector
 _HEX = re.compile(r"^[0-9A-Fa-f]*$")
 _OPTION = re.compile(r"^(key|ak|st)=([0-9A-Fa-f]*)$")
 _LONGEST_LINE = 256 * 1024
+_BOM = b"\xef\xbb\xbf"
+_SHORTEST_HEX = 4
 
 
 class DecodeUsageError(LocalError):
@@ -49,28 +52,56 @@ def _lines(source: str) -> Iterator[str]:
     if source != "-" and compact and _HEX.match(compact) and not Path(source).exists():
         yield compact
         return
+    if source == "-":
+        yield from _text_lines(sys.stdin.buffer)
+        return
     try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        with Path(source).open("rb") as file:
+            yield from _text_lines(file)
     except OSError as error:
         raise DecodeUsageError(
             f"{source!r} is neither hexadecimal nor a file that can be read: {error.strerror}"
         ) from None
-    lines = _text_lines(data)
-    if lines is None:
-        yield data.hex()
+
+
+def _text_lines(stream: BinaryIO) -> Iterator[str]:
+    """The lines of a stream as they come; where it does not begin as lines do, the whole of it as one frame, in hex."""
+    before = b""
+    for line in stream:
+        text = line.removeprefix(_BOM).decode("ascii", "replace").strip()
+        if not text or text.startswith("#"):
+            before += line
+            continue
+        if not _HEX.match(text.split()[0].partition("=")[0]):
+            data = before + line + stream.read()
+            # A P1 telegram, or the octets of a frame themselves. A first line that is spoilt has others behind it.
+            if text.startswith("/") or not _holds_lines(data):
+                yield data.hex()
+                return
+            stream = io.BytesIO(data)
+            yield from (found for found in map(_stripped, stream) if found)
+            return
+        yield text
+        yield from (found for found in map(_stripped, stream) if found)
         return
-    yield from lines
 
 
-def _text_lines(data: bytes) -> list[str] | None:
-    """The lines of hexadecimal in a file; None when it holds the octets of a frame themselves."""
-    try:
-        text = data.decode("ascii")
-    except UnicodeDecodeError:
-        return None
-    if text.lstrip().startswith("/"):
-        return None
-    return [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+def _stripped(line: bytes) -> str:
+    text = line.removeprefix(_BOM).decode("ascii", "replace").strip()
+    return "" if text.startswith("#") else text
+
+
+def _holds_lines(data: bytes) -> bool:
+    """Whether a stream is text, or some line of it hexadecimal: then others are spoilt lines, not octets of a frame."""
+    if (
+        data.isascii()
+        and data.decode("ascii").replace("\n", "").replace("\r", "").replace("\t", "").isprintable()
+    ):
+        return True
+    return any(
+        len(words) > 0 and len(words[0]) >= _SHORTEST_HEX and _HEX.match(words[0].decode("ascii", "replace"))
+        for words in (line.split() for line in data.split(b"\n"))
+    )
 
 
 def _one(inspector: Inspector, line: str, defaults: tuple[bytes, bytes, bytes]) -> Tree:

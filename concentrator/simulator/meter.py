@@ -128,7 +128,11 @@ class _PeriodicRows:
     def cells(self, entry: int) -> Sequence[bytes]:
         row = self.row(entry)
         clock = b"\x09\x0c" + self._meter.shown(row.captured_at).to_bytes()
-        return [clock, bytes((0x11, row.status or 0)), *[b"\x06" + v.to_bytes(4, "big") for v in row.values]]
+        return [
+            clock,
+            bytes((0x11, row.status or 0)),
+            *[b"\x06" + (v & 0xFFFFFFFF).to_bytes(4, "big") for v in row.values],
+        ]
 
 
 class _EventRows:

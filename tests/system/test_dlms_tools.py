@@ -99,6 +99,15 @@ def test_a_ciphered_association_browses_writes_and_acts(meter):
     assert "time_zone" in wrong.stderr
 
 
+@pytest.mark.parametrize("meter", [["--client", "6:6:12345678"]], indirect=True)
+def test_sha256_tells_the_system_title_that_it_hashes(meter, tmp_path):
+    password = tmp_path / "password"
+    password.write_text("12345678")
+    way = ["--tcp", meter, "--client", "6", "--mechanism", "hls-sha256", "--password-file", str(password)]
+    result = dlms("read", *way, "--json", "1-0:1.8.0*255")
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("meter", [CIPHERED], indirect=True)
 def test_a_wrong_key_is_refused_without_being_shown(meter):
     wrong = "FF" * 16

@@ -150,6 +150,30 @@ def test_delta_values_add_up():
     ]
 
 
+def test_deltas_in_the_clock_and_the_status_add_up():
+    unix = CLOCK._replace(class_id=8)
+    rows = [b"\x02\x02\x06" + (1767225600).to_bytes(4, "big") + b"\x11\x05", b"\x02\x02\x1f\xfa\x11\x06"]
+    found = decode_profile(profile(*rows), [unix, ENERGY], 900)
+    assert [row.captured_at for row in found] == [
+        datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 0, 4, 10, tzinfo=UTC)
+    ]  # fmt: skip
+    rows = [row(clock_at(START), 4, 5), b"\x02\x03\x00\x1f\x01\x06\0\0\0\6"]
+    assert [r.status for r in decode_profile(profile(*rows), [CLOCK, STATUS, ENERGY], 900)] == [4, 5]
+    with pytest.raises(DecodeError, match="follows no value"):
+        decode_profile(profile(rows[1]), [CLOCK, STATUS, ENERGY], 900)
+
+
+def test_a_delta_adds_to_what_was_sent_last_also_where_that_is_not_shown():
+    rows = [row(clock_at(START), 0, 5), row(None, 8, None), b"\x02\x03\x00\x00\x1f\x03"]
+    found = decode_profile(profile(*rows), [CLOCK, STATUS, ENERGY], 900)
+    assert [r.values for r in found] == [(5,), (None,), (8,)]
+
+
+def test_a_boolean_status_is_a_number():
+    rows = [b"\x02\x03" + clock_at(START) + bytes((3, n % 2)) + b"\x06\0\0\0\1" for n in range(5)]
+    assert [r.status for r in decode_profile(profile(*rows), [CLOCK, STATUS, ENERGY], 900)] == [0, 1, 0, 1, 0]
+
+
 def test_a_compact_array_is_a_buffer_too():
     contents = b"".join(b"\x0c" + clock_at(START)[2:] + bytes((0,)) + n.to_bytes(4, "big") for n in (7, 8))
     octets = b"\x13\x02\x03\x09\x11\x06" + bytes((len(contents),)) + contents

@@ -299,3 +299,72 @@ def test_a_cut_wrapper_and_a_cut_envelope_tell_their_headers():
 def test_octets_without_a_manufacturer_are_no_radio_telegram():
     octets = bytes((0x0F, 0x00, 0x00, 0x01)) + bytes(12)
     assert Inspector().inspect(octets).get("frame") != "wmbus"
+
+
+def run_lines(octets):
+    result = subprocess.run(
+        [sys.executable, "-m", "concentrator", "decode", "--json", "-"],
+        input=octets, capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    return [json.loads(line, parse_constant=pytest.fail) for line in result.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("lines", "count"),
+    [
+        (b"c401c100110a\nz\xc3\xa9\nc401c100110b\n", 3),
+        (b"\xef\xbb\xbfc401c100110a\nc401c100110b\n", 2),
+        (b"z\xc3\xa9\nc401c100110b\n", 2),
+        (b"# a comment\n\nc401c100110b\n", 1),
+        (b"c401c1000c02ff41\nc401c100110a\n", 2),
+        (b"177fc00000\n177f800000\n", 2),
+    ],
+)
+def test_every_line_has_its_object_and_every_object_is_json(lines, count):
+    assert len(run_lines(lines)) == count
+
+
+def test_octets_and_p1_telegrams_are_taken_from_a_pipe_as_they_are():
+    assert run_lines(bytes.fromhex("c401c100110a"))[0]["apdu"] == "get-response"
+    assert run_lines(b"/ISk5\\2MT382-1000\r\n\r\n1-0:1.8.1(000001.000*kWh)\r\n!\r\n")[0]["frame"] == "p1"
+
+
+def test_blocks_of_a_service_are_put_together_over_frames():
+    inspector = Inspector()
+    first = inspector.inspect(bytes.fromhex("c402c1000000000100040908 0102"))
+    assert "decoded" not in first
+    last = inspector.inspect(bytes.fromhex("c402c101000000020006030405060708"))
+    assert last["decoded"]["octet-string"] == "0102030405060708"
+    inspector.inspect(bytes.fromhex("c402c1000000000100040908 0102"))
+    lost = inspector.inspect(bytes.fromhex("c402c101000000030006030405060708"))
+    assert lost["error"] == "block 2 is missing before this one"
+
+
+def test_a_lost_general_block_is_told():
+    inspector = Inspector()
+    inspector.inspect(bytes.fromhex("e0000001000003c40100"))
+    tree = inspector.inspect(bytes.fromhex("e080000300000 2110a".replace(" ", "")))
+    assert tree["error"] == "block 2 is missing before this one"
+
+
+def test_a_wrong_key_without_a_tag_shows_in_what_it_gives():
+    line = bytes.fromhex("cc0b2000000005385acaf3c846")
+    tree = Inspector(bytes.fromhex("11" * 16), b"", bytes.fromhex("4f44434d45544552")).inspect(line)
+    assert "wrong key" in find_error(tree)
+
+
+def test_what_follows_a_wrapper_frame_is_told():
+    whole = WrapperFrame(1, 16, bytes.fromhex("c401c100110a")).to_bytes()
+    tree = Inspector().inspect(whole + whole[:10])
+    assert "cut off" in find_error(tree)
+    tree = Inspector().inspect(whole + bytes.fromhex("deadbeef"))
+    assert tree["trailing"] == "deadbeef"
+    tree = Inspector().inspect(whole + bytes.fromhex("deadbeef" * 4))
+    assert tree["frames"][0]["value"] == {"unsigned": 10}
+    assert "version" in find_error(tree)
+
+
+def test_a_time_keeps_its_octets_and_hundredths():
+    value = Inspector().inspect(bytes.fromhex("c401c1001b0c1e0032"))["value"]
+    assert value["time"] == "0c1e0032"
+    assert value["shown"].endswith("12:30:00.50")
