@@ -109,17 +109,19 @@ def object_list(listed: Data) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for element in listed.items():
         class_id, version, name, _rights = element.items(4)
-        obis = Obis.from_bytes(name.octets())
-        found.append(
-            {
-                "obis": str(obis),
-                "class": interface_class(class_id.integer(), version.integer()).name,
-                "class_id": class_id.integer(),
-                "version": version.integer(),
-                "meaning": obis.describe(),
-            }
-        )
+        found.append(object_entry(class_id.integer(), version.integer(), Obis.from_bytes(name.octets())))
     return found
+
+
+def object_entry(class_id: int, version: int, obis: Obis) -> dict[str, Any]:
+    """One object in words."""
+    return {
+        "obis": str(obis),
+        "class": interface_class(class_id, version).name,
+        "class_id": class_id,
+        "version": version,
+        "meaning": obis.describe(),
+    }
 
 
 def _attribute(order: Order, class_id: int) -> AttributeDescriptor:

@@ -23,6 +23,7 @@ from concentrator.dlms.client import Client, Conversation
 from concentrator.dlms.cosem_time import DEVIATION_NOT_SPECIFIED, CosemDateTime
 from concentrator.dlms.errors import AccessError, DlmsError
 from concentrator.dlms.profile import ProfileDecoder, ProfileRow, capture_objects
+from concentrator.dlms.short_name_client import ShortNameClient
 from concentrator.model import Answer, Channel, Quality, Reading
 from concentrator.obis import Obis
 from concentrator.units import NO_UNIT
@@ -135,7 +136,7 @@ def read_public_identity(client: Client) -> Conversation[tuple[str, str]]:
     return _text(values[0]), _text(values[1])
 
 
-def read_invocation_counter(client: Client) -> Conversation[int | None]:
+def read_invocation_counter(client: Client | ShortNameClient) -> Conversation[int | None]:
     """The counter that the meter has seen last from our client, where it tells."""
     try:
         value = yield from client.get(AttributeDescriptor(_DATA, INVOCATION_COUNTER, 2))

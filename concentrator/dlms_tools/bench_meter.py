@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from concentrator.collection.meter_orders import object_list
+from concentrator.collection.meter_orders import object_entry, object_list
 from concentrator.config import load_config
 from concentrator.control import request
 from concentrator.dlms import axdr
 from concentrator.dlms.attributes import AttributeDescriptor, MethodDescriptor
 from concentrator.dlms.axdr import Data
+from concentrator.dlms.short_name_client import ShortNameClient
 from concentrator.dlms_tools.session import Session, SessionOptions, SessionUsageError, open_session
 from concentrator.obis import Obis
 
@@ -60,6 +61,13 @@ class DirectMeter(BenchMeter):
 
     async def objects(self) -> list[dict[str, Any]]:
         """The object list."""
+        client = self._session.client
+        if isinstance(client, ShortNameClient):
+            names = await self._session.run(client.read_names())
+            return [
+                object_entry(class_id, version, obis) | {"base_name": f"{base & 0xFFFF:04X}"}
+                for (class_id, obis), (base, version) in names.items()
+            ]
         return object_list(await self.get(_ASSOCIATION_LN))
 
 

@@ -73,6 +73,10 @@ def _session_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--key", type=OctetsType(), default=b"", help="Encryption key; seen in the process list."
         ),
+        click.option("--short-names", is_flag=True, help="Short name referencing, as old meters have it."),
+        click.option(
+            "--gateway", default="", help="A meter behind a gateway: NETWORK:ADDRESS, in hexadecimal."
+        ),
         click.option("--suite", type=click.IntRange(0, 2), default=0, help="Security suite."),
         click.option("--general", is_flag=True, help="general-glo-ciphering instead of service-specific."),
         click.option(

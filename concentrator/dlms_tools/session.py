@@ -18,12 +18,14 @@ from cryptography.x509 import load_der_x509_certificate, load_pem_x509_certifica
 from concentrator.collection.conversation import converse
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.meter_reader import read_invocation_counter
-from concentrator.dlms.client import Client, ClientSettings, Conversation
-from concentrator.dlms.codes import AuthenticationMechanism
+from concentrator.dlms.client import DEFAULT_CONFORMANCE, Client, ClientSettings, Conversation
+from concentrator.dlms.codes import AuthenticationMechanism, Conformance
 from concentrator.dlms.elliptic import PrivateKey, PublicKey
 from concentrator.dlms.errors import DlmsError
+from concentrator.dlms.gateway import GatewayAddress
 from concentrator.dlms.hdlc import HdlcAddress
 from concentrator.dlms.security import MemoryCounter, SecurityKeys
+from concentrator.dlms.short_name_client import DEFAULT_SHORT_NAME_CONFORMANCE, ShortNameClient
 from concentrator.errors import LocalError, TransientError
 from concentrator.links.dlms_channels import (
     HdlcChannel,
@@ -74,6 +76,8 @@ class SessionOptions:
     signing_key: Path | None = None
     meter_certificate: Path | None = None
     meter_title: bytes = b""
+    short_names: bool = False
+    gateway: str = ""
     system_title: bytes = b"ODC\0\0\0\0\1"
     timeout_s: float = 10.0
 
@@ -130,7 +134,9 @@ def _public_key(octets: bytes) -> object:
 class Session:
     """An open association. `run` carries one conversation."""
 
-    def __init__(self, client: Client, channel: WrapperChannel | HdlcChannel, timeout_s: float) -> None:
+    def __init__(
+        self, client: Client | ShortNameClient, channel: WrapperChannel | HdlcChannel, timeout_s: float
+    ) -> None:
         self.client = client
         self._channel = channel
         self._timeout_s = timeout_s
@@ -174,9 +180,28 @@ async def open_session(options: SessionOptions) -> AsyncGenerator[Session]:
         general_ciphering=options.general,
         # Keys to sign with alone do not cipher.
         ciphered=keys is None or bool(keys.encryption),
+        gateway=_gateway(options.gateway),
+        conformance=_conformance(options),
     )
-    async with _associated(options, Client(settings, counter)) as session:
+    client = ShortNameClient(settings, counter) if options.short_names else Client(settings, counter)
+    async with _associated(options, client) as session:
         yield session
+
+
+def _conformance(options: SessionOptions) -> Conformance:
+    return DEFAULT_SHORT_NAME_CONFORMANCE if options.short_names else DEFAULT_CONFORMANCE
+
+
+def _gateway(given: str) -> GatewayAddress | None:
+    if not given:
+        return None
+    network, _, address = given.partition(":")
+    try:
+        return GatewayAddress(int(network), bytes.fromhex(address))
+    except ValueError:
+        raise SessionUsageError(
+            f"--gateway: got {given!r}; allowed: NETWORK:ADDRESS in hexadecimal"
+        ) from None
 
 
 def _tells_title(options: SessionOptions, keys: SecurityKeys | None) -> bool:
@@ -185,7 +210,13 @@ def _tells_title(options: SessionOptions, keys: SecurityKeys | None) -> bool:
 
 
 async def _last_counter(options: SessionOptions) -> int | None:
-    public = Client(ClientSettings(PUBLIC_CLIENT, options.server_sap))
+    settings = ClientSettings(
+        PUBLIC_CLIENT,
+        options.server_sap,
+        gateway=_gateway(options.gateway),
+        conformance=_conformance(options),
+    )
+    public = ShortNameClient(settings) if options.short_names else Client(settings)
     try:
         async with _associated(options, public, client_sap=PUBLIC_CLIENT) as session:
             return await session.run(read_invocation_counter(session.client))
@@ -196,7 +227,7 @@ async def _last_counter(options: SessionOptions) -> int | None:
 
 @asynccontextmanager
 async def _associated(
-    options: SessionOptions, client: Client, client_sap: int | None = None
+    options: SessionOptions, client: Client | ShortNameClient, client_sap: int | None = None
 ) -> AsyncGenerator[Session]:
     channel = await _open_channel(options, options.client_sap if client_sap is None else client_sap)
     session = Session(client, channel, options.timeout_s)

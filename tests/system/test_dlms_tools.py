@@ -11,6 +11,14 @@ from datetime import UTC, datetime
 
 import pytest
 
+from concentrator.dlms import axdr
+from concentrator.dlms.cosem.objects import register
+from concentrator.dlms.logical_device import AssociationDefinition, LogicalDevice
+from concentrator.dlms.server import Server
+from concentrator.dlms.short_name_client import DEFAULT_SHORT_NAME_CONFORMANCE
+from concentrator.obis import Obis
+
+from dlms_wire import WrapperService
 from ports import free_port
 
 pytestmark = pytest.mark.system
@@ -189,3 +197,23 @@ async def test_through_the_running_concentrator(bench):
     refused = await asyncio.to_thread(dlms, "write", *way, "--type", "unsigned", "1-0:1.8.0*255", "1")
     assert refused.returncode == 1
     assert "refused: object-undefined" in refused.stderr
+
+
+def test_an_old_meter_is_read_by_short_names():
+    objects = [register(Obis.parse("1.0.1.8.0.255"), axdr.double_long_unsigned(4711), 1, 30)]
+    definition = AssociationDefinition(16, short_names=True, conformance=DEFAULT_SHORT_NAME_CONFORMANCE)
+    with WrapperService(Server([LogicalDevice(1, objects, [definition])])) as service:
+        way = ["--tcp", f"127.0.0.1:{service.port}", "--short-names"]
+        read = dlms("read", *way, "--json", "1-0:1.8.0*255")
+        assert read.returncode == 0, read.stderr
+        tree = json.loads(read.stdout)
+        assert tree["value"] == {"double-long-unsigned": 4711}
+        assert (tree["scaler"], tree["unit"]) == (1, "Wh")
+        browsed = dlms("browse", *way, "--json")
+        assert "1-0:1.8.0*255" in {json.loads(line)["obis"] for line in browsed.stdout.splitlines()}
+
+
+def test_a_gateway_that_is_none_is_named():
+    result = dlms("read", "--tcp", "127.0.0.1:1", "--gateway", "x", "1-0:1.8.0*255")
+    assert result.returncode == 2
+    assert "NETWORK:ADDRESS" in result.stderr
