@@ -54,6 +54,8 @@ Tree: TypeAlias = "dict[str, Explained]"
 
 _HEADER_OCTETS = 5
 _AUTHENTICATED = 0x10
+_DATA_NOTIFICATION = 0x0F
+_WITH_INVOKE = frozenset((0xC0, 0xC1, 0xC3, 0xC4, 0xC5, 0xC7))
 # By their tags: what may be a long value, of which a part is of use too.
 _APDUS_WITH_DATA = frozenset((0x0F, 0xC1, 0xC2, 0xC3, 0xC4, 0xC7, 0xD9, 0xDA, 0x0C, 0x18))
 _SHORTEST_TEXT = 3
@@ -321,7 +323,7 @@ def _hdlc_header(frame: hdlc.HdlcFrame) -> Tree:
 
 def _before_damage(octets: bytes, error: DecodeError) -> Tree:
     """What an APDU brought before it went wrong: the part of a value, or the header of an envelope."""
-    if error.offset is None or error.offset >= len(octets):
+    if error.offset is None:
         return {}
     tag, at = octets[0], error.offset
     if tag in (*SERVICE_OF_GLOBAL, *SERVICE_OF_DEDICATED, GENERAL_GLO, GENERAL_DED):
@@ -332,10 +334,14 @@ def _before_damage(octets: bytes, error: DecodeError) -> Tree:
             header["security_control"] = f"{octets[at]:02x}"
             header["invocation_counter"] = int.from_bytes(octets[at + 1 : at + 5], "big")
         return header
-    if tag in _APDUS_WITH_DATA:
-        part = _part(octets, at)
-        return {} if part is None else {"before_the_error": part}
-    return {}
+    tree: Tree = {}
+    if tag == _DATA_NOTIFICATION and len(octets) >= _HEADER_OCTETS:
+        tree["long_invoke_id"] = octets[1:5].hex()
+    elif tag in _WITH_INVOKE and len(octets) > 2:
+        tree["invoke"] = octets[2]
+    if tag in _APDUS_WITH_DATA and (part := _part(octets, at)) is not None:
+        tree["before_the_error"] = part
+    return tree
 
 
 def _part(octets: bytes, offset: int, depth: int = 0) -> Explained:
