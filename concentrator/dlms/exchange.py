@@ -198,6 +198,7 @@ class Exchange:
         if settings.compressed and not (self._envelope.compresses and settings.security_suite):
             raise EncodeError("compression takes a general envelope, and security suite 1 or 2")
         self._overhead = self._envelope.overhead(settings.security_suite)
+        self._gateway_overhead = settings.gateway.overhead if settings.gateway else 0
         self._budget = 0
         self._peer_window = 1
         self._aside: deque[bytes] = deque(maxlen=16)
@@ -231,8 +232,7 @@ class Exchange:
     @property
     def _send_size(self) -> int:
         """Octets that the meter takes of one APDU, the gateway's header aside; 0 where it has not told."""
-        gateway = self.settings.gateway
-        return self.max_send_size - gateway.overhead if gateway and self.max_send_size else self.max_send_size
+        return self.max_send_size - self._gateway_overhead if self.max_send_size else 0
 
     def transmit(self, outgoing: Outgoing) -> Conversation[bytes]:
         """Send APDUs and take the next that comes: through the gateway, where there is one."""
@@ -283,10 +283,14 @@ class Exchange:
 
     def _once(self, request: bytes, belongs: Callable[[Apdu], bool]) -> Conversation[Apdu]:
         protected = self._protect(request)
-        if 0 < self._send_size < len(protected) and self.conformance & Conformance.GENERAL_BLOCK_TRANSFER:
+        if 0 < self.max_send_size < len(protected) + self._gateway_overhead and (
+            self.conformance & Conformance.GENERAL_BLOCK_TRANSFER
+        ):
             incoming = yield from self._send_by_gbt(protected)
-        else:
+        elif self._gateway_overhead:
             incoming = yield from self.transmit((protected,))
+        else:
+            incoming = yield (protected,)
         return (yield from self.await_reply(incoming, belongs))
 
     def await_reply(self, incoming: bytes, belongs: Callable[[Apdu], bool]) -> Conversation[Apdu]:
