@@ -8,13 +8,13 @@ import structlog
 
 from concentrator.clock import Clock, is_plausible
 from concentrator.collection.local_meters import LocalMeters
+from concentrator.collection.telegram_answer import telegram_answer
 from concentrator.config import MbusSection
 from concentrator.links.backoff import Backoff
 from concentrator.links.errors import PortError
 from concentrator.links.mbus_line import MbusLine
 from concentrator.model import Answer, MeterState
 from concentrator.store.store import Store
-from concentrator.wmbus.answer import to_answer
 from concentrator.wmbus.errors import TelegramError
 from concentrator.wmbus.security import KeyRing, SecurityState
 from concentrator.wmbus.telegram import Telegram
@@ -114,7 +114,7 @@ class MbusCollector:
 
     def _answer(self, telegrams: tuple[Telegram, ...], identity: str) -> Answer | None:
         """The readings of all telegrams of one readout."""
-        answers = [to_answer(one, self._clock.now(), meter=identity) for one in telegrams]
+        answers = [telegram_answer(one, self._clock.now(), meter=identity) for one in telegrams]
         readings = {
             (one.channel.obis, one.captured_at): one
             for answer in reversed(answers)

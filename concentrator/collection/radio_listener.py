@@ -19,10 +19,10 @@ from typing import Any
 import structlog
 
 from concentrator.clock import Clock, is_plausible
+from concentrator.collection.telegram_answer import telegram_answer
 from concentrator.model import Answer, MeterRecord, MeterState
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
-from concentrator.wmbus.answer import to_answer
 from concentrator.wmbus.compact import FormatMemory
 from concentrator.wmbus.errors import TelegramError
 from concentrator.wmbus.fragments import FragmentMemory
@@ -229,7 +229,7 @@ class RadioListener:
             return None
         if last is not None and monotonic - last < self._store_interval_s:
             return None
-        answer = to_answer(telegram, now, meter=identity)
+        answer = telegram_answer(telegram, now, meter=identity)
         if not answer.readings:
             return None
         self._stored_at[identity] = monotonic

@@ -40,9 +40,9 @@ def run_decode(
         if as_json:
             text = json.dumps(tree, ensure_ascii=False)
             print(text, flush=source == "-")  # noqa: T201 - the command's output
-            failed = failed or ('"error"' in text and _has_error(tree))
+            failed = failed or ('"error"' in text and has_error(tree))
         else:
-            failed = failed or _has_error(tree)
+            failed = failed or has_error(tree)
             print("\n".join(render(tree)))  # noqa: T201
     return 1 if failed else 0
 
@@ -129,12 +129,13 @@ def _one(inspector: Inspector, line: str, defaults: tuple[bytes, bytes, bytes]) 
     return {**tree, **({"note" if tree.get("frame") == "wmbus" else "error": half} if half else {})}
 
 
-def _has_error(node: object) -> bool:
+def has_error(node: object) -> bool:
+    """Whether a tree tells of an error at any depth; a text that holds the word is none."""
     if isinstance(node, dict):
         tree = cast("dict[str, object]", node)
-        return "error" in tree or any(_has_error(value) for value in tree.values())
+        return "error" in tree or any(has_error(value) for value in tree.values())
     if isinstance(node, list):
-        return any(_has_error(value) for value in cast("list[object]", node))
+        return any(has_error(value) for value in cast("list[object]", node))
     return False
 
 

@@ -3,7 +3,8 @@
 Known: HDLC, the TCP WRAPPER, bare APDUs and A-XDR data, USI frames with PRIME_API and G3 messages, local frames of
 S-FSK modems, and the APDUs in them, wireless and wired M-Bus telegrams, DLMS pushed in M-Bus frames, P1 telegrams.
 A tree always comes back; what is wrong stands in its `error`, beside whatever could still be decoded. State that
-spans frames (segments, block transfers, M-Bus format signatures) carries over from one call to the next.
+spans frames (segments, block transfers, M-Bus format signatures, fragments and message counters) carries over
+from one call to the next.
 """
 
 from __future__ import annotations
@@ -20,8 +21,15 @@ from concentrator.inspect.mbus import explain_telegram, plausible_wireless
 from concentrator.inspect.modem import explain_local_frame, explain_usi
 from concentrator.wmbus.compact import FormatMemory
 from concentrator.wmbus.errors import TelegramError, WmbusUsageError
+from concentrator.wmbus.fragments import FragmentMemory
 from concentrator.wmbus.frame import FrameFormat
-from concentrator.wmbus.security import DES_KEY_OCTETS, KeyRing
+from concentrator.wmbus.security import (
+    DERIVED_KEY_MODES,
+    DES_KEY_OCTETS,
+    KeyRing,
+    MessageCounters,
+    SecurityState,
+)
 from concentrator.wmbus.telegram import decode_telegram
 from plc.sfsk.framing import LocalFrameDecoder
 from plc.usi.framing import FrameDecoder
@@ -39,6 +47,8 @@ class Inspector:
 
     def __init__(self, key: bytes = b"", authentication_key: bytes = b"", system_title: bytes = b"") -> None:
         self._formats = FormatMemory()
+        self._fragments = FragmentMemory()
+        self._counters = MessageCounters()
         self._segments = mbus_carrier.SegmentAssembler()
         self._dlms = Explainer()
         self._key = b""
@@ -173,10 +183,27 @@ class Inspector:
         try:
             # Whose telegram it is shows only when it is decoded: the key given here is for this one.
             keys = KeyRing(everyone=self._key or None)
-            telegram = decode_telegram(octets, keys=keys, formats=self._formats, frame_format=frame_format)
+            telegram = decode_telegram(
+                octets,
+                keys=keys,
+                formats=self._formats,
+                fragments=self._fragments,
+                frame_format=frame_format,
+            )
         except (TelegramError, WmbusUsageError) as error:
             return {"frame": "mbus" if frame_format else "wmbus", "error": str(error)}
-        return explain_telegram(telegram, self._dlms)
+        tree = explain_telegram(telegram, self._dlms)
+        security = telegram.security
+        # A replay proved to be the meter's own, long ago: who looks at frames wants its content all the same.
+        if (
+            security.mode in DERIVED_KEY_MODES
+            and security.state is SecurityState.DECODED
+            and telegram.meter is not None
+            and security.counter is not None
+            and not self._counters.accept(telegram.meter, security.counter)
+        ):
+            tree["note"] = f"replay: message counter {security.counter} of {telegram.meter} did not rise"
+        return tree
 
     def _local_frame(self, octets: bytes) -> Tree | None:
         """Length and check sum have to fit exactly: 02 opens other things too."""

@@ -43,6 +43,7 @@ _LETTERS = 26
 _BLOCK, _FIRST_BLOCK, _CRC = 16, 10, 2
 # What a receiver may have put behind a telegram, or a file have lost.
 _TOLERANCE_OCTETS = 8
+_FILLER = b"\x2f"
 _READABLE = (SecurityState.PLAIN, SecurityState.DECODED, SecurityState.ALREADY_PLAIN)
 
 
@@ -90,7 +91,7 @@ def explain_telegram(telegram: Telegram, dlms: Explainer) -> Tree:
         tree["message_counter"] = security.counter
     tree["content"] = telegram.content.value
     if telegram.content is Content.DLMS and security.readable:
-        tree["decoded"] = dlms.apdu(telegram.payload)
+        tree["decoded"] = _apdu(telegram.payload, dlms)
     device_type = telegram.device_type
     tree["records"] = [_record(record, device_type) for record in telegram.records]
     if telegram.profile:
@@ -102,12 +103,29 @@ def explain_telegram(telegram: Telegram, dlms: Explainer) -> Tree:
         tree["more_follows"] = True
     if telegram.payload and not telegram.records and telegram.content is not Content.DLMS:
         tree["payload"] = telegram.payload.hex()
-    if security.state not in _READABLE and security.state is not SecurityState.KEY_MISSING:
+    if (
+        security.state is SecurityState.INCOMPLETE
+        and telegram.afl is not None
+        and telegram.afl.more_fragments
+    ):
+        tree["note"] = f"incomplete: {security.reason}"
+    elif security.state is SecurityState.INCOMPLETE:
+        tree["error"] = "incomplete: the last fragment of a message of which others did not come"
+    elif security.state not in _READABLE and security.state is not SecurityState.KEY_MISSING:
         tree["error"] = f"{security.state.value.replace('_', ' ')}: {security.reason}"
     elif security.state is SecurityState.KEY_MISSING:
         tree["note"] = f"key missing: {security.reason}" if security.reason else "key missing"
     elif telegram.fault:
         tree["error"] = telegram.fault
+    return tree
+
+
+def _apdu(payload: bytes, dlms: Explainer) -> Tree:
+    """The APDU of a telegram. It tells its own end; idle fillers behind it fill the last encrypted block."""
+    tree = dlms.apdu(payload)
+    trailing = tree.get("trailing")
+    if isinstance(trailing, str) and not bytes.fromhex(trailing).strip(_FILLER):
+        del tree["trailing"]
     return tree
 
 

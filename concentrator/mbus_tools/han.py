@@ -11,7 +11,7 @@ from collections.abc import Callable
 import click
 
 from concentrator.errors import ConcentratorError
-from concentrator.inspect.command import render
+from concentrator.inspect.command import has_error, render
 from concentrator.inspect.inspector import Inspector
 from concentrator.links.byte_source import read_bursts
 
@@ -45,7 +45,7 @@ def run_read_han(
     for burst in read_bursts(where, baud_rate or DEFAULT_BAUD_RATE, _PATIENCE_S):
         starts = [at for mark in _STARTS if (at := burst.find(mark)) >= 0]
         tree = inspector.inspect(burst[min(starts, default=0) :])
-        if "error" not in json.dumps(tree):
+        if not has_error(tree):
             echo(json.dumps(tree, ensure_ascii=False) if as_json else "\n".join(render(tree)))
             return
         came = (

@@ -132,11 +132,17 @@ def _open_sealed(message: Message, key: bytes, meter: Address) -> bytes | None:
     tags = [(sealed, message.mac)]
     if not message.mac:  # not in the AFL: behind the content
         tags = [(sealed[:-octets], sealed[-octets:]) for octets in (16, 12, 8) if len(sealed) > octets]
+    headers = (
+        message.afl_header + message.tpl_header,
+        message.afl_header[1:] + message.tpl_header,  # from the counter on
+        message.tpl_header,
+        b"",
+    )
     for content, tag in tags:
         if len(tag) not in _TAG_OCTETS:
             continue
         for nonce in _nonces(message, meter):
-            for header in (message.afl_header + message.tpl_header, message.tpl_header, b""):
+            for header in headers:
                 plain = _unseal(message.mode, key, nonce, header, content, tag)
                 if plain is not None:
                     return plain
@@ -150,6 +156,7 @@ def _nonces(message: Message, meter: Address) -> Iterator[bytes]:
         yield (address + counter).ljust(octets, b"\0")
         yield (counter + address).ljust(octets, b"\0")
         if octets > _GCM_NONCE_OCTETS:
+            yield address + counter
             yield address + bytes((message.access_number,)) + counter
             yield address + counter + bytes((message.access_number,))
             yield b"\0" + address + counter

@@ -29,7 +29,7 @@ class RecordHeader:
     """What a DIB and VIB say of the value that follows: a number is an integer * 10**exponent of `unit`.
 
     `octets` are those of the DIB and VIB, empty for a value that was no record on the air. `coding` is the
-    low nibble of the DIF.
+    low nibble of the DIF. Without `has_value` the VIFEs say that there is none, whatever octets follow.
     """
 
     octets: bytes
@@ -43,6 +43,7 @@ class RecordHeader:
     exponent: int
     kind: Kind
     qualifiers: tuple[str, ...] = ()
+    has_value: bool = True
 
     def __hash__(self) -> int:
         """Of what tells most headers apart: they are looked up for every record."""

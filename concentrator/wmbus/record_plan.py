@@ -47,6 +47,8 @@ def _is_number(place: Place) -> bool:
 
 def read_record(header: RecordHeader, raw: bytes) -> Record:
     """The record of one header and the octets of its value."""
+    if not header.has_value:
+        return Record(header, None, header.exponent, valid=False, raw=raw)
     decoded = decode_value(header.coding, raw, header.kind)
     number = isinstance(decoded.value, int) or not decoded.valid
     return Record(
@@ -96,7 +98,9 @@ class RecordPlan:
             free = start + 1 if coding == CODING_VARIABLE else start
             mask[free:at] = bytes(at - free)
             code = f"{octets}s"
-            if coding in BCD_CODINGS and kind is not Kind.IDENTIFIER:
+            if not header.has_value:
+                others.append((number, coding, kind))
+            elif coding in BCD_CODINGS and kind is not Kind.IDENTIFIER:
                 digits.append((number, 2 * (len(data) - at), 2 * (len(data) - start)))
             elif coding in (CODING_REAL, CODING_VARIABLE) or coding in BCD_CODINGS or octets == 0:
                 others.append((number, coding, kind))

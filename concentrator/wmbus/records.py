@@ -145,4 +145,5 @@ def _interpret_header(octets: bytes, dib_octets: int) -> RecordHeader:
         exponent=meaning.exponent,
         kind=meaning.kind,
         qualifiers=meaning.qualifiers,
+        has_value=meaning.has_value,
     )

@@ -60,7 +60,8 @@ class Telegram(NamedTuple):
     """A decoded telegram.
 
     `meter` is the meter's own address (the transport layer's, where that has one; None only for a wired
-    frame without header). `payload` are the application's octets, plain where `security.readable`.
+    frame without header). `payload` are the application's octets, plain where `security.readable`;
+    an APDU begins at the first of them, and 2F that filled the last encrypted block may follow it.
     `profile` names the meter profile that added to the records or gave them another meaning; "" for none.
     `fault` is empty, or says why records are missing: a chain that breaks off, an unknown format.
     """
@@ -306,9 +307,11 @@ class _Decoder:
             elif tpl.content is Content.COMPACT:
                 found = self._expand(payload)
             elif tpl.content is Content.FORMAT and self._formats is not None:
-                self._formats.learn_format_frame(payload.lstrip(DECRYPTION_CHECK))
+                self._formats.learn_format_frame(payload.removeprefix(DECRYPTION_CHECK))
             elif tpl.content is Content.ALARM or tpl.content is Content.ERROR:
                 found = read_report(tpl.content, payload)
+            elif tpl.content is Content.DLMS:
+                payload = payload.removeprefix(DECRYPTION_CHECK)
         except TelegramError as error:
             fault = str(error)
         if may_hold_compact_profiles(found.headers):

@@ -4,7 +4,8 @@ A row covers `count` codes from `first` on. Its exponent belongs to the first co
 code; where the unit is a tuple, the codes step through the units instead. Units are base units (Wh,
 m3, W, ...), so that a value is always an integer times a power of ten of one of a few units.
 
-Not decoded: VIF EF (third extension table), and the content of compact profiles, which is named and
+Not decoded: VIF EF (third extension table), the second level of VIF FD (FD FD), the units of non-metric values
+(VIFE 3D: such a value has no unit and the exponent 0), and the content of compact profiles, which is named and
 given as octets.
 """
 
@@ -27,6 +28,9 @@ _TABLE_FD = 0xFD
 _TABLE_EF = 0xEF
 _COMBINABLE_EXTENSION = 0xFC
 _LONGEST_EARLY_TEXT = 0x1F
+
+# Heat meters count the time in error: theirs is a value, of which a VIFE of errors says what it counts.
+_COUNTED_TIMES = ("on_time", "operating_time")
 
 _TIME = ("s", "min", "h", "d")
 _LONG_TIME = ("h", "d", "month", "a")
@@ -210,6 +214,8 @@ class _Effect(enum.Enum):
     DURATION = enum.auto()  # the value is a time: four codes step through s, min, h, d
     UNSIGNED = enum.auto()
     OCTETS = enum.auto()
+    NO_VALUE = enum.auto()  # the meter had no value: what it sent in its place is none
+    NON_METRIC = enum.auto()  # in another unit than the VIF's, and by another power of ten
 
 
 # Combinable (orthogonal) VIFEs: first, count, name, effect, argument
@@ -230,10 +236,10 @@ _COMBINABLE_ROWS: tuple[tuple[int, int, str, _Effect, int | str], ...] = (
     (0x12, 1, "average", _Effect.NAME, 0),
     (0x13, 1, "inverse_compact_profile", _Effect.OCTETS, 0),
     (0x14, 1, "relative_deviation", _Effect.NAME, 0),
-    (0x15, 1, "error_no_data", _Effect.NAME, 0),
-    (0x16, 1, "error_overflow", _Effect.NAME, 0),
-    (0x17, 1, "error_underflow", _Effect.NAME, 0),
-    (0x18, 1, "error_data", _Effect.NAME, 0),
+    (0x15, 1, "error_no_data", _Effect.NO_VALUE, 0),
+    (0x16, 1, "error_overflow", _Effect.NO_VALUE, 0),
+    (0x17, 1, "error_underflow", _Effect.NO_VALUE, 0),
+    (0x18, 1, "error_data", _Effect.NO_VALUE, 0),
     (0x1C, 1, "error_premature_end", _Effect.NAME, 0),
     (0x1D, 1, "standard_conform_content", _Effect.NAME, 0),
     (0x1E, 1, "compact_profile_with_registers", _Effect.OCTETS, 0),
@@ -265,7 +271,7 @@ _COMBINABLE_ROWS: tuple[tuple[int, int, str, _Effect, int | str], ...] = (
     (0x3A, 1, "uncorrected", _Effect.NAME, 0),
     (0x3B, 1, "accumulation_if_positive", _Effect.NAME, 0),
     (0x3C, 1, "accumulation_if_negative", _Effect.NAME, 0),
-    (0x3D, 1, "non_metric", _Effect.NAME, 0),
+    (0x3D, 1, "non_metric", _Effect.NON_METRIC, 0),
     (0x3E, 1, "base_conditions", _Effect.NAME, 0),
     (0x3F, 1, "obis_declaration", _Effect.OCTETS, 0),
     (0x40, 1, "lower_limit", _Effect.NAME, 0),
@@ -339,13 +345,14 @@ _COMBINABLE_EXTENDED = _by_code(_COMBINABLE_EXTENSION_ROWS)
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a value information block says: value = integer * 10**exponent of `unit`."""
+    """What a value information block says: value = integer * 10**exponent of `unit`, if `has_value`."""
 
     quantity: str
     unit: str
     exponent: int
     kind: Kind
     qualifiers: tuple[str, ...] = ()
+    has_value: bool = True
 
 
 def read_vib(data: bytes, offset: int) -> int:
@@ -395,6 +402,9 @@ def interpret_vib(vib: bytes) -> Meaning:
     if first in (_TABLE_FB, _TABLE_FD):
         table, letter = (FIRST_EXTENSION, "FB") if first == _TABLE_FB else (MAIN_EXTENSION, "FD")
         code = vifes[0]
+        if first == code == _TABLE_FD:
+            name = f"reserved_FD_FD_{vifes[1] & 0x7F:02X}"
+            return _qualify(Vif(name, "", 0, Kind.NUMBER), vifes[2:])
         base = table.get(code & 0x7F) or Vif(f"reserved_{letter}_{code & 0x7F:02X}", "", 0, Kind.NUMBER)
         return _qualify(base, vifes[1:])
     if first & 0x7F == _MANUFACTURER or first == _TABLE_EF:
@@ -419,7 +429,7 @@ def _qualify(base: Vif, vifes: bytes) -> Meaning:
     """Apply the combinable VIFEs in order."""
     quantity, unit, exponent, kind = base
     names: list[str] = []
-    at = 0
+    at, has_value, metric = 0, True, True
     while at < len(vifes):
         code = vifes[at]
         at += 1
@@ -439,9 +449,9 @@ def _qualify(base: Vif, vifes: bytes) -> Meaning:
         if name:
             names.append(name)
         if effect is _Effect.SCALE:
-            exponent += int(argument)
+            exponent += int(argument) if metric else 0
         elif effect is _Effect.PER:
-            unit += str(argument)
+            unit += str(argument) if metric else ""
         elif effect is _Effect.COUNT:
             unit, exponent, kind = "", 0, Kind.UNSIGNED
         elif effect is _Effect.DATE:
@@ -452,4 +462,8 @@ def _qualify(base: Vif, vifes: bytes) -> Meaning:
             kind = Kind.UNSIGNED
         elif effect is _Effect.OCTETS:
             kind = Kind.OCTETS
-    return Meaning(quantity, unit, exponent, kind, tuple(names))
+        elif effect is _Effect.NO_VALUE:
+            has_value = has_value and quantity in _COUNTED_TIMES
+        elif effect is _Effect.NON_METRIC and kind is Kind.NUMBER:
+            unit, exponent, metric = "", 0, False
+    return Meaning(quantity, unit, exponent, kind, tuple(names), has_value)

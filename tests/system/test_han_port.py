@@ -57,6 +57,13 @@ def test_a_plain_push_in_an_mbus_frame_is_read(tmp_path):
     assert json.loads(answer.stdout)["decoded"]["apdu"] == "data-notification"
 
 
+def test_a_push_that_holds_the_word_error_is_read(tmp_path):
+    apdu = bytes.fromhex("0F000000010002010A08") + b"no error"
+    answer = read_pushes(tmp_path, mbus_frame(apdu))
+    assert answer.exit_code == 0, answer.output
+    assert "no error" in answer.stdout
+
+
 def test_real_frames_of_several_segments_are_put_together(tmp_path):
     if not VECTORS.exists():
         pytest.skip(f"real frames are not here: {VECTORS}")

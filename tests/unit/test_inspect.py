@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.cmac import CMAC
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concentrator.dlms import hdlc
 from concentrator.dlms.wrapper import WrapperFrame
-from concentrator.inspect.command import render
+from concentrator.inspect.command import has_error, render
 from concentrator.inspect.inspector import Inspector
 
 from dlms_vectors import load
@@ -368,3 +370,102 @@ def test_a_time_keeps_its_octets_and_hundredths():
     value = Inspector().inspect(bytes.fromhex("c401c1001b0c1e0032"))["value"]
     assert value["time"] == "0c1e0032"
     assert value["shown"].endswith("12:30:00.50")
+
+
+METER_KEY = bytes(range(16))
+# Manufacturer, identification, version and device type of ELS-12345678-33-03, as a link layer sends them.
+LINK_ADDRESS = bytes.fromhex("9315785634123303")
+REGISTERS = bytes.fromhex("0F00000001000203090601000108 00FF 0600001234 1205DC")
+
+
+def cmac(key, data):
+    mac = CMAC(algorithms.AES(key))
+    mac.update(data)
+    return mac.finalize()
+
+
+def cbc(key, vector, plain):
+    encryptor = Cipher(algorithms.AES(key), modes.CBC(vector)).encryptor()
+    return encryptor.update(plain) + encryptor.finalize()
+
+
+def radio_telegram(payload):
+    content = b"\x44" + LINK_ADDRESS + payload
+    return bytes((len(content),)) + content
+
+
+def filled(plain):
+    plain = b"\x2f\x2f" + plain
+    return plain + b"\x2f" * (-len(plain) % 16)
+
+
+def in_mode_5(ci, apdu):
+    plain = filled(apdu)
+    own_address = LINK_ADDRESS[2:6] + LINK_ADDRESS[:2] + LINK_ADDRESS[6:]
+    header = own_address if ci in (0x7C, 0x60) else b""
+    configuration = (5 << 8 | len(plain) // 16 << 4).to_bytes(2, "little")
+    sealed = cbc(METER_KEY, LINK_ADDRESS + b"\x75" * 8, plain)
+    return radio_telegram(bytes((ci,)) + header + b"\x75\0" + configuration + sealed)
+
+
+def in_mode_7(ci, data, counter, fragments=1):
+    """The telegrams of one message of mode 7 with the MAC in its AFL, in fragments."""
+    mcr, identification = counter.to_bytes(4, "little"), LINK_ADDRESS[2:6]
+    encryption, authentication = (
+        cmac(METER_KEY, constant + mcr + identification + b"\x07" * 7) for constant in (b"\0", b"\1")
+    )
+    plain = filled(data)
+    configuration = (7 << 8 | len(plain) // 16 << 4).to_bytes(2, "little") + b"\x10"
+    message = bytes((ci,)) + b"\x75\0" + configuration + cbc(encryption, bytes(16), plain)
+    fields = b"\x25" + mcr
+    if fragments > 1:
+        fields = b"\x65" + mcr + len(message).to_bytes(2, "little")
+    mac = cmac(authentication, fields + message)[:8]
+    size = -(-len(message) // fragments)
+    for number in range(1, fragments + 1):
+        first, last = number == 1, number == fragments
+        control = 0x2800 * first | 0x0400 * last
+        if fragments > 1:
+            control |= number | 0x4000 * (not last) | 0x1000 * first
+        afl = control.to_bytes(2, "little") + fields * first + mac * last
+        part = message[size * (number - 1) : size * number]
+        yield radio_telegram(b"\x90" + bytes((len(afl),)) + afl + part)
+
+
+@pytest.mark.parametrize("ends_with", [b"", b"\x2f"])
+@pytest.mark.parametrize("ci", [0x7D, 0x7C, 0x61, 0x60])
+def test_dlms_in_an_encrypted_radio_telegram_is_decoded(ci, ends_with):
+    apdu = REGISTERS[:-1] + ends_with if ends_with else REGISTERS
+    trees = [Inspector(METER_KEY).inspect(in_mode_5(ci, apdu))]
+    if ci in (0x7D, 0x61):
+        trees += [Inspector(METER_KEY).inspect(one) for one in in_mode_7(ci, apdu, 5)]
+    for tree in trees:
+        assert tree["security"]["state"] == "decoded"
+        assert tree["decoded"] == Inspector().inspect(apdu)
+        assert not has_error(tree)
+        assert len(tree["decoded"]["body"]["structure"]) == 3
+
+
+def test_fragments_of_a_message_are_put_together():
+    records = b"".join(bytes((0x0C, 0x14, volume, 0, 0, 0)) for volume in range(30))
+    *first, last = in_mode_7(0x7A, records, 77, fragments=3)
+    inspector = Inspector(METER_KEY)
+    for octets in first:
+        tree = inspector.inspect(octets)
+        assert (tree["security"]["state"], tree["records"]) == ("incomplete", [])
+        assert not has_error(tree)
+    whole = inspector.inspect(last)
+    assert (whole["security"]["state"], len(whole["records"])) == ("decoded", 30)
+    assert "note" not in whole
+    assert "others did not come" in Inspector(METER_KEY).inspect(last)["error"]
+
+
+def test_a_replay_is_told_and_its_records_are_shown():
+    inspector = Inspector(METER_KEY)
+    notes = []
+    for counter in (8, 9, 9, 8, 10):
+        (octets,) = in_mode_7(0x7A, bytes.fromhex("0C1427048502"), counter)
+        tree = inspector.inspect(octets)
+        assert len(tree["records"]) == 1
+        notes.append(tree.get("note"))
+    assert [note is not None and note.startswith("replay") for note in notes] == [0, 0, 1, 1, 0]

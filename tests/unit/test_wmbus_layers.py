@@ -272,6 +272,18 @@ def test_a_format_frame_teaches_a_format():
     assert list(other) == [headers]
 
 
+def test_a_format_frame_whose_length_octet_looks_like_a_filler():
+    headers = b"".join(bytes((0x84, storage, 0x13)) for storage in range(1, 16))
+    frame_data = bytes((len(headers) + 2,)) + crc_en13757(headers).to_bytes(2, "little") + headers
+    assert frame_data[0] == 0x2F
+    clear = encode_frame(LinkFrame(0x44, METER, b"\x69" + frame_data, FrameFormat.WITHOUT_CRC))
+    formats = FormatMemory()
+    assert decode_telegram(clear, formats=formats).fault == ""
+    assert list(formats) == [headers]
+    checked = encode_frame(LinkFrame(0x44, METER, b"\x69\x2f\x2f" + frame_data, FrameFormat.WITHOUT_CRC))
+    assert decode_telegram(checked, formats=formats).fault == ""
+
+
 def test_the_format_memory_is_bounded():
     formats = FormatMemory(largest_number=3)
     for number in range(10):

@@ -115,6 +115,40 @@ def test_combinable_vifes(hex_text, qualifiers, unit):
     assert (record.qualifiers, record.unit) == (qualifiers, unit)
 
 
+@pytest.mark.parametrize("vife", ["15", "16", "17", "18"])
+@pytest.mark.parametrize(
+    "kind", ["04 93 {} 78563412", "0C 93 {} 78563412", "02 EC {} 1F2C", "05 93 {} 0000C03F"]
+)
+def test_a_value_that_the_meter_says_is_none_is_not_shown(kind, vife):
+    data = bytes.fromhex(kind.format(vife) + "0413 15550000")
+    for _ in range(2):  # the second time by the layout of the first
+        missing, volume = decode_records(data).records
+        assert (missing.value, missing.decimal, missing.valid) == (None, None, False)
+        assert missing.qualifiers[0].startswith("error_")
+        assert volume.decimal == Decimal("21.781")
+    assert channels(data.hex(), 0x07) == [("8-0:1.0.0*255", 13, -3, 21781)]
+
+
+def test_the_time_in_error_of_a_heat_meter_is_a_value():
+    record = only("0A A6 18 3412")
+    assert (record.decimal, record.unit, record.qualifiers) == (Decimal(1234), "h", ("error_data",))
+
+
+def test_no_unit_is_claimed_for_values_in_other_units():
+    for octets in ("04 93 3D 15550000", "04 BB 3D 15550000", "04 93 BD 73 15550000", "04 93 F3 3D 15550000"):
+        record = only(octets)
+        assert (record.unit, record.decimal) == ("", Decimal(21781))
+        assert "non_metric" in record.qualifiers
+
+
+def test_the_second_level_of_the_main_extension_keeps_its_value_without_a_name():
+    for code in ("3D", "15", "7C", "22"):
+        record = only(f"04 FD FD {code} 15550000")
+        assert (record.quantity, record.qualifiers) == (f"reserved_FD_FD_{code}", ())
+        assert (record.value, record.unit, record.valid) == (21781, "", True)
+    assert only("02 FD FD A2 15 5555").qualifiers == ("error_no_data",)
+
+
 def test_units_in_plain_text_before_and_after_the_vifes():
     after = only("02FC74034825227C0D")
     assert (after.unit, after.decimal) == ('"%H', Decimal("34.52"))

@@ -108,13 +108,18 @@ def wrapped(fields, mac, message):
 
 
 @pytest.mark.parametrize("big", [False, True])
-@pytest.mark.parametrize("authenticated", ["all", "header", "nothing"])
+@pytest.mark.parametrize("authenticated", ["all", "counter on", "header", "nothing"])
 def test_other_forms_of_nonce_and_header_of_modes_9_and_10_are_opened_too(authenticated, big):
     counter = 77
     fields = b"\x25" + counter.to_bytes(4, "little")
     for mode in (9, 10):
         header = b"\x7a\x11\x00" + (mode << 8).to_bytes(2, "little") + b"\x10"
-        covered = {"all": fields + header, "header": header, "nothing": b""}[authenticated]
+        covered = {
+            "all": fields + header,
+            "counter on": fields[1:] + header,
+            "header": header,
+            "nothing": b"",
+        }[authenticated]
         nonce = LINK_ADDRESS + counter.to_bytes(4, "big" if big else "little")
         if mode == 9:
             sealed = AESGCM(ephemeral(0, counter)).encrypt(nonce, RECORDS, covered)
@@ -127,6 +132,21 @@ def test_other_forms_of_nonce_and_header_of_modes_9_and_10_are_opened_too(authen
         assert (opened.security.state, len(opened.records)) == (SecurityState.DECODED, 3)
         refused = decode_telegram(octets, keys=KeyRing({"12345678": bytes(16)}))
         assert refused.security.state is SecurityState.KEY_WRONG
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_nonce_of_twelve_octets_opens_mode_10(big):
+    counter = 77
+    fields = b"\x25" + counter.to_bytes(4, "little")
+    header = b"\x7a\x11\x00\x00\x0a\x10"
+    nonce = LINK_ADDRESS + counter.to_bytes(4, "big" if big else "little")
+    for covered in (fields + header, fields[1:] + header, header):
+        sealed = AESCCM(ephemeral(0, counter), 8).encrypt(nonce, RECORDS, covered)
+        octets = wrapped(fields, sealed[-8:], header + sealed[:-8])
+        opened = decode_telegram(octets, keys=KEYS, counters=MessageCounters())
+        assert (opened.security.state, len(opened.records)) == (SecurityState.DECODED, 3)
+        forged = wrapped(fields, sealed[-8:], header + bytes((sealed[0] ^ 1,)) + sealed[1:-8])
+        assert decode_telegram(forged, keys=KEYS).security.state is SecurityState.KEY_WRONG
 
 
 @pytest.mark.parametrize("mode", [9, 10])
