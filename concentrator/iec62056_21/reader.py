@@ -2,8 +2,8 @@
 
 Mode C: request, identification, acknowledgement, change of the baud rate, data message with block check
 character; or, with `registers`, programming mode: password and reading of single registers. Modes A and B
-send their data behind the identification by themselves, mode D without having been asked. Writing, signatures
-and mode E (HDLC) are not done here.
+send their data behind the identification by themselves, mode D without having been asked. Signatures and mode E
+(HDLC) are not done here.
 """
 
 from __future__ import annotations
@@ -314,6 +314,8 @@ class OpticalReader:
             self._finish()
 
     def _refused(self, said: str = "") -> None:
+        # The break: a meter left in programming mode stays there until its own timer ends it.
+        self._output += command_message("B0")
         words = f" ({said})" if said else ""
         if self._state is _State.PASSWORD_SENT:
             self._fail("the meter refused the password")

@@ -43,7 +43,7 @@ class SimulatedMeter:
         self.password = password
         self.echo = echo
         self.heard = b""
-        self.writable, self.written = {"0.9.1"}, {}
+        self.writable, self.written, self.broken_off = {"0.9.1", "0.9.2"}, {}, threading.Event()
         data = "".join(f"{address}({value})\r\n" for address, value in REGISTERS.items())
         self.message = block(b"\x02", data.encode() + b"!\r\n")
 
@@ -73,6 +73,8 @@ class SimulatedMeter:
                 return block(b"\x02", b"(ER23)")
             self.written[address] = value
             return b"\x06"
+        if request == block(b"\x01", b"B0"):
+            self.broken_off.set()
         if request.startswith(b"\x01R1"):
             address = request[4 : request.index(b"(")].decode()
             return block(b"\x02", f"({REGISTERS[address]})".encode())
@@ -223,6 +225,35 @@ def test_the_command_reads_a_meter_on_a_port():
     tree = json.loads(result.output)
     assert (tree["manufacturer"], tree["mode"]) == ("ELS", "C")
     assert {one["address"]: one["values"][0] for one in tree["objects"]} == REGISTERS
+
+
+def write_by_command(meter, *options, tmp_path):
+    password = tmp_path / "password"
+    password.write_text("0815\n")
+    with meter_on_a_port(meter) as port:
+        command = ["read", "--optical", port, "--password-file", str(password), "--json", *options]
+        result = CliRunner().invoke(main, command)
+        assert meter.broken_off.wait(5)
+    return result
+
+
+def test_the_command_writes_every_register_then_reads_and_breaks_off(tmp_path):
+    meter = SimulatedMeter(password="0815")  # noqa: S106
+    options = ["--write", "0.9.1=120000", "--write", "0.9.2=010124", "--register", "1.8.0"]
+    result = write_by_command(meter, *options, tmp_path=tmp_path)
+    assert result.exit_code == 0, result.output
+    assert meter.written == {"0.9.1": "120000", "0.9.2": "010124"}
+    tree = json.loads(result.output)
+    assert tree["written"] == ["0.9.1", "0.9.2"]
+    assert tree["objects"] == [{"address": "1.8.0", "values": ["000123.4*kWh"]}]
+
+
+def test_the_command_tells_a_refused_write_and_breaks_off(tmp_path):
+    meter = SimulatedMeter(password="0815")  # noqa: S106
+    options = ["--write", "0.9.1=120000", "--write", "1.8.0=0"]
+    result = write_by_command(meter, *options, tmp_path=tmp_path)
+    assert result.exit_code == 1
+    assert "refused to write register 1.8.0" in result.output
 
 
 def test_the_command_tells_a_missing_port():
