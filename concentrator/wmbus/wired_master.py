@@ -145,6 +145,14 @@ class _Heard(NamedTuple):
         return self.frames[0] if len(self.frames) == 1 and not self.noise else None
 
 
+class _Told(NamedTuple):
+    """What stays the same when a slave answers twice."""
+
+    meter: Address
+    primary_address: int
+    payload_octets: int
+
+
 class WiredMaster:
     """Keeps the frame count bits of the slaves; each method is a conversation.
 
@@ -261,7 +269,7 @@ class WiredMaster:
         """Find every slave by wildcards: where several answer, one digit more is given, 0 to E.
 
         Slaves that share a number are told apart by device type, version, and the usual manufacturers.
-        Two answers at once that overlap to a frame with right check sum (one in some hundred) look like one slave.
+        What answers to wildcards is asked again by its whole address: answers at once can overlap to a right frame.
         """
         slaves: list[Slave] = []
         collisions: list[str] = []
@@ -272,11 +280,9 @@ class WiredMaster:
             alone = yield from self.select(tried, attempts=1)
             if alone is False:
                 continue
-            meter = None
-            if alone:
-                meter = yield from self._selected_meter()
-            if meter is not None:
-                slaves.append(Slave(SecondaryAddress.of(meter), meter))
+            told = (yield from self._selected_slave()) if alone else None
+            if told is not None and (yield from self._is_one(tried, told)):
+                slaves.append(Slave(SecondaryAddress.of(told.meter), told.meter))
                 continue
             if narrower := _narrower(tried):
                 open_masks += reversed(narrower)
@@ -295,21 +301,37 @@ class WiredMaster:
         named: list[Slave] = []
         for manufacturer in dict.fromkeys([*there, *_USUAL_MANUFACTURERS.split()]):
             alone = yield from self.select(replace(mask, manufacturer=manufacturer), attempts=1)
-            meter = (yield from self._selected_meter()) if alone else None
-            if meter is not None:
-                named.append(Slave(SecondaryAddress.of(meter), meter))
+            told = (yield from self._selected_slave()) if alone else None
+            if told is not None:
+                named.append(Slave(SecondaryAddress.of(told.meter), told.meter))
         return named
 
-    def _selected_meter(self) -> Conversation[Address | None]:
+    def _is_one(self, mask: SecondaryAddress, told: _Told) -> Conversation[bool]:
+        """Whether an answer to wildcards was one slave's: its whole address has to bring the same again.
+
+        Answers of several at once can overlap to a frame whose check sum is right.
+        """
+        try:
+            whole = SecondaryAddress.of(told.meter)
+            if whole == mask:
+                return True
+            if not (yield from self.select(whole, attempts=1)):
+                return False
+        except WmbusUsageError:
+            return False
+        return (yield from self._selected_slave()) == told
+
+    def _selected_slave(self) -> Conversation[_Told | None]:
         """Who was selected; None when several were: acknowledgements at once look like one, answers do not."""
         heard = yield from _ask(ShortFrame(self._counted(ADDRESS_SELECTED), ADDRESS_SELECTED), attempts=1)
         frame = heard.clean_frame
         if not isinstance(frame, LongFrame) or frame.payload[0] not in _HEADER_CI_LONG:
             return None
         try:
-            return decode_telegram(frame.to_bytes()).meter
+            meter = decode_telegram(frame.to_bytes()).meter
         except TelegramError:
             return None
+        return None if meter is None else _Told(meter, frame.address, len(frame.payload))
 
     def _select_surely(self, address: SecondaryAddress) -> Conversation[None]:
         alone: bool | None = False

@@ -125,6 +125,15 @@ def test_a_search_finds_numbers_with_hexadecimal_digits():
     assert found.collisions == ()
 
 
+def test_answers_that_overlap_to_a_right_frame_are_still_told_apart():
+    meters = [Address("ABC", "1234567A", 1, 4), Address("ABC", "1234567B", 1, 4)]
+    records = (bytes.fromhex("0C0678563412"),)
+    slaves = [SimulatedSlave(one, 5 + index, lambda: records) for index, one in enumerate(meters)]
+    found = talk(WiredMaster().search_secondary(), SimulatedBus(slaves))
+    assert [one.meter for one in found.slaves] == meters
+    assert found.collisions == ()
+
+
 @pytest.mark.parametrize(
     "others",
     [
