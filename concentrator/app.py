@@ -185,7 +185,7 @@ class Service:
         orders = self.network_orders
         if orders is not None and order.operation in orders.names:
             return await orders.carry_out(order)
-        return await self.collector.carry_out(order)
+        return await self.collector.carry_out(order, () if orders is None else orders.names)
 
     async def run(self, *extra: Coroutine[Any, Any, None]) -> None:
         """Run everything until something ends."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NoReturn, TextIO
 
 import click
 
-from concentrator.command_types import OctetsType
+from concentrator.command_types import FolderType, OctetsType
 from concentrator.errors import ConcentratorError, LocalError, RemoteError
 
 # Exit status: 1 for what failed, 2 for what was asked or configured wrongly.
@@ -213,9 +213,7 @@ def _simulation_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--web-port", type=click.IntRange(0, 65535), default=0, help="Port of the page; 0 takes a free one."
 )
-@click.option(
-    "--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep state and logs in this folder."
-)
+@click.option("--keep", type=FolderType(), help="Keep state and logs in this folder.")
 def demo(**options: object) -> None:
     """Run the main job on an embedded simulated substation, with a broker and a head-end in the process."""
     try:
@@ -228,9 +226,7 @@ def demo(**options: object) -> None:
 
 @main.command(context_settings={"show_default": True})
 @_simulation_options
-@click.option(
-    "--directory", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where the ports go."
-)
+@click.option("--directory", type=FolderType(), required=True, help="Where the ports go.")
 @click.option("--speed", type=click.FloatRange(1, 10_000), default=1.0, help="Airtime runs this much faster.")
 def simulate(directory: Path, **options: object) -> None:
     """Simulate a substation behind pseudo-terminals: DIRECTORY/modem and DIRECTORY/radio."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 
@@ -18,3 +20,16 @@ class OctetsType(click.ParamType[bytes]):
             return bytes.fromhex(str(value))
         except ValueError:
             self.fail("has to be hexadecimal digits, two for each octet", param, ctx)
+
+
+class FolderType(click.Path):
+    """A folder, there or not; a name that begins with - is an option whose value was forgotten."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, file_okay=False)
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The folder."""
+        if str(value).startswith("-"):
+            self.fail(f"is to be a folder, got {value}; for a folder of that name ./{value}", param, ctx)
+        return Path(str(super().convert(str(value), param, ctx)))

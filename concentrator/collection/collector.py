@@ -51,6 +51,7 @@ _REFUSED_RETRY_S = 900.0
 _UNREACHABLE_AFTER_FAILURES = 3
 _STORE_RETRY_S = 5.0
 _CLOCK_RETRY_S = 5.0
+_COLLECT = "collect"
 _ORDER_TIMEOUT_S = 300.0
 
 
@@ -176,20 +177,23 @@ class Collector:
 
     # Orders
 
-    async def carry_out(self, order: Order) -> dict[str, Any]:
+    async def carry_out(self, order: Order, network_operations: tuple[str, ...] = ()) -> dict[str, Any]:
         """Carry out one order on a meter: `collect`, or what `meter_orders` knows.
+
+        `network_operations` are what somebody else here carries out: an unknown operation is answered with all.
 
         Raises:
             OrderError, UnknownMeterError: it makes no sense.
             MeterUnreachableError: the meter is not there, or did not answer.
             DlmsError: the meter refused.
         """
+        if order.operation != _COLLECT:
+            check_order(order, network_operations)
         meter = self.registry.known(order.target)
-        if order.operation == "collect":
+        if order.operation == _COLLECT:
             meter.next_visit = 0.0
             self._wake.set()
             return {"meter": meter.identity, "queued": True}
-        check_order(order)
         if meter.address is None:
             raise MeterUnreachableError(
                 f"meter {meter.identity} is not on the network: {meter.record.reason}"

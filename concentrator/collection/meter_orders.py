@@ -31,15 +31,15 @@ class MeterOperation(NamedTuple):
     changes_meter: bool = False
 
 
-def check_order(order: Order) -> MeterOperation:
-    """The operation of an order.
+def check_order(order: Order, network_operations: tuple[str, ...] = ()) -> MeterOperation:
+    """The operation of an order; what else is known here (`network_operations`) is told with an unknown one.
 
     Raises:
         OrderError: it is unknown, or not for whoever gave it.
     """
     operation = METER_OPERATIONS.get(order.operation)
     if operation is None:
-        known = ", ".join([*METER_OPERATIONS, "collect"])
+        known = ", ".join([*METER_OPERATIONS, "collect", *network_operations])
         raise OrderError(f"order {order.order_id}: unknown op {order.operation!r}; known: {known}")
     if operation.changes_meter and order.origin != LOCAL:
         raise OrderError(

@@ -166,7 +166,11 @@ class P1Collector:
         )
         record.state = MeterState.ACTIVE
         captured_at = reading.captured_at or now
-        found = [_reading(one.obis, one.value, one.unit, captured_at) for one in reading.registers]
+        found = [
+            _reading(one.obis, one.value, one.unit, one.captured_at or captured_at)
+            for one in reading.registers
+            if one.captured_at is None or is_plausible(one.captured_at)
+        ]
         readings = tuple(one for one in found if one is not None)
         answer = Answer(identity, TELEGRAM_PROFILE, readings, now) if is_plausible(captured_at) else None
         await self.meters.keep(record, answer)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from concentrator.iec62056_21.errors import TelegramError
 
 SOH, STX, ETX, EOT, ACK, NAK = b"\x01", b"\x02", b"\x03", b"\x04", b"\x06", b"\x15"
-_IDENTIFICATION = re.compile(r"^/([A-Za-z]{2})([A-Za-z])([0-9A-Z])((?:\\[^\\])*)([^/!]{0,16})$")
+# The baud rate character of mode A is any printable one but / and ! that modes B and C do not use.
+_IDENTIFICATION = re.compile(r"^/([A-Za-z]{2})([A-Za-z])((?![/!])[ -~])((?:\\[^\\])*)([^/!]{0,16})$")
 _DATA_SET = re.compile(r"([^()\r\n!]*)((?:\([^()]*\))+)")
 _VALUE = re.compile(r"\(([^()]*)\)")
 
@@ -84,7 +85,7 @@ def decode_data_sets(block: bytes) -> tuple[DataSet, ...]:
 
 
 def block_check_character(octets: bytes) -> int:
-    """The XOR of all characters after the first SOH or STX, up to and with ETX."""
+    """The XOR of all characters after the first SOH or STX, up to and with ETX or EOT."""
     check = 0
     for octet in octets:
         check ^= octet

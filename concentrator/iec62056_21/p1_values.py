@@ -23,19 +23,35 @@ _VERSIONS = ("1-3:0.2.8", "0-0:96.1.4")
 _CLOCK = "0-0:1.0.0"
 _EQUIPMENT = ("0-0:96.1.1", "0-0:96.1.0", "0-0:42.0.0")
 _POWER_FAILURES = "1-0:99.97.0"
+_PEAK_HISTORY = ("0-0:98.1.0", "1-0:98.1.0")
 _DEVICE_TYPE, _OLD_VALUE = "24.1.0", "24.3.0"
 _VALUES = ("24.2.1", "24.2.3")
 _CHANNEL_IDENTITIES = ("96.1.0", "96.1.1", "96.1.2")
 _VALVE = "24.4.0"
 _HIGHEST_CHANNEL = 4
 _LOG_HEAD_VALUES, _OLD_PROFILE_VALUES = 2, 6
+_VALUES_WITH_TIME = 2
 
 
 @dataclass(frozen=True, slots=True)
 class P1Register:
-    """One number. `obis` as written, without its media channel rules; `unit` as written, "" for a bare number."""
+    """One number. `obis` as written, without its media channel rules; `unit` as written, "" for a bare number.
+
+    `captured_at` only where the meter gives the register a time of its own (a peak of this month, Belgium).
+    """
 
     obis: str
+    value: Decimal
+    unit: str
+    captured_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MonthlyPeak:
+    """The highest average demand of one month that has ended (Belgium, the last thirteen of them)."""
+
+    month_ended_at: datetime | None
+    reached_at: datetime | None
     value: Decimal
     unit: str
 
@@ -72,6 +88,7 @@ class P1Reading:
     registers: tuple[P1Register, ...]
     channel_meters: tuple[P1ChannelMeter, ...]
     power_failures: tuple[PowerFailure, ...]
+    monthly_peaks: tuple[MonthlyPeak, ...]
     texts: tuple[P1Object, ...]
 
 
@@ -80,6 +97,7 @@ def interpret_p1(telegram: P1Telegram) -> P1Reading:
     version, equipment, captured_at = "", "", None
     registers: list[P1Register] = []
     failures: tuple[PowerFailure, ...] = ()
+    peaks: tuple[MonthlyPeak, ...] = ()
     texts: list[P1Object] = []
     channels: dict[int, dict[str, P1Object]] = {}
     for one in telegram.objects:
@@ -93,12 +111,12 @@ def interpret_p1(telegram: P1Telegram) -> P1Reading:
             equipment = decode_identifier(first)
         elif one.obis == _POWER_FAILURES:
             failures = _power_failures(one.values)
+        elif one.obis in _PEAK_HISTORY:
+            peaks = _monthly_peaks(one.values)
         elif place is not None and place[1] == "0" and 1 <= int(place[2]) <= _HIGHEST_CHANNEL:
             channels.setdefault(int(place[2]), {})[place[3]] = one
-        elif (number := _NUMBER.match(one.values[-1] if one.values else "")) is not None and (
-            number[2] or len(one.values) == 1
-        ):
-            registers.append(P1Register(one.obis, Decimal(number[1]), number[2] or ""))
+        elif (register := _register(one)) is not None:
+            registers.append(register)
         else:
             texts.append(one)
     return P1Reading(
@@ -109,6 +127,7 @@ def interpret_p1(telegram: P1Telegram) -> P1Reading:
         registers=tuple(registers),
         channel_meters=tuple(_channel_meter(number, objects) for number, objects in sorted(channels.items())),
         power_failures=failures,
+        monthly_peaks=peaks,
         texts=tuple(texts),
     )
 
@@ -132,6 +151,31 @@ def decode_identifier(text: str) -> str:
     except ValueError:
         return text
     return plain if plain.isprintable() and plain.strip() else text
+
+
+def _register(one: P1Object) -> P1Register | None:
+    """A number alone, or behind the time that it belongs to; None for anything else."""
+    number = _NUMBER.match(one.values[-1]) if one.values else None
+    if number is None:
+        return None
+    value, unit = Decimal(number[1]), number[2] or ""
+    if len(one.values) == 1:
+        return P1Register(one.obis, value, unit)
+    if len(one.values) == _VALUES_WITH_TIME and unit:
+        return P1Register(one.obis, value, unit, p1_time(one.values[0]))
+    return None
+
+
+def _monthly_peaks(values: tuple[str, ...]) -> tuple[MonthlyPeak, ...]:
+    """(count)(1-0:1.6.0)(1-0:1.6.0) and threes: end of the month, time of the peak, peak."""
+    found: list[MonthlyPeak] = []
+    entries = [one for one in values[1:] if _PLACE.match(one) is None]
+    for ended, reached, peak in zip(entries[::3], entries[1::3], entries[2::3], strict=False):
+        number = _NUMBER.match(peak)
+        if number is not None:
+            value, unit = Decimal(number[1]), number[2] or ""
+            found.append(MonthlyPeak(p1_time(ended), p1_time(reached), value, unit))
+    return tuple(found)
 
 
 def _power_failures(values: tuple[str, ...]) -> tuple[PowerFailure, ...]:

@@ -1,9 +1,10 @@
 """Read-out of a meter through its optical head: modes A, B, C and D of IEC 62056-21. Sans-IO.
 
 Mode C: request, identification, acknowledgement, change of the baud rate, data message with block check
-character; or, with `registers`, programming mode: password and reading of single registers. Modes A and B
-send their data behind the identification by themselves, mode D without having been asked. Writing, signatures
-and mode E (HDLC) are not done here.
+character; or, with `registers` or `writes`, programming mode: password, writing and reading of single registers.
+A block that came wrong is asked for again, partial blocks (EOT) are acknowledged and put together. Modes A and B
+send their data behind the identification by themselves, mode D without having been asked. Signatures and mode E
+(HDLC) are not done here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from concentrator.iec62056_21.errors import TelegramError
 from concentrator.iec62056_21.messages import (
     ACK,
+    EOT,
     ETX,
     NAK,
     SOH,
@@ -34,6 +36,8 @@ MODE_D_BAUD_RATE = 2400
 # A meter reacts within 1.5 s and pauses no longer than that between characters; adapters add their own.
 REACTION_TIMEOUT_S = 3.0
 ATTEMPTS = 2
+# How often a block that came wrong is asked for again.
+REPETITIONS = 2
 LONGEST_MESSAGE_OCTETS = 256 * 1024
 # Battery devices wake up on zeros for 2.2 s, and want 1.5 s of silence after it.
 WAKE_UP = bytes(66)
@@ -96,6 +100,8 @@ class _State(enum.Enum):
     ENDED = enum.auto()
 
 
+# Where a block with its check character is waited for, which can be asked for again.
+_BLOCK_WANTED = (_State.READING, _State.PASSWORD_WANTED, _State.REGISTER_ASKED)
 # Where the meter answers with one character, or with an error message.
 _ACKNOWLEDGED = (_State.PASSWORD_SENT, _State.REGISTER_WRITTEN)
 
@@ -134,6 +140,8 @@ class OpticalReader:
         self._events: deque[ReaderEvent] = deque()
         self._deadline: float | None = None
         self._attempts = 0
+        self._repetitions = 0
+        self._partial = b""
         self._state = _State.ENDED
         self._parity_missed = False
 
@@ -178,6 +186,8 @@ class OpticalReader:
             return
         if self._state is _State.WAKING or (self._state is _State.IDENTIFYING and self._attempts < ATTEMPTS):
             self._request(now)
+            return
+        if self._buffer and self._state in _BLOCK_WANTED and self._ask_again(now):
             return
         came = f"{len(self._buffer)} characters came" if self._buffer else "nothing came"
         hint = "; is the head on the meter, and the right way round?" if not self._buffer else ""
@@ -278,19 +288,47 @@ class OpticalReader:
         if not starts:
             return False
         start = min(starts)
-        end = self._buffer.find(ETX, start)
-        if end < 0 or end + 1 >= len(self._buffer):
+        ends = [at for mark in (ETX, EOT) if (at := self._buffer.find(mark, start)) >= 0]
+        if not ends or min(ends) + 1 >= len(self._buffer):
             return False
+        end = min(ends)
         body, check = bytes(self._buffer[start + 1 : end + 1]), self._buffer[end + 1]
         is_data = self._buffer.startswith(STX, start)
         del self._buffer[: end + 2]
         if block_check_character(body) != check:
+            if self._ask_again(now):
+                return False
             parity = ", and parities miss" if self._parity_missed else ""
             self._fail(
                 f"the block check character misses: {check:02X} came for {len(body)} characters{parity}"
             )
             return False
+        self._repetitions = 0
+        if body.endswith(EOT):
+            return self._take_partial(body, now)
+        body, self._partial = self._partial + body, b""
         self._handle_block(body, is_data=is_data, now=now)
+        return True
+
+    def _take_partial(self, body: bytes, now: float) -> bool:
+        """Keep a block that more follow after; the meter sends the next one when this is acknowledged."""
+        self._partial += body[:-1]
+        if len(self._partial) > LONGEST_MESSAGE_OCTETS:
+            self._fail(f"more than {LONGEST_MESSAGE_OCTETS} characters in partial blocks")
+            return False
+        self._output += ACK
+        self._deadline = now + REACTION_TIMEOUT_S
+        return True
+
+    def _ask_again(self, now: float) -> bool:
+        """Ask for the last block once more; False when it was asked for often enough."""
+        if self._repetitions >= REPETITIONS:
+            return False
+        self._repetitions += 1
+        self._parity_missed = False
+        self._buffer.clear()
+        self._output += NAK
+        self._deadline = now + REACTION_TIMEOUT_S
         return True
 
     def _handle_block(self, body: bytes, *, is_data: bool, now: float) -> None:
@@ -314,6 +352,8 @@ class OpticalReader:
             self._finish()
 
     def _refused(self, said: str = "") -> None:
+        # The break: a meter left in programming mode stays there until its own timer ends it.
+        self._output += command_message("B0")
         words = f" ({said})" if said else ""
         if self._state is _State.PASSWORD_SENT:
             self._fail("the meter refused the password")

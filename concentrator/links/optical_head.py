@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import click
 import serial
@@ -18,6 +19,8 @@ from concentrator.iec62056_21.reader import (
     OpticalReader,
     ReaderEvent,
     ReadingFailed,
+    ReadingFinished,
+    RegisterWritten,
 )
 from concentrator.links.errors import PortError
 
@@ -26,7 +29,15 @@ _SLICE_S = 0.1
 _PUSHED_TIMEOUT_S = 120.0
 
 
-def read_meter(port: str, reader: OpticalReader) -> tuple[Identification, tuple[DataSet, ...]]:
+class OpticalReading(NamedTuple):
+    """What one dialogue brought: who answered, its data sets, and the registers whose writing it acknowledged."""
+
+    identification: Identification
+    data_sets: tuple[DataSet, ...]
+    written: tuple[str, ...]
+
+
+def read_meter(port: str, reader: OpticalReader) -> OpticalReading:
     """Hold the dialogue on a port, 8N1 with the parity made by the protocol.
 
     Raises:
@@ -46,9 +57,10 @@ class _Dialogue:
         self._reader = reader
         self._identification: Identification | None = None
         self._data_sets: list[DataSet] = []
+        self._written: list[str] = []
         self._ended = False
 
-    def hold(self) -> tuple[Identification, tuple[DataSet, ...]]:
+    def hold(self) -> OpticalReading:
         self._reader.start(time.monotonic())
         given_up = time.monotonic() + _PUSHED_TIMEOUT_S
         while not self._ended:
@@ -64,7 +76,7 @@ class _Dialogue:
                 raise TelegramError(f"nothing was sent within {_PUSHED_TIMEOUT_S:g} s")
         if self._identification is None:
             raise TelegramError("the meter did not say who it is")
-        return self._identification, tuple(self._data_sets)
+        return OpticalReading(self._identification, tuple(self._data_sets), tuple(self._written))
 
     def _act(self) -> None:
         """Send what is to be sent, wholly, before the baud rate changes."""
@@ -82,9 +94,11 @@ class _Dialogue:
                 self._line.baudrate = event.baud_rate
             case DataReceived():
                 self._data_sets += event.data_sets
+            case RegisterWritten():
+                self._written.append(event.register)
             case ReadingFailed():
                 raise TelegramError(f"optical head: {event.reason}")
-            case _:
+            case ReadingFinished():
                 self._ended = True
 
 
@@ -96,15 +110,22 @@ def run_read(
     Raises:
         PortError, TelegramError: see `read_meter`.
     """
-    identification, data_sets = read_meter(port, reader)
+    identification, data_sets, written = read_meter(port, reader)
     if as_json:
         objects = [{"address": one.address, "values": list(one.values)} for one in data_sets]
-        head = {"manufacturer": identification.manufacturer, "identification": identification.text}
-        echo(
-            json.dumps({**head, "mode": identification.mode, "hdlc": identification.hdlc, "objects": objects})
-        )
+        tree = {
+            "manufacturer": identification.manufacturer,
+            "identification": identification.text,
+            "mode": identification.mode,
+            "hdlc": identification.hdlc,
+            "objects": objects,
+            "written": list(written),
+        }
+        echo(json.dumps(tree))
         return
     also = ", also HDLC: --hdlc" if identification.hdlc else ""
     echo(f"{identification.manufacturer} {identification.text} (mode {identification.mode}{also})")
+    for register in written:
+        echo(f"{register:24} written")
     for one in data_sets:
         echo(f"{one.address:24} {' '.join(one.values)}")

@@ -87,11 +87,15 @@ def _as_json(reading: P1Reading) -> str:
 def _as_text(reading: P1Reading) -> str:
     tree: dict[str, Any] = asdict(reading)
     lines = [f"{reading.identification} {reading.equipment_identifier} {tree['captured_at'] or ''}".rstrip()]
-    lines += [f"{one.obis:24} {one.value} {one.unit}".rstrip() for one in reading.registers]
+    lines += [f"{one.obis:24} {one.value} {one.unit} {one.captured_at or ''}" for one in reading.registers]
     for meter in reading.channel_meters:
         value = "-" if meter.value is None else f"{meter.value} {meter.unit}"
         lines.append(
             f"M-Bus channel {meter.channel}: {meter.equipment_identifier} {value} {meter.captured_at or ''}"
         )
     lines += [f"power failure until {one.ended_at}: {one.duration_s} s" for one in reading.power_failures]
+    lines += [
+        f"peak of the month until {one.month_ended_at}: {one.value} {one.unit} at {one.reached_at}"
+        for one in reading.monthly_peaks
+    ]
     return "\n".join(line.rstrip() for line in lines)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 from concentrator.wmbus.address import Address, manufacturer_code
@@ -46,7 +46,15 @@ BAUD_RATE_CIS = {
 }
 _CI_SELECT, _CI_APPLICATION_RESET, _CI_SEND = 0x52, 0x50, 0x51
 _BUS_ADDRESS_RECORD = b"\x01\x7a"
-_DIGITS = "0123456789"
+# F is the wildcard. The standard has digits only, but makers count their numbers in hexadecimal too.
+_DIGITS = "0123456789ABCDE"
+_WILD_OCTET = 0xFF
+# A manufacturer is no octet that could be counted through: those whose wired slaves are common are asked for.
+_USUAL_MANUFACTURERS = (
+    "ABB ACW AMT APA ARF AXI BMT DME EFE EFO ELR ELS ELV EMH ESY FIN GAV GWF HYD INV ISK ITR ITW JAN KAM KRO LGB "
+    "LSE LUG MAD NZR PAD QDS RAM REL SAP SCN SEN SIE SLB SON SPX SVM TCH TIP WEP ZEN ZRI ZRM"
+)
+_SEVERAL = 2
 _HEADER_CI_LONG = (0x72, 0x73, 0x6B, 0x75, 0x6F)
 
 
@@ -135,6 +143,14 @@ class _Heard(NamedTuple):
     @property
     def clean_frame(self) -> WiredFrame | None:
         return self.frames[0] if len(self.frames) == 1 and not self.noise else None
+
+
+class _Told(NamedTuple):
+    """What stays the same when a slave answers twice."""
+
+    meter: Address
+    primary_address: int
+    payload_octets: int
 
 
 class WiredMaster:
@@ -250,9 +266,10 @@ class WiredMaster:
         return Search(tuple(slaves), tuple(collisions))
 
     def search_secondary(self, mask: SecondaryAddress = SecondaryAddress()) -> Conversation[Search]:  # noqa: B008 - frozen
-        """Find every slave by wildcards: where several answer, one digit more is given, ten times.
+        """Find every slave by wildcards: where several answer, one digit more is given, 0 to E.
 
-        Two answers at once that overlap to a frame with right check sum (one in some hundred) look like one slave.
+        Slaves that share a number are told apart by device type, version, and the usual manufacturers.
+        What answers to wildcards is asked again by its whole address: answers at once can overlap to a right frame.
         """
         slaves: list[Slave] = []
         collisions: list[str] = []
@@ -263,33 +280,58 @@ class WiredMaster:
             alone = yield from self.select(tried, attempts=1)
             if alone is False:
                 continue
-            meter = None
-            if alone:
-                meter = yield from self._selected_meter()
-            if meter is not None:
-                slaves.append(Slave(SecondaryAddress.of(meter), meter))
+            told = (yield from self._selected_slave()) if alone else None
+            if told is not None and (yield from self._is_one(tried, told)):
+                slaves.append(Slave(SecondaryAddress.of(told.meter), told.meter))
                 continue
-            wildcard = tried.identification.find("F")
-            if wildcard < 0:
+            if narrower := _narrower(tried):
+                open_masks += reversed(narrower)
+                continue
+            named = yield from self._search_manufacturers(tried, slaves)
+            slaves += named
+            if len(named) < _SEVERAL:
                 collisions.append(str(tried))
-                continue
-            start, end = tried.identification[:wildcard], tried.identification[wildcard + 1 :]
-            open_masks += [
-                SecondaryAddress(start + digit + end, tried.manufacturer, tried.version, tried.device_type)
-                for digit in reversed(_DIGITS)
-            ]
         return Search(tuple(slaves), tuple(collisions))
 
-    def _selected_meter(self) -> Conversation[Address | None]:
+    def _search_manufacturers(self, mask: SecondaryAddress, found: list[Slave]) -> Conversation[list[Slave]]:
+        """Slaves alike but for their manufacturer: those of the usual ones, and of what else is on this bus."""
+        if mask.manufacturer:
+            return []
+        there = [one.meter.manufacturer for one in found if one.meter is not None]
+        named: list[Slave] = []
+        for manufacturer in dict.fromkeys([*there, *_USUAL_MANUFACTURERS.split()]):
+            alone = yield from self.select(replace(mask, manufacturer=manufacturer), attempts=1)
+            told = (yield from self._selected_slave()) if alone else None
+            if told is not None:
+                named.append(Slave(SecondaryAddress.of(told.meter), told.meter))
+        return named
+
+    def _is_one(self, mask: SecondaryAddress, told: _Told) -> Conversation[bool]:
+        """Whether an answer to wildcards was one slave's: its whole address has to bring the same again.
+
+        Answers of several at once can overlap to a frame whose check sum is right.
+        """
+        try:
+            whole = SecondaryAddress.of(told.meter)
+            if whole == mask:
+                return True
+            if not (yield from self.select(whole, attempts=1)):
+                return False
+        except WmbusUsageError:
+            return False
+        return (yield from self._selected_slave()) == told
+
+    def _selected_slave(self) -> Conversation[_Told | None]:
         """Who was selected; None when several were: acknowledgements at once look like one, answers do not."""
         heard = yield from _ask(ShortFrame(self._counted(ADDRESS_SELECTED), ADDRESS_SELECTED), attempts=1)
         frame = heard.clean_frame
         if not isinstance(frame, LongFrame) or frame.payload[0] not in _HEADER_CI_LONG:
             return None
         try:
-            return decode_telegram(frame.to_bytes()).meter
+            meter = decode_telegram(frame.to_bytes()).meter
         except TelegramError:
             return None
+        return None if meter is None else _Told(meter, frame.address, len(frame.payload))
 
     def _select_surely(self, address: SecondaryAddress) -> Conversation[None]:
         alone: bool | None = False
@@ -325,6 +367,19 @@ class WiredMaster:
 
     def _counted(self, address: int) -> int:
         return C_REQ_UD2 | (FRAME_COUNT_BIT if self._frame_count.get(address, True) else 0)
+
+
+def _narrower(mask: SecondaryAddress) -> list[SecondaryAddress]:
+    """The masks below one that several slaves answer to; none when only the manufacturer is left open."""
+    wildcard = mask.identification.find("F")
+    if wildcard >= 0:
+        start, end = mask.identification[:wildcard], mask.identification[wildcard + 1 :]
+        return [replace(mask, identification=start + digit + end) for digit in _DIGITS]
+    if mask.device_type == _WILD_OCTET:
+        return [replace(mask, device_type=one) for one in range(_WILD_OCTET)]
+    if mask.version == _WILD_OCTET:
+        return [replace(mask, version=one) for one in range(_WILD_OCTET)]
+    return []
 
 
 def is_complete(request: Request, received: bytes) -> bool:

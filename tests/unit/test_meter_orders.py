@@ -2,9 +2,15 @@
 
 import pytest
 
+from concentrator.clock import SystemClock
+from concentrator.collection.collector import Collector
+from concentrator.collection.errors import UnknownMeterError
+from concentrator.collection.keyring import Keyring
 from concentrator.collection.meter_orders import METER_OPERATIONS, check_order
+from concentrator.config import CollectionSection
 from concentrator.dlms.client import Client, ClientSettings
 from concentrator.orders import LOCAL, MQTT, PAGE, Order, OrderError
+from concentrator.store.store import Store
 
 
 def order(operation, origin=LOCAL, **arguments):
@@ -29,6 +35,17 @@ def test_everybody_may_read(operation, origin):
 def test_an_unknown_operation_names_those_that_are_known():
     with pytest.raises(OrderError, match=r"known: ping, read, .*collect"):
         check_order(order("explode"))
+
+
+async def test_an_unknown_operation_is_told_before_an_unknown_meter(tmp_path):
+    clock = SystemClock()
+    store = Store(tmp_path / "store.sqlite", clock)
+    collector = Collector(CollectionSection(), store, clock, Keyring({}, {}))
+    with pytest.raises(OrderError, match=r"unknown op 'nonsense'; known: .*collect, expel"):
+        await collector.carry_out(Order("1", "nonsense"), ("expel",))
+    for operation in ("collect", "read"):
+        with pytest.raises(UnknownMeterError, match="no meter 'M1'"):
+            await collector.carry_out(order(operation))
 
 
 @pytest.mark.parametrize(

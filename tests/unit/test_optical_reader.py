@@ -31,19 +31,23 @@ def even(text):
     return bytes(one | (one.bit_count() % 2) << 7 for one in text)
 
 
-def block(start, body):
-    return start + body + b"\x03" + bytes((reduce(xor, body + b"\x03"),))
+def block(start, body, end=b"\x03"):
+    return start + body + end + bytes((reduce(xor, body + end),))
 
 
 class SimulatedMeter:
-    """A meter of mode A, B or C, and of programming mode; answers whole messages, with parity."""
+    """A meter of mode A, B or C, and of programming mode; answers whole messages, with parity.
+
+    It says its last message again when asked to; `disturb` has what the line makes of its next messages.
+    """
 
     def __init__(self, character="5", password="", echo=False):  # noqa: S107
         self.identification = f"/ELS{character}\\@V1.0\r\n".replace("\\@", "")
         self.password = password
         self.echo = echo
-        self.heard = b""
-        self.writable, self.written = {"0.9.1"}, {}
+        self.heard, self.last, self.repeated = b"", b"", 0
+        self.disturb, self.following = [], []
+        self.writable, self.written, self.broken_off = {"0.9.1", "0.9.2"}, {}, threading.Event()
         data = "".join(f"{address}({value})\r\n" for address, value in REGISTERS.items())
         self.message = block(b"\x02", data.encode() + b"!\r\n")
 
@@ -51,14 +55,28 @@ class SimulatedMeter:
         assert octets == even(bytes(one & 0x7F for one in octets))
         self.heard += bytes(one & 0x7F for one in octets)
         request = self.heard.lstrip(b"\0")
+        if request in (b"\x15", b"\x06"):
+            self.heard = b""
+            if request == b"\x15":
+                self.repeated += 1
+            else:
+                self.last = self.following.pop(0)
+            return even(self.on_the_line(self.last))
         if not (request.endswith(b"\r\n") or (request[:1] == b"\x01" and request[-2:-1] == b"\x03")):
             return b""
         self.heard = b""
-        return even((request if self.echo else b"") + self.react(request))
+        said = self.react(request)
+        # What is repeated is the block, not the identification that modes A and B put before it.
+        self.last = said[said.find(b"\x02") :] if said.startswith(b"/") else said
+        return even((request if self.echo else b"") + self.on_the_line(said))
+
+    def on_the_line(self, said):
+        spoilt = self.disturb and b"\x03" in said
+        return self.disturb.pop(0)(said) if spoilt else said
 
     def react(self, request):
         if request.startswith(b"/?"):
-            pushes = not self.identification[4].isdigit()
+            pushes = self.identification[4] not in "0123456"
             return self.identification.encode() + (self.message if pushes else b"")
         if request.startswith(b"\x060") and request[3:4] == b"0":
             return self.message
@@ -73,6 +91,8 @@ class SimulatedMeter:
                 return block(b"\x02", b"(ER23)")
             self.written[address] = value
             return b"\x06"
+        if request == block(b"\x01", b"B0"):
+            self.broken_off.set()
         if request.startswith(b"\x01R1"):
             address = request[4 : request.index(b"(")].decode()
             return block(b"\x02", f"({REGISTERS[address]})".encode())
@@ -159,13 +179,62 @@ def test_a_wrong_password_is_told_without_repeating_it():
     assert found[-1] == ReadingFailed("the meter refused the password")
 
 
-def test_a_flipped_bit_is_found():
+def flipped(said):
+    return said.replace(b"123.4", b"123.5")
+
+
+def without_end(said):
+    return said.replace(b"\x03", b"")
+
+
+@pytest.mark.parametrize("chunk", [1, 1000])
+@pytest.mark.parametrize("disturb", [[flipped], [flipped, flipped], [without_end], [without_end, flipped]])
+@pytest.mark.parametrize("character", ["5", "E", "Z"])
+def test_a_block_that_came_wrong_is_asked_for_again(character, disturb, chunk):
+    meter = SimulatedMeter(character)
+    meter.disturb = list(disturb)
+    found = dialogue(OpticalReader(), meter, chunk)
+    assert values(found) == REGISTERS
+    assert found[-1] == ReadingFinished()
+    assert meter.repeated == len(disturb)
+
+
+def test_a_register_that_came_wrong_is_asked_for_again():
     meter = SimulatedMeter()
-    meter.message = meter.message.replace(b"123.4", b"123.5")
+    meter.disturb = [lambda said: said, flipped]
+    assert values(dialogue(OpticalReader(registers=("1.8.0",)), meter)) == {"1.8.0": "000123.4*kWh"}
+    assert meter.repeated == 1
+
+
+def test_a_block_that_comes_wrong_for_ever_is_told():
+    meter = SimulatedMeter()
+    meter.disturb = [flipped] * 10
     found = dialogue(OpticalReader(), meter)
     assert isinstance(found[-1], ReadingFailed)
     assert "block check character" in found[-1].reason
     assert values(found) == {}
+    assert meter.repeated == 2
+
+
+@pytest.mark.parametrize("chunk", [1, 1000])
+def test_partial_blocks_are_acknowledged_and_put_together(chunk):
+    meter = SimulatedMeter()
+    meter.message = block(b"\x02", b"0.0.0(12345678)\r\n1.8.0(0001", end=b"\x04")
+    meter.following = [
+        block(b"\x02", b"23.4*kWh)\r\n", end=b"\x04"),
+        block(b"\x02", b"2.8.0(000000.0*kWh)\r\n!\r\n"),
+    ]
+    found = dialogue(OpticalReader(), meter, chunk)
+    assert values(found) == REGISTERS
+    assert found[-1] == ReadingFinished()
+    assert meter.following == []
+
+
+@pytest.mark.parametrize("character", list(" #*-:<@[_az~9Z"))
+def test_mode_a_has_any_printable_character(character):
+    found = dialogue(OpticalReader(), SimulatedMeter(character))
+    assert found[0].identification.mode == "A"
+    assert values(found) == REGISTERS
 
 
 def test_a_meter_with_battery_is_woken_up():
@@ -223,6 +292,35 @@ def test_the_command_reads_a_meter_on_a_port():
     tree = json.loads(result.output)
     assert (tree["manufacturer"], tree["mode"]) == ("ELS", "C")
     assert {one["address"]: one["values"][0] for one in tree["objects"]} == REGISTERS
+
+
+def write_by_command(meter, *options, tmp_path):
+    password = tmp_path / "password"
+    password.write_text("0815\n")
+    with meter_on_a_port(meter) as port:
+        command = ["read", "--optical", port, "--password-file", str(password), "--json", *options]
+        result = CliRunner().invoke(main, command)
+        assert meter.broken_off.wait(5)
+    return result
+
+
+def test_the_command_writes_every_register_then_reads_and_breaks_off(tmp_path):
+    meter = SimulatedMeter(password="0815")  # noqa: S106
+    options = ["--write", "0.9.1=120000", "--write", "0.9.2=010124", "--register", "1.8.0"]
+    result = write_by_command(meter, *options, tmp_path=tmp_path)
+    assert result.exit_code == 0, result.output
+    assert meter.written == {"0.9.1": "120000", "0.9.2": "010124"}
+    tree = json.loads(result.output)
+    assert tree["written"] == ["0.9.1", "0.9.2"]
+    assert tree["objects"] == [{"address": "1.8.0", "values": ["000123.4*kWh"]}]
+
+
+def test_the_command_tells_a_refused_write_and_breaks_off(tmp_path):
+    meter = SimulatedMeter(password="0815")  # noqa: S106
+    options = ["--write", "0.9.1=120000", "--write", "1.8.0=0"]
+    result = write_by_command(meter, *options, tmp_path=tmp_path)
+    assert result.exit_code == 1
+    assert "refused to write register 1.8.0" in result.output
 
 
 def test_the_command_tells_a_missing_port():

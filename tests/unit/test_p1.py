@@ -55,6 +55,9 @@ BELGIUM = telegram(
     "0-0:96.1.1(3153414733313031303231363035)",
     "0-0:1.0.0(200512135409S)",
     "1-0:1.8.1(000000.034*kWh)",
+    "1-0:1.6.0(200509134558S)(02.589*kW)",
+    "0-0:98.1.0(3)(1-0:1.6.0)(1-0:1.6.0)(200501000000S)(200423192538S)(03.695*kW)(200401000000S)(200305122139S)"
+    "(05.980*kW)(200301000000S)(200210035421W)(04.318*kW)",
     "1-0:32.7.0(234.7*V)",
     "0-0:96.3.10(1)",
     "0-1:24.1.0(003)",
@@ -104,6 +107,30 @@ def test_belgium_and_sweden():
     assert belgium.captured_at == datetime(2020, 5, 12, 11, 54, 9, tzinfo=UTC)
     sweden = reading(SWEDEN)
     assert [(one.obis, one.unit) for one in sweden.registers] == [("1-0:1.8.0", "kWh"), ("1-0:31.7.0", "A")]
+
+
+def test_the_peaks_of_belgian_months_keep_their_times():
+    found = reading(BELGIUM)
+    registers = {one.obis: one for one in found.registers}
+    assert set(registers) == {"1-0:1.8.1", "1-0:1.6.0", "1-0:32.7.0", "0-0:96.3.10"}
+    peak = registers["1-0:1.6.0"]
+    assert (peak.value, peak.unit) == (Decimal("2.589"), "kW")
+    assert peak.captured_at == datetime(2020, 5, 9, 11, 45, 58, tzinfo=UTC)
+    assert [(one.value, one.unit) for one in found.monthly_peaks] == [
+        (Decimal("3.695"), "kW"),
+        (Decimal("5.980"), "kW"),
+        (Decimal("4.318"), "kW"),
+    ]
+    newest, _, oldest = found.monthly_peaks
+    assert newest.month_ended_at == datetime(2020, 4, 30, 22, tzinfo=UTC)
+    assert newest.reached_at == datetime(2020, 4, 23, 17, 25, 38, tzinfo=UTC)
+    assert oldest.reached_at == datetime(2020, 2, 10, 2, 54, 21, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("history", ["(0)", "(0)()", "(1)(1-0:1.6.0)(1-0:1.6.0)()()()", "(1)(1-0:1.6.0)"])
+def test_a_peak_history_without_months_is_empty(history):
+    found = reading(telegram("0-0:98.1.0" + history))
+    assert (found.monthly_peaks, found.registers, found.texts) == ((), (), ())
 
 
 KEY = bytes(range(16))

@@ -117,9 +117,45 @@ def test_a_search_by_wildcards_finds_every_slave():
     assert [one.meter.identification for one in only.slaves] == ["90000000", "90000001"]
 
 
-def test_two_slaves_with_one_number_are_reported_as_a_collision():
-    bus = SimulatedBus([slave("12345678"), slave("12345678", manufacturer="KAM"), slave("55555555")])
+def test_a_search_finds_numbers_with_hexadecimal_digits():
+    numbers = ["12345678", "1234567A", "1234567E", "ABCDE000", "A0000000"]
+    bus = SimulatedBus([slave(number) for number in numbers])
     found = talk(WiredMaster().search_secondary(), bus)
+    assert sorted(one.meter.identification for one in found.slaves) == sorted(numbers)
+    assert found.collisions == ()
+
+
+def test_answers_that_overlap_to_a_right_frame_are_still_told_apart():
+    meters = [Address("ABC", "1234567A", 1, 4), Address("ABC", "1234567B", 1, 4)]
+    records = (bytes.fromhex("0C0678563412"),)
+    slaves = [SimulatedSlave(one, 5 + index, lambda: records) for index, one in enumerate(meters)]
+    found = talk(WiredMaster().search_secondary(), SimulatedBus(slaves))
+    assert [one.meter for one in found.slaves] == meters
+    assert found.collisions == ()
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [("KAM", 0x33, 0x07)],
+        [("ELS", 0x34, 0x07), ("ELS", 0x35, 0x07)],
+        [("ELS", 0x33, 0x04), ("KAM", 0x33, 0x04)],
+    ],
+)
+def test_slaves_with_one_number_are_told_apart_by_type_version_and_manufacturer(others):
+    meters = [Address("ELS", "12345678", 0x33, 0x07)]
+    meters += [Address(maker, "12345678", version, kind) for maker, version, kind in others]
+    bus = SimulatedBus([SimulatedSlave(one, 1, lambda: (WATER,)) for one in meters] + [slave("55555555")])
+    found = talk(WiredMaster().search_secondary(), bus)
+    assert {one.meter for one in found.slaves} == {*meters, Address("ELS", "55555555", 0x33, 0x07)}
+    assert found.collisions == ()
+    (telegram,) = talk(WiredMaster().read(SecondaryAddress.of(meters[-1])), bus)
+    assert telegram.meter == meters[-1]
+
+
+def test_slaves_that_nothing_tells_apart_are_reported_as_a_collision():
+    alike = [slave("12345678", manufacturer=maker) for maker in ("XQY", "XQZ")]
+    found = talk(WiredMaster().search_secondary(), SimulatedBus([*alike, slave("55555555")]))
     assert [one.meter.identification for one in found.slaves] == ["55555555"]
     assert found.collisions == ("*-12345678",)
 
