@@ -68,21 +68,20 @@ def _text_lines(stream: BinaryIO) -> Iterator[str]:
     """The lines of a stream as they come; where it does not begin as lines do, the whole of it as one frame, in hex."""
     before = b""
     for line in stream:
-        text = line.removeprefix(_BOM).decode("ascii", "replace").strip()
-        if not text or text.startswith("#"):
+        text = _stripped(line)
+        if not text:
             before += line
             continue
-        if not _HEX.match(text.split()[0].partition("=")[0]):
+        if _HEX.match(text.split()[0].partition("=")[0]):
+            yield text
+        else:
             data = before + line + stream.read()
             # A P1 telegram, or the octets of a frame themselves. A first line that is spoilt has others behind it.
             if text.startswith("/") or not _holds_lines(data):
                 yield data.hex()
                 return
             stream = io.BytesIO(data)
-            yield from (found for found in map(_stripped, stream) if found)
-            return
-        yield text
-        yield from (found for found in map(_stripped, stream) if found)
+        yield from filter(None, map(_stripped, stream))
         return
 
 

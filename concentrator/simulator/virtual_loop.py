@@ -91,12 +91,14 @@ class DirectPort:
     """A serial port without a serial line: octets reach the simulated device, and come back, in the next turn."""
 
     def __init__(
-        self, device: SerialDevice, on_data: Callable[[bytes], None], on_lost: Callable[[str], None]
+        self,
+        device: SerialDevice,
+        on_data: Callable[[bytes], None],
+        on_lost: Callable[[str], None],  # noqa: ARG002 the driver's contract: nothing pulls this cable
     ) -> None:
         self.port = "virtual"
         self._device = device
         self._on_data = on_data
-        self._on_lost = on_lost
         self._open = False
 
     @property
@@ -118,11 +120,6 @@ class DirectPort:
         """Close it."""
         self._open = False
         self._device.output = None
-
-    def pull(self) -> None:
-        """Pull the cable."""
-        self.close()
-        self._on_lost("pulled")
 
     def _arrived(self, data: bytes) -> None:
         asyncio.get_running_loop().call_soon(self._deliver, data)
