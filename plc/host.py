@@ -119,6 +119,7 @@ class ModemHost(Network):
         self._lost = False  # ModemLost was said, and NetworkStarted not yet again
         self._procedures: "list[Procedure]" = []
         self._procedure: "Procedure | None" = None
+        self._held: "tuple[Procedure, Answer] | None" = None  # while it is asked whether the modem is alive
         self._now = 0.0  # of the step that a procedure is in
         self._stepping = False
         self._request: Request | None = None
@@ -281,7 +282,10 @@ class ModemHost(Network):
     def _abandon(self, reason: str, now: float) -> None:
         if self._procedure is not None and not self._stepping:
             self._procedure.close()
+        if self._held is not None:
+            self._held[0].close()
         self._procedure = None
+        self._held = None
         self._procedures = []
         self._refresh_queued = False
         self._request = None
@@ -312,13 +316,12 @@ class ModemHost(Network):
         try:
             request = next(procedure) if answer is None else procedure.send(answer)
         except StopIteration:
-            if self._procedure is procedure:
-                self._procedure = None
+            self._end_procedure(procedure, now)
             return
         except LocalPlcError:
             # A value that does not fit its field, found out late: the network goes on without this procedure.
             self.counters["procedures_failed"] += 1
-            self._procedure = None
+            self._end_procedure(procedure, now)
             return
         finally:
             self._stepping = False
@@ -328,6 +331,29 @@ class ModemHost(Network):
         self._request = request
         self._attempts_left = request.attempts
         self._ask(now)
+
+    def _end_procedure(self, procedure: "Procedure", now: float) -> None:
+        if self._procedure is not procedure:
+            return
+        self._procedure = None
+        if self._held is not None:
+            self._procedure, answer = self._held
+            self._held = None
+            self._step(answer, now)
+
+    def _hold_procedure(self, answer: Answer, now: float) -> None:
+        """Ask whether the modem is alive before the procedure learns that an optional request has no answer.
+
+        A procedure of many optional requests would take minutes to get through a silent modem.
+        """
+        procedure = self._procedure
+        self._request = None
+        self._request_deadline = None
+        self._parts = []
+        if procedure is not None:
+            self._held = (procedure, answer)
+            self._procedure = self._check_alive()
+            self._step(None, now)
 
     def _ask(self, now: float) -> None:
         request = self._request
@@ -352,7 +378,18 @@ class ModemHost(Network):
             self._ask(now)
             return
         if request.optional or self._parts:
-            self._finish_request(Answer(self._parts, False), now)
+            answer = Answer(self._parts, False)
+            heard = self.counters["frames"] > self._frames_when_asked
+            if (
+                self._running
+                and self._held is None
+                and request.payload
+                and request.confirm >= 0
+                and not heard
+            ):
+                self._hold_procedure(answer, now)
+            else:
+                self._finish_request(answer, now)
             return
         self._lose_modem(self._silence_reason(), now)
 

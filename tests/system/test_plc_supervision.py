@@ -67,7 +67,7 @@ class Watched:
     def of(self, kind):
         return [event for event in self.events if isinstance(event, kind)]
 
-    async def wait_for(self, condition, timeout_s=30.0):
+    async def wait_for(self, condition, timeout_s=90.0):
         async with asyncio.timeout(timeout_s):
             while not condition():
                 self.changed.clear()
@@ -78,7 +78,8 @@ class Watched:
     async def started(self, times=1):
         await self.wait_for(lambda: len(self.of(NetworkStarted)) >= times)
 
-    async def lost(self, words, timeout_s=30.0):
+    async def lost(self, words, timeout_s=90.0):
+        """The longest is a route discovery that the silence cuts short: 30 seconds, then three requests of three."""
         await self.wait_for(lambda: any(words in event.reason for event in self.of(ModemLost)), timeout_s)
         assert words in self.link.shell.reason or self.link.shell.state == "running"
 
@@ -152,7 +153,7 @@ async def test_a_silent_restart(tmp_path, family):
             PrimeModem.start(modem)
         await watch.started(2)
         before = len(watch.of(NodeJoined))
-        await watch.wait_for(lambda: len(watch.of(NodeJoined)) >= before, 30.0)
+        await watch.wait_for(lambda: len(watch.of(NodeJoined)) >= before)
 
 
 class OtherProtocol:
