@@ -31,7 +31,8 @@ import structlog
 
 from concentrator.collection.collector import Collector
 from concentrator.collection.keyring import Keyring, MeterKeys
-from concentrator.config import CollectionSection
+from concentrator.collection.meter_tasks import tasks_of
+from concentrator.config import CollectionSection, TaskSection
 from concentrator.errors import ConcentratorError
 from concentrator.links.plc_link import PlcLink
 from concentrator.orders import Order
@@ -53,7 +54,12 @@ ORDERS_AT_S = 6 * 3600 + 300
 FIRST_DAY = datetime(2026, 11, 17, tzinfo=UTC)
 # The network forms in the evening before.
 START = FIRST_DAY - timedelta(hours=6)
-PROFILE = "1-0:99.1.0*255"
+PROFILE, DAILY = "1-0:99.1.0*255", "1-0:99.2.0*255"
+# A day's intervals once it is over, in UTC; and the registers at local midnight.
+TASKS = (
+    TaskSection("load_profile", "profile", PROFILE, first_run="2026-01-01T00:00+00:00", period="1d"),
+    TaskSection("daily_registers", "profile", DAILY, first_run="2026-01-01T00:00+00:00", period="1d"),
+)
 
 
 @dataclass
@@ -110,9 +116,9 @@ async def run(count: int, days: int, seed: int, directory: Path) -> dict[str, An
     modem = PrimeModem(meters, TimedScheduler(stopwatch), feeder, seed, join_spread_s=3600.0)
     device = TimedDevice(modem, stopwatch)
     keys = {m.serial: MeterKeys(m.keys.encryption, m.keys.authentication) for m in meters}
-    settings = CollectionSection(history_days=days + 1, interval_s=DAY_S, answer_delay_s=120)
+    settings = CollectionSection(history_days=days + 1, answer_delay_s=120, time_zone="Europe/Madrid")
     store = Store(directory / "readings.db", clock)
-    collector = Collector(settings, store, clock, Keyring(keys, {}))
+    collector = Collector(settings, store, clock, Keyring(keys, {}), tasks=tasks_of(TASKS, settings))
     link = PlcLink(
         BaseNode(),
         "virtual",

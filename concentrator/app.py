@@ -30,6 +30,7 @@ from concentrator.collection.group_key import GroupKeyFile
 from concentrator.collection.history_keeper import HistoryKeeper
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.mbus_collector import MbusCollector
+from concentrator.collection.meter_tasks import TaskError, tasks_of
 from concentrator.collection.network_orders import NetworkOrders
 from concentrator.collection.p1_collector import P1Collector
 from concentrator.collection.radio_listener import RadioListener
@@ -49,6 +50,7 @@ from concentrator.status import StatusReporter
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
 from concentrator.tasks import until_first_ends
+from concentrator.time_source import TimeWatch
 from concentrator.uplink.messages import Topics
 from concentrator.uplink.mqtt import MqttUplink
 from concentrator.uplink.push import PushUplink
@@ -73,6 +75,11 @@ class Service:
     """Everything that one run of the concentrator consists of."""
 
     def __init__(self, config: Config, store: Store, clock: Clock, boot_id: str, keyring: Keyring) -> None:
+        """Build it.
+
+        Raises:
+            TaskError: a task of the configuration makes no sense.
+        """
         self._config = config
         self._store = store
         self._notifier = Notifier.from_environment()
@@ -80,7 +87,17 @@ class Service:
         self._watchdog.register("store", _STORE_BEAT_LIMIT_S)
         box = config.concentrator
         topics = Topics(box.site, box.name)
-        self.collector = Collector(config.collection, store, clock, keyring, self._collection_moved)
+        self.journal = Journal(store, self._states)
+        self.time_watch = TimeWatch(clock, on_step=self._note_clock_step)
+        self.collector = Collector(
+            config.collection,
+            store,
+            clock,
+            keyring,
+            self._collection_moved,
+            tasks_of(config.task, config.collection),
+            self.time_watch,
+        )
         self.link: PlcLink | None = None
         self.radio: RadioLink | None = None
         self.listener: RadioListener | None = None
@@ -192,10 +209,11 @@ class Service:
         control = ControlServer(self._config.control_socket, self.reporter.status, self.carry_out)
         loops: list[Coroutine[Any, Any, None]] = [
             control.run(),
-            Journal(self._store, self._states).run(),
+            self.journal.run(),
             self._keep_house(),
             self._prove_store(),
             self._watchdog.run(),
+            self.time_watch.run(),
             *(uplink.run() for uplink in self.uplinks),
             *extra,
         ]
@@ -243,9 +261,14 @@ class Service:
                 states[kind, ""] = (link.shell.state, link.shell.reason)
         for uplink in self.uplinks:
             states["destination", uplink.feed.destination] = (uplink.state, uplink.reason)
+        states["clock", ""] = (self.time_watch.state.value, "")
         unavailable = self._store.unavailable
         states["store", ""] = ("unavailable" if unavailable else "in use", unavailable)
         return states
+
+    def _note_clock_step(self, seconds: float) -> None:
+        """Somebody set the clock: it is in the journal, before anything is stamped by the new time."""
+        self.journal.note("clock_stepped", f"the clock was set by {seconds:+.1f} s")
 
     def _collection_moved(self) -> None:
         if self.link is not None:
@@ -309,7 +332,10 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
             await store.add_events(
                 [("store_set_aside", f"the file was damaged and is now {store.set_aside.name}", "")]
             )
-        service = Service(config, store, clock, await store.boot_id(), keyring)
+        try:
+            service = Service(config, store, clock, await store.boot_id(), keyring)
+        except TaskError as error:
+            raise ConfigError(f"{config_file}: {error}") from None
         await service.prepare()
         page = (_keep_page(config_file),) if with_page else ()
         await until_first_ends(service.run(*page), _until_told_to_stop())

@@ -166,11 +166,16 @@ def config_example_command() -> None:
 def check_config(file: Path) -> None:
     """Check a configuration file: exit status 0 when it is right, 2 and one line when it is not."""
     from concentrator.collection.keyring import Keyring
+    from concentrator.collection.meter_tasks import TaskError, tasks_of
     from concentrator.collection.whitelist import EUI_SIZES, read_whitelist_file
-    from concentrator.config import load_config
+    from concentrator.config import ConfigError, load_config
     from concentrator.links.plc_networks import load_network_keys
 
     config = load_config(file)
+    try:
+        tasks_of(config.task, config.collection)
+    except TaskError as error:
+        raise ConfigError(f"{file}: {error}") from None
     key_file = config.collection.key_file
     Keyring.load(Path(key_file) if key_file else None)
     if config.modem is not None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
+from zoneinfo import ZoneInfo
 
 from concentrator.errors import LocalError
 
@@ -67,6 +68,17 @@ def _is_file(value: str) -> bool:
     return not value or (Path(value).is_file() and os.access(value, os.R_OK))
 
 
+def _is_time_zone(value: str) -> bool:
+    if value == "UTC":
+        # Known on a box without the time zone database too.
+        return True
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True
+
+
 def _is_serial_port(value: str) -> bool:
     try:
         return Path(value).is_absolute() and stat.S_ISCHR(Path(value).stat().st_mode)
@@ -112,6 +124,13 @@ _WPORT = _whole(1, 65535)
 _OBIS = Allowed(
     "an OBIS code such as 1-0:99.1.0*255",
     lambda value: bool(re.match(r"^\d{1,3}-\d{1,3}:\d{1,3}\.\d{1,3}\.\d{1,3}\*\d{1,3}$", value)),
+)
+
+
+_TIME_ZONE = Allowed("a name of the time zone database such as Europe/Madrid", _is_time_zone)
+_HOURS = Allowed(
+    "two times of day such as 02:00-04:00, or empty",
+    lambda value: not value or bool(re.match(r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$", value)),
 )
 
 
@@ -246,6 +265,37 @@ class CollectionSection:
     meters_in_flight: int = _key(4, _whole(1, 64), "Dialogues held at the same time; one per meter always.")
     answer_timeout_s: int = _key(30, _SECONDS, "How long to wait for a meter's answer to one request.")
     dialogue_timeout_s: int = _key(900, _SECONDS, "Longest time that one meter may keep a place.")
+    time_zone: str = _key("UTC", _TIME_ZONE, "Time zone of the utility: days and months of tasks are its.")
+    quiet_hours: str = _key("", _HOURS, "When routine reading rests, for firmware; orders go on.")
+    clock_leave_s: int = _key(30, _SECONDS, "A meter's clock that is off by less is left alone.")
+    clock_limit_s: int = _key(3600, _SECONDS, "One that is off by more is only set by order (sync_clock).")
+    clock_step_s: int = _key(60, _whole(1, 900), "In between it is shifted by at most this in a visit.")
+    clock_needs_ntp: bool = _key(
+        True, _YES_NO, "false: correct meters' clocks though this box is not known to be synchronised."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSection:
+    """What is read from which meters, and when. Repeat the section; without any, the load profile of all is read."""
+
+    name: str = _key("load_profile", _IDENTITY_RULE, "Name of this task.")
+    what: str = _key(
+        "profile",
+        _one_of("profile", "billing", "events", "registers", "instantaneous", "parameters", "status"),
+        "What is read.",
+    )
+    objects: str = _key("", _ANY_TEXT, "OBIS codes with commas between; empty: those of the meter's model.")
+    meters: str = _key("all", _ANY_TEXT, "all, group:NAME, medium:NAME, or identities with commas between.")
+    first_run: str = _key("", _ANY_TEXT, "A time such as 2026-01-01T01:10; empty: midnight.")
+    period: str = _key("15min", _ANY_TEXT, "15min, 1h, 1d, 1month; empty: once.")
+    window: str = _key("", _ANY_TEXT, "How long a run may begin after its time; empty: until the next.")
+    priority: int = _key(2, _whole(1, 3), "1 goes before 2 and 3.")
+    store: bool = _key(True, _YES_NO, "Whether what is read stays in the store.")
+    send: bool = _key(True, _YES_NO, "Whether it goes to the destinations.")
+    complete: bool = _key(
+        True, _YES_NO, "Whether each meter is tried until it has answered; else once a run."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +371,7 @@ class Config:
     store: StoreSection = field(default_factory=StoreSection)
     board: BoardSection = field(default_factory=BoardSection)
     web: WebSection = field(default_factory=WebSection)
+    task: tuple[TaskSection, ...] = ()
     mqtt: tuple[MqttSection, ...] = ()
     push: tuple[PushSection, ...] = ()
 
@@ -351,6 +402,7 @@ _SECTIONS: tuple[tuple[str, type[Any], bool], ...] = (
     ("store", StoreSection, False),
     ("board", BoardSection, False),
     ("web", WebSection, False),
+    ("task", TaskSection, True),
     ("mqtt", MqttSection, True),
     ("push", PushSection, True),
 )

@@ -31,6 +31,11 @@ class Journal:
         self._store = store
         self._look = look
         self._known: dict[Subject, State] = {}
+        self._noted: list[tuple[str, str, str]] = []
+
+    def note(self, code: str, detail: str, meter: str = "") -> None:
+        """Something happened that is no state: it is written with the next changes."""
+        self._noted.append((code, detail, meter))
 
     async def run(self) -> None:
         """Write changes until cancelled, and the end of the service then."""
@@ -46,7 +51,7 @@ class Journal:
     def _changes(self) -> list[tuple[str, str, str]]:
         """Code, detail and meter of everything that changed."""
         seen = self._look()
-        changes: list[tuple[str, str, str]] = []
+        changes, self._noted = self._noted, []
         for subject, (state, reason) in seen.items():
             kind, name = subject
             before = self._known.get(subject)

@@ -113,13 +113,16 @@ class Reading:
 class Answer:
     """What one meter delivered in one go: stored in one commit, forwarded as one batch.
 
-    `profile` names the object it was read from (a load profile), or the kind of telegram.
+    `profile` names the object it was read from (a load profile), or the kind of telegram. Without `send` it is not
+    for the destinations; without `keep` it goes from the store once every destination has it.
     """
 
     meter: str
     profile: Obis
     readings: tuple[Reading, ...]
     received_at: datetime
+    send: bool = True
+    keep: bool = True
 
 
 @dataclass(slots=True)

@@ -28,7 +28,11 @@ class OrderError(LocalError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be done (`operation`), to which meter or "" for the box itself, until when, and who gave it."""
+    """What is to be done (`operation`), to which meter or "" for the box itself, and who gave it.
+
+    It is carried out neither before `not_before` nor after `not_after`, and those of priority 1 before 2 and 3. With
+    `deferred` nobody waits for the result: it is kept, and told by `order_state`.
+    """
 
     order_id: str
     operation: str
@@ -36,10 +40,13 @@ class Order:
     arguments: dict[str, Any] = field(default_factory=_no_arguments)
     not_after: datetime | None = None
     origin: str = LOCAL
+    not_before: datetime | None = None
+    priority: int = 2
+    deferred: bool = False
 
     @classmethod
     def from_payload(cls, payload: object, origin: str) -> Order:
-        """Check a decoded JSON order: {"id", "op", "target", "args", "not_after"}.
+        """Check a decoded JSON order: id, op, target, args, not_before, not_after, priority and deferred.
 
         Raises:
             OrderError: something is missing or has the wrong form.
@@ -57,11 +64,29 @@ class Order:
             raise OrderError(f"order {order_id}: target: got {target!r}; allowed: a meter's identity")
         if not isinstance(arguments, dict):
             raise OrderError(f"order {order_id}: args: got {arguments!r}; allowed: a JSON object")
-        not_after = _moment(order_id, fields.get("not_after"))
-        return cls(order_id, operation, target, cast("dict[str, Any]", arguments), not_after, origin)
+        priority, deferred = fields.get("priority", 2), fields.get("deferred", False)
+        if type(priority) is not int or priority not in (1, 2, 3):
+            raise OrderError(f"order {order_id}: priority: got {priority!r}; allowed: 1, 2 or 3")
+        if not isinstance(deferred, bool):
+            raise OrderError(f"order {order_id}: deferred: got {deferred!r}; allowed: true or false")
+        not_before = _moment(order_id, "not_before", fields.get("not_before"))
+        not_after = _moment(order_id, "not_after", fields.get("not_after"))
+        if not_before is not None and not_after is not None and not_after <= not_before:
+            raise OrderError(f"order {order_id}: not_after: is not after not_before")
+        return cls(
+            order_id,
+            operation,
+            target,
+            cast("dict[str, Any]", arguments),
+            not_after,
+            origin,
+            not_before,
+            priority,
+            deferred,
+        )
 
 
-def _moment(order_id: str, given: object) -> datetime | None:
+def _moment(order_id: str, name: str, given: object) -> datetime | None:
     if given is None:
         return None
     try:
@@ -69,9 +94,7 @@ def _moment(order_id: str, given: object) -> datetime | None:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise OrderError(
-            f"order {order_id}: not_after: got {given!r}; allowed: an RFC 3339 time with its zone"
-        )
+        raise OrderError(f"order {order_id}: {name}: got {given!r}; allowed: an RFC 3339 time with its zone")
     return moment
 
 

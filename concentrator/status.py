@@ -75,6 +75,16 @@ class StatusReporter:
             **{name: self._local_port(one) for name, one in self.local_ports.items()},
             "store": {"unavailable": self._store.unavailable, **self._disk()},
             "destinations": [self._destination(state) for state in self._destinations],
+            "clock": {
+                "state": self._collector.time_watch.state.value,
+                "steps": self._collector.time_watch.steps,
+            },
+            "tasks": self._collector.task_progress(),
+            "in_flight": {
+                "limit": self._collector.in_flight.limit,
+                "most": self._collector.in_flight.most,
+                "latency_s": self._collector.in_flight.latency_s,
+            },
             "totals": self._collector.totals(),
             "availability": self._collector.availability(),
             "meters": meters,

@@ -1,24 +1,33 @@
 """The collector: follows the network, and visits each meter when it owes something.
 
-A few workers hold dialogues side by side, one per meter. Who is visited next: meters with orders first,
-then whoever is due longest. A visit reads exactly what is missing, newest first. A meter that does not
-answer is tried again with growing pauses, so that the dead do not keep the living waiting.
+A few workers hold dialogues side by side, one per meter; how many of them work follows what the network bears. Who is
+next: by the priority of the task, then whoever did not fail lately, then whoever is due longest; what is left of a long
+backlog goes behind all that is fresh. Orders have a place of their own. A visit carries out all that the meter owes,
+newest first. A meter that does not answer is tried again with growing pauses, so that the dead do not keep the living
+waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
 
 from concentrator.clock import Clock, is_plausible
+from concentrator.collection.agenda import Agenda, Rank
+from concentrator.collection.clock_rule import ClockRule
 from concentrator.collection.errors import MeterUnreachableError
+from concentrator.collection.in_flight import InFlight
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.meter_orders import check_order
+from concentrator.collection.meter_reader import ProfileShape
+from concentrator.collection.meter_tasks import MeterTask, TaskError, default_task, zone_of
+from concentrator.collection.quiet_hours import QuietHours
 from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
+from concentrator.collection.task_book import TaskBook
 from concentrator.collection.topology import Topology
 from concentrator.collection.visit import KeysMissingError, Visit
 from concentrator.config import CollectionSection
@@ -26,9 +35,11 @@ from concentrator.dlms.errors import AssociationRejectedError, SecurityError
 from concentrator.errors import ConcentratorError, TransientError
 from concentrator.links.plc_link import PlcLink
 from concentrator.model import IdentityError, MeterRecord, MeterState, safe_identity
-from concentrator.orders import Order
+from concentrator.orders import Order, OrderError
+from concentrator.store.collection_tables import TaskRunRow
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
+from concentrator.time_source import TimeWatch
 from plc.network import (
     ApduReceived,
     Event,
@@ -52,7 +63,14 @@ _UNREACHABLE_AFTER_FAILURES = 3
 _STORE_RETRY_S = 5.0
 _CLOCK_RETRY_S = 5.0
 _COLLECT = "collect"
+_TASK_ORDERS = ("tasks", "add_task", "remove_task", "run_task")
 _ORDER_TIMEOUT_S = 300.0
+# Levels of urgency: tasks have their priority, 1 to 3.
+_ORDERED, _BACKLOG = 0, 9
+# How long a visit may go on with old gaps while meters with fresh data wait.
+_FAIR_SHARE_S = 60.0
+_IDLE_S = 5.0
+_LEAST_WAIT_S = 0.05
 
 
 class Collector:
@@ -65,16 +83,28 @@ class Collector:
         clock: Clock,
         keyring: Keyring,
         on_progress: Callable[[], None] = lambda: None,
+        tasks: Sequence[MeterTask] = (),
+        time_watch: TimeWatch | None = None,
     ) -> None:
         self.registry = Registry()
         self.topology = Topology()
         self.received_counters = ReceivedCounters(store)
         self.unsolicited = 0
+        self.tasks = TaskBook(tasks or [default_task(settings)], settings.answer_delay_s)
+        self.in_flight = InFlight(settings.meters_in_flight)
+        self.time_watch = time_watch or TimeWatch(clock)
+        self.clock_rule = ClockRule(settings.clock_leave_s, settings.clock_limit_s, settings.clock_step_s)
         self._settings = settings
         self._store = store
         self._clock = clock
         self._keyring = keyring
         self.on_progress = on_progress
+        self._agenda = Agenda()
+        self._shapes: dict[ProfileShape, ProfileShape] = {}
+        self._with_orders: dict[str, CollectedMeter] = {}
+        self._order_place_taken = False
+        self._working = 0
+        self._quiet = QuietHours.parse(settings.quiet_hours, zone_of(settings))
         self._wake = asyncio.Event()
 
     async def load(self) -> None:
@@ -82,6 +112,9 @@ class Collector:
         for record in await self._store.load_meters():
             if record.link == "plc":
                 self.registry.add(CollectedMeter(record, identified=True))
+        for definition in await self._store.tasks():
+            self.tasks.add(MeterTask.from_definition(definition, zone_of(self._settings), "order"))
+        self.tasks.restore(await self._store.task_runs())
         await self.received_counters.load()
 
     async def run(self, link: PlcLink) -> None:
@@ -120,11 +153,11 @@ class Collector:
             case NodeLeft():
                 meter = self.registry.at_address(event.eui.hex())
                 if meter is not None:
-                    meter.address = None
+                    self._gone(meter)
                     self._set_state(meter, MeterState.UNREACHABLE, f"left the network: {event.reason}")
             case ModemLost():
                 for meter in self.registry:
-                    meter.address = None
+                    self._gone(meter)
             case NetworkStarted():
                 log.info("network started", modem=event.description, eui=event.identity.hex())
             case LinkQualityReported():
@@ -160,10 +193,15 @@ class Collector:
         if meter.address != event.address:
             meter.address = event.address
             meter.failures = 0
-            meter.next_visit = 0.0
+            meter.rests_until = 0.0
+        self._plan(meter)
         if meter.record.state is MeterState.UNREACHABLE:
             self._set_state(meter, MeterState.ACTIVE if meter.identified else MeterState.DISCOVERED, "")
         self._wake.set()
+
+    def _gone(self, meter: CollectedMeter) -> None:
+        meter.address = None
+        self._agenda.drop(meter.record.link_address)
 
     def _place(self, meter: CollectedMeter, eui: bytes) -> None:
         """Take over what is known of a node's place; it may have been told before the meter was known."""
@@ -187,11 +225,15 @@ class Collector:
             MeterUnreachableError: the meter is not there, or did not answer.
             DlmsError: the meter refused.
         """
+        if order.operation in _TASK_ORDERS:
+            return await self._carry_out_task_order(order)
         if order.operation != _COLLECT:
-            check_order(order, network_operations)
+            check_order(order, (*_TASK_ORDERS, *network_operations))
         meter = self.registry.known(order.target)
         if order.operation == _COLLECT:
-            meter.next_visit = 0.0
+            meter.rests_until = 0.0
+            meter.collect_now = True
+            self._plan(meter)
             self._wake.set()
             return {"meter": meter.identity, "queued": True}
         if meter.address is None:
@@ -199,7 +241,8 @@ class Collector:
                 f"meter {meter.identity} is not on the network: {meter.record.reason}"
             )
         pending = PendingOrder(order, asyncio.get_running_loop().create_future())
-        meter.orders.append(pending)
+        meter.add_order(pending)
+        self._with_orders[meter.record.link_address] = meter
         self._wake.set()
         try:
             async with asyncio.timeout(_ORDER_TIMEOUT_S):
@@ -209,10 +252,35 @@ class Collector:
                 f"meter {meter.identity}: no turn within {_ORDER_TIMEOUT_S:g} s"
             ) from None
 
+    async def _carry_out_task_order(self, order: Order) -> dict[str, Any]:
+        """`tasks`, `add_task`, `remove_task` and `run_task`: the list of tasks, by order."""
+        arguments = order.arguments
+        now = self._clock.now()
+        if order.operation == "tasks":
+            return {"tasks": self.task_progress()}
+        name = str(arguments.get("name", ""))
+        try:
+            if order.operation == "add_task":
+                task = MeterTask.from_definition(arguments, zone_of(self._settings), "order")
+                self.tasks.add(task)
+                await self._store.keep_task(task.name, task.definition())
+            elif order.operation == "remove_task":
+                self.tasks.remove(name)
+                await self._store.keep_task(name, None)
+            else:
+                self.tasks.run_now(name, now)
+        except TaskError as error:
+            raise OrderError(f"order {order.order_id}: args: {error}") from None
+        log.info("tasks changed by order", op=order.operation, task=name, order=order.order_id)
+        for meter in self.registry:
+            self._plan(meter)
+        self._wake.set()
+        return {"task": name, "done": order.operation}
+
     @property
     def orders_waiting(self) -> bool:
         """Whether a meter that nobody speaks with has an order."""
-        return any(meter.orders and not meter.busy for meter in self.registry)
+        return any(meter.orders and not meter.busy for meter in self._with_orders.values())
 
     # Visits
 
@@ -227,37 +295,75 @@ class Collector:
                 # Without the time there is no telling what is missing. NTP will set it.
                 await asyncio.sleep(_CLOCK_RETRY_S)
                 continue
-            meter = self._next_meter(for_orders=for_orders)
+            meter = self._next_with_order()
+            if meter is None and not for_orders:
+                meter = self._next_meter()
             if meter is None:
                 await self._wait_for_work(for_orders=for_orders)
                 continue
-            await self._visit(link, meter, for_orders=for_orders)
+            if for_orders:
+                self._order_place_taken = True
+            else:
+                self._working += 1
+            try:
+                await self._visit(link, meter, for_orders=for_orders)
+            finally:
+                if for_orders:
+                    self._order_place_taken = False
+                else:
+                    self._working -= 1
             self.on_progress()
 
-    def _next_meter(self, *, for_orders: bool) -> CollectedMeter | None:
-        """The meter whose turn it is: orders first, then by how long it has been due."""
-        now = self._clock.monotonic()
-        ready = [
-            meter
-            for meter in self.registry
-            if meter.address is not None
-            and not meter.busy
-            and (meter.orders or (not for_orders and meter.next_visit <= now))
-        ]
-        return min(
-            ready, key=lambda meter: (not meter.orders, meter.failures, meter.next_visit), default=None
-        )
+    def _next_with_order(self) -> CollectedMeter | None:
+        """The meter whose order is the most urgent, and longest there."""
+        ready: list[CollectedMeter] = []
+        for link_address, meter in list(self._with_orders.items()):
+            if not meter.orders:
+                del self._with_orders[link_address]
+            elif not meter.busy and meter.address is not None:
+                ready.append(meter)
+        return min(ready, key=lambda meter: meter.orders[0].order.priority, default=None)
+
+    def _next_meter(self) -> CollectedMeter | None:
+        """The meter whose turn it is in routine reading."""
+        if self._working >= self.in_flight.limit or self._quiet.holds(self._clock.now()):
+            return None
+        name = self._agenda.take(self._clock.monotonic())
+        return None if name is None else self.registry.at_address(name)
+
+    def _plan(self, meter: CollectedMeter, level: int | None = None) -> None:
+        """Put a meter on the agenda for when it owes something; `level` overrides how urgent that is."""
+        if meter.address is None or meter.busy:
+            return
+        now = self._clock.now()
+        owed = self.tasks.owed(meter.record, now)
+        until_next = 0.0 if owed or meter.collect_now else (self.tasks.next_change(now) - now).total_seconds()
+        at = max(self._clock.monotonic() + until_next, meter.rests_until)
+        if level is None:
+            level = (
+                _ORDERED if meter.collect_now else min((run.task.priority for run in owed), default=_BACKLOG)
+            )
+        self._agenda.plan(meter.record.link_address, at, Rank(level, meter.failures))
+
+    def others_wait(self, lasted_s: float) -> bool:
+        """Whether a visit that has lasted this long should leave the rest of a backlog for later."""
+        if self.orders_waiting and self._order_place_taken:
+            return True
+        best = self._agenda.best_rank(self._clock.monotonic())
+        return lasted_s > _FAIR_SHARE_S and best is not None and best.level < _BACKLOG and not best.failures
+
+    def intern(self, shape: ProfileShape) -> ProfileShape:
+        """The same shape as one object: thousands of meters of one model share it."""
+        return self._shapes.setdefault(shape, shape)
 
     async def _wait_for_work(self, *, for_orders: bool) -> None:
         now = self._clock.monotonic()
-        due = [
-            meter.next_visit - now
-            for meter in self.registry
-            if not for_orders and meter.address is not None and not meter.busy
-        ]
+        next_time = None if for_orders else self._agenda.next_time(now)
+        # Somebody may be ready while the network bears no more dialogues: the end of one wakes us.
+        wait_s = _IDLE_S if next_time is None or next_time <= now else min(next_time - now, _IDLE_S)
         self._wake.clear()
         try:
-            async with asyncio.timeout(max(0.05, min([*due, 5.0]))):
+            async with asyncio.timeout(max(_LEAST_WAIT_S, wait_s)):
                 await self._wake.wait()
         except TimeoutError:
             pass
@@ -265,68 +371,72 @@ class Collector:
 
     async def _visit(self, link: PlcLink, meter: CollectedMeter, *, for_orders: bool) -> None:
         meter.busy = True
+        meter.visits += 1
         visit = Visit(
             self, link, meter, self._settings, self._store, self._clock, self._keyring, orders_only=for_orders
         )
+        level: int | None = None
         try:
             async with asyncio.timeout(self._settings.dialogue_timeout_s):
                 await visit.hold()
         except (TransientError, TimeoutError) as error:
-            self._failed(visit.meter, str(error) or self._out_of_time(visit.meter))
+            self._failed(visit, str(error) or self._out_of_time(visit.meter))
         except KeysMissingError as error:
-            self._refused(visit.meter, MeterState.KEY_MISSING, str(error))
+            self._refused(visit, MeterState.KEY_MISSING, str(error))
         except (AssociationRejectedError, SecurityError) as error:
-            self._refused(visit.meter, MeterState.REFUSED, str(error))
+            self._refused(visit, MeterState.REFUSED, str(error))
         except StoreError as error:
-            visit.meter.next_visit = self._clock.monotonic() + _STORE_RETRY_S
+            visit.meter.rests_until = self._clock.monotonic() + _STORE_RETRY_S
             log.warning("visit ended", meter=visit.meter.identity, reason=str(error))
         except ConcentratorError as error:
-            self._failed(visit.meter, str(error))
+            self._failed(visit, str(error))
         except Exception as error:  # noqa: BLE001 - one meter must not stop the reading of all others
             log.exception("visit broke", meter=visit.meter.identity)
-            self._failed(visit.meter, f"internal error: {type(error).__name__}; the log has the details")
+            self._failed(visit, f"internal error: {type(error).__name__}; the log has the details")
         else:
-            self._succeeded(visit.meter, for_orders=for_orders)
+            visit.meter.failures = 0
+            visit.meter.rests_until = 0.0
+            if not for_orders:
+                visit.meter.collect_now = False
+                level = None if visit.is_complete else _BACKLOG
+            self._set_state(visit.meter, MeterState.ACTIVE, "")
         finally:
-            visit.meter.busy = False
+            visit.meter.busy = meter.busy = False
             visit.meter.activity = ""
             self._fail_orders(visit.meter)
-        await self._save(visit.meter)
+            self._plan(visit.meter, level)
+        await self._save(visit.meter, visit.runs)
         self._wake.set()
 
     def _out_of_time(self, meter: CollectedMeter) -> str:
         doing = f", {meter.activity} then" if meter.activity else ""
         return f"took longer than {self._settings.dialogue_timeout_s} s{doing}"
 
-    def _succeeded(self, meter: CollectedMeter, *, for_orders: bool) -> None:
-        meter.failures = 0
-        if not for_orders and meter.next_visit <= self._clock.monotonic():
-            meter.next_visit = self._clock.monotonic() + self._until_next_round()
-        self._set_state(meter, MeterState.ACTIVE, "")
-
-    def _until_next_round(self) -> float:
-        """Seconds until meters have something new: rounds begin on whole multiples of the interval, in UTC.
-
-        So a day is asked for when it has ended, whenever the meter was met first.
-        """
-        interval_s = self._settings.interval_s
-        now = self._clock.now().timestamp() - self._settings.answer_delay_s
-        return interval_s - now % interval_s
-
-    def _failed(self, meter: CollectedMeter, reason: str) -> None:
+    def _failed(self, visit: Visit, reason: str) -> None:
+        meter = visit.meter
         meter.failures += 1
         pause_s = min(_FIRST_RETRY_S * 2 ** (meter.failures - 1), _LONGEST_RETRY_S)
-        meter.next_visit = self._clock.monotonic() + pause_s
+        meter.rests_until = self._clock.monotonic() + pause_s
+        self._note_tries(visit, reason)
         log.warning("visit failed", meter=meter.identity, failures=meter.failures, reason=reason)
         if meter.failures >= _UNREACHABLE_AFTER_FAILURES:
             self._set_state(meter, MeterState.UNREACHABLE, reason)
         else:
             meter.record.reason = reason
 
-    def _refused(self, meter: CollectedMeter, state: MeterState, reason: str) -> None:
-        meter.failures += 1
-        meter.next_visit = self._clock.monotonic() + _REFUSED_RETRY_S
-        self._set_state(meter, state, reason)
+    def _refused(self, visit: Visit, state: MeterState, reason: str) -> None:
+        visit.meter.failures += 1
+        visit.meter.rests_until = self._clock.monotonic() + _REFUSED_RETRY_S
+        self._note_tries(visit, reason)
+        self._set_state(visit.meter, state, reason)
+
+    def _note_tries(self, visit: Visit, reason: str) -> None:
+        """Runs that were under way, or never got so far, have had a try."""
+        now = self._clock.now()
+        for run in visit.under_way:
+            row = self.tasks.tried(run, visit.meter, reason, now)
+            if row is not None:
+                visit.runs.append(row)
 
     @staticmethod
     def _fail_orders(meter: CollectedMeter) -> None:
@@ -346,11 +456,11 @@ class Collector:
             emit("meter " + state.value, meter=meter.identity, reason=reason)
         meter.record.state, meter.record.reason = state, reason
 
-    async def _save(self, meter: CollectedMeter) -> None:
+    async def _save(self, meter: CollectedMeter, runs: Sequence[TaskRunRow] = ()) -> None:
         if not meter.identified:
             return
         try:
-            await self._store.save_meter(meter.record)
+            await self._store.save_meter(meter.record, runs)
         except StoreError as error:
             log.warning("meter not saved", meter=meter.identity, reason=str(error))
 
@@ -379,6 +489,10 @@ class Collector:
             }
             for hour in self.topology.network_hours()[-24:]
         ]
+
+    def task_progress(self) -> list[dict[str, Any]]:
+        """Every task with its run, and how many meters are done with it."""
+        return self.tasks.progress([meter.record for meter in self.registry], self._clock.now())
 
     def totals(self) -> dict[str, int]:
         """Meters and intervals, summed over the registry."""

@@ -6,7 +6,8 @@ next one. What goes wrong on the way is thrown into it, so that it can end in an
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import asyncio
+from collections.abc import Callable, Generator
 from typing import Protocol, TypeVar
 
 from concentrator.errors import TransientError
@@ -27,17 +28,24 @@ class ApduChannel(Protocol):
 
 
 async def converse(
-    conversation: Generator[tuple[bytes, ...], bytes, Result], channel: ApduChannel, timeout_s: float
+    conversation: Generator[tuple[bytes, ...], bytes, Result],
+    channel: ApduChannel,
+    timeout_s: float,
+    on_exchange: Callable[[float, float], None] = lambda _asked_at, _answered_at: None,
 ) -> Result:
     """Carry a conversation over a channel to its result; each answer may take `timeout_s`.
+
+    `on_exchange` is told the loop's time of each question and of its answer.
 
     Raises:
         TransientError: the link was lost, or no answer came.
         DlmsError: whatever the conversation raises.
     """
+    loop = asyncio.get_running_loop()
     try:
         apdus = next(conversation)
         while True:
+            asked_at = loop.time()
             try:
                 for apdu in apdus:
                     await channel.send(apdu)
@@ -45,6 +53,7 @@ async def converse(
             except TransientError as error:
                 apdus = conversation.throw(error)
             else:
+                on_exchange(asked_at, loop.time())
                 apdus = conversation.send(received)
     except StopIteration as stop:
         return stop.value

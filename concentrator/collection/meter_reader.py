@@ -1,19 +1,23 @@
 """Reading one meter: what is asked of it in a dialogue, and what its answers mean.
 
-A dialogue is: associate, identity and clock and the shape of the load profile in one list, then what is
-missing of the profile, range by range, then release. Each range that came is stored before the next is
+A dialogue is: associate, clock and the shapes of the profiles in one list, then what is missing of them, range by
+range, then release. Each range that came is stored before the next is
 asked for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from concentrator.collection.gaps import BufferExtent
+from concentrator.dlms import axdr
 from concentrator.dlms.attributes import (
     AttributeDescriptor,
     CaptureObject,
+    EntryDescriptor,
     RangeDescriptor,
     is_clock,
     is_status,
@@ -24,6 +28,7 @@ from concentrator.dlms.cosem_time import DEVIATION_NOT_SPECIFIED, CosemDateTime
 from concentrator.dlms.errors import AccessError, DlmsError
 from concentrator.dlms.profile import ProfileDecoder, ProfileRow, capture_objects
 from concentrator.dlms.short_name_client import ShortNameClient
+from concentrator.errors import TransientError
 from concentrator.model import Answer, Channel, Quality, Reading
 from concentrator.obis import Obis
 from concentrator.units import NO_UNIT
@@ -36,6 +41,7 @@ FIRMWARE = Obis(1, 0, 0, 2, 0)
 INVOCATION_COUNTER = Obis(0, 0, 43, 1, 0)
 
 _DAYLIGHT_SAVING_MINUTES = 60
+_SORT_LIFO = 2
 _SEASON_MARGIN = timedelta(hours=1)
 _DATA, _REGISTER, _EXTENDED_REGISTER, _DEMAND_REGISTER, _PROFILE_GENERIC, _CLOCK_CLASS = 1, 3, 4, 5, 7, 8
 # Attribute with scaler and unit, by class.
@@ -157,27 +163,37 @@ def read_identity(client: Client) -> Conversation[MeterIdentity]:
     return MeterIdentity(*(_text(value) for value in values))
 
 
-def read_clock_and_shape(
-    client: Client, profile: Obis
-) -> Conversation[tuple[CosemDateTime | None, ProfileShape]]:
-    """The meter's clock, and the columns, period, units and scalers of a load profile.
-
-    Raises:
-        DlmsError: the meter has no such profile, or describes it in a way that makes no sense.
-    """
-    clock, columns, period = yield from client.get_many(
+def read_clock_and_shapes(
+    client: Client, profiles: Sequence[Obis]
+) -> Conversation[tuple[CosemDateTime | None, list[ProfileShape | DlmsError]]]:
+    """The meter's clock, and of each profile the columns, period, units and scalers, or why it has none."""
+    values = yield from client.get_many(
         [
             AttributeDescriptor(_CLOCK_CLASS, CLOCK, 2),
-            AttributeDescriptor(_PROFILE_GENERIC, profile, 3),
-            AttributeDescriptor(_PROFILE_GENERIC, profile, 4),
+            *(
+                AttributeDescriptor(_PROFILE_GENERIC, obis, attribute)
+                for obis in profiles
+                for attribute in (3, 4)
+            ),
         ]
     )
-    if isinstance(columns, AccessError):
-        raise columns
-    if isinstance(period, AccessError):
-        raise period
-    captured = capture_objects(columns)
-    with_unit = [column for column in captured if column.class_id in _SCALER_UNIT]
+    clock = values[0]
+    moment = None if isinstance(clock, AccessError) else CosemDateTime.from_bytes(clock.octets())
+    described: list[tuple[tuple[CaptureObject, ...], int] | DlmsError] = []
+    for columns, period in zip(values[1::2], values[2::2], strict=True):
+        try:
+            described.append(_columns_and_period(columns, period))
+        except DlmsError as error:
+            described.append(error)
+    with_unit = list(
+        dict.fromkeys(
+            column
+            for entry in described
+            if isinstance(entry, tuple)
+            for column in entry[0]
+            if column.class_id in _SCALER_UNIT
+        )
+    )
     units = yield from client.get_many(
         [
             AttributeDescriptor(column.class_id, column.obis, _SCALER_UNIT[column.class_id])
@@ -185,14 +201,66 @@ def read_clock_and_shape(
         ]
     )
     by_column = dict(zip(with_unit, units, strict=True))
-    period_s = period.integer()
+    return moment, [
+        entry if isinstance(entry, DlmsError) else _shape(obis, *entry, by_column)
+        for obis, entry in zip(profiles, described, strict=True)
+    ]
+
+
+def _columns_and_period(
+    columns: Data | AccessError, period: Data | AccessError
+) -> tuple[tuple[CaptureObject, ...], int]:
+    if isinstance(columns, AccessError):
+        raise columns
+    if isinstance(period, AccessError):
+        raise period
+    return capture_objects(columns), period.integer()
+
+
+def _shape(
+    obis: Obis,
+    columns: tuple[CaptureObject, ...],
+    period_s: int,
+    units: Mapping[CaptureObject, Data | AccessError],
+) -> ProfileShape:
     channels = tuple(
-        _channel(column, by_column.get(column), period_s)
-        for column in captured
+        _channel(column, units.get(column), period_s)
+        for column in columns
         if not is_clock(column) and not is_status(column)
     )
-    moment = None if isinstance(clock, AccessError) else CosemDateTime.from_bytes(clock.octets())
-    return moment, ProfileShape(profile, period_s, captured, channels)
+    return ProfileShape(obis, period_s, columns, channels)
+
+
+def read_extent(
+    client: Client, shape: ProfileShape, local_time: LocalTime | None
+) -> Conversation[BufferExtent | None]:
+    """How far back a profile's buffer reaches; None where the meter does not tell, or the buffer is empty."""
+    values = yield from client.get_many(
+        [AttributeDescriptor(_PROFILE_GENERIC, shape.obis, attribute) for attribute in (5, 7, 8)]
+    )
+    if isinstance(values[1], AccessError):
+        return None
+    in_use = values[1].integer()
+    if in_use < 1:
+        return None
+    capacity = 0 if isinstance(values[2], AccessError) else values[2].integer()
+    newest_first = not isinstance(values[0], AccessError) and values[0].value == _SORT_LIFO
+    entry = in_use if newest_first else 1
+    try:
+        column = shape.columns.index(shape.clock_column) + 1
+        octets = yield from client.get_encoded(
+            AttributeDescriptor(_PROFILE_GENERIC, shape.obis, 2),
+            EntryDescriptor(entry, entry, column, column),
+        )
+        (row,) = axdr.decode(octets).items(1)
+        moment = CosemDateTime.from_bytes(row.items(1)[0].octets())
+        oldest = moment.to_utc(None if local_time is None else local_time.normal_deviation)
+    except TransientError:
+        raise
+    except DlmsError:
+        # Access by entry is optional.
+        return None
+    return BufferExtent(round(oldest.timestamp()), is_full=in_use >= capacity > 0)
 
 
 def _channel(column: CaptureObject, scaler_unit: Data | AccessError | None, period_s: int) -> Channel:
@@ -248,23 +316,32 @@ def clock_offset_s(clock: CosemDateTime, now: datetime, local_time: LocalTime | 
         return None
 
 
-def to_answer(meter: str, shape: ProfileShape, rows: list[ProfileRow], received_at: datetime) -> Answer:
+def to_answer(  # noqa: PLR0913 - an answer's fields
+    meter: str,
+    shape: ProfileShape,
+    rows: list[ProfileRow],
+    received_at: datetime,
+    *,
+    send: bool = True,
+    keep: bool = True,
+) -> Answer:
     """The rows of a range as readings: one for each value of each channel, with status and quality."""
     readings: list[Reading] = []
     for row in rows:
         if row.captured_at is None:
             # A value that belongs to no known time is no reading.
             continue
-        quality = _row_quality(row)
+        quality = row_quality(row)
         readings.extend(
             Reading(channel, row.captured_at, value, row.status, quality)
             for channel, value in zip(shape.channels, row.values, strict=False)
             if isinstance(value, int | str) and not isinstance(value, bool)
         )
-    return Answer(meter, shape.obis, tuple(readings), received_at)
+    return Answer(meter, shape.obis, tuple(readings), received_at, send, keep)
 
 
-def _row_quality(row: ProfileRow) -> Quality:
+def row_quality(row: ProfileRow) -> Quality:
+    """What the status of a row, and that of its clock, say of its values."""
     quality = Quality.INFERRED_TIME if row.inferred_time else Quality.VALID
     for bits, meanings in ((row.status, _PROFILE_STATUS), (row.clock_status, _CLOCK_STATUS)):
         for bit, meaning in meanings:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from concentrator.collection.errors import UnknownMeterError
-from concentrator.collection.meter_reader import ProfileShape
+from concentrator.collection.object_reader import KnownObjects
+from concentrator.collection.profile_book import ProfileBook
 from concentrator.model import MeterRecord, safe_identity
+from concentrator.obis import Obis
 from concentrator.orders import Order
 from concentrator.store.counters import InvocationCounter
 
@@ -38,17 +40,22 @@ class CollectedMeter:
     identified: bool = False
     # The text that the node told when it joined: helps to find its keys before it is identified.
     joined_as: str = ""
-    shape: ProfileShape | None = None
+    # What is known of its profiles, and of the objects that tasks read.
+    profiles: dict[Obis, ProfileBook] = field(default_factory=lambda: dict[Obis, ProfileBook]())
+    objects: KnownObjects = field(default_factory=KnownObjects)
     counter: InvocationCounter | None = None
     # The highest invocation counter that the meter says it has seen from us; used once.
     told_counter: int | None = None
     # APDUs refused because their invocation counter was not above the last.
     replays: int = 0
-    expected: int = 0
-    stored: int = 0
-    closed: int = 0
-    next_visit: float = 0.0
+    # Not to be visited for routine before this moment (monotonic seconds): it failed lately.
+    rests_until: float = 0.0
     failures: int = 0
+    visits: int = 0
+    # An order wants everything read, whether a task is due or not.
+    collect_now: bool = False
+    # Said once, not at every visit.
+    clock_trouble: str = ""
     busy: bool = False
     activity: str = ""
     parent: str = ""
@@ -61,6 +68,29 @@ class CollectedMeter:
     def identity(self) -> str:
         """What the head-end calls it."""
         return self.record.identity
+
+    def add_order(self, pending: PendingOrder) -> None:
+        """Take in an order: behind those that are as urgent, before the others."""
+        place = next(
+            (n for n, other in enumerate(self.orders) if other.order.priority > pending.order.priority),
+            len(self.orders),
+        )
+        self.orders.insert(place, pending)
+
+    @property
+    def expected(self) -> int:
+        """Intervals that it should have given, over all profiles and the history that is asked for."""
+        return sum(book.expected for book in self.profiles.values())
+
+    @property
+    def stored(self) -> int:
+        """Of these, how many are stored."""
+        return sum(book.stored for book in self.profiles.values())
+
+    @property
+    def closed(self) -> int:
+        """Of these, how many will never come."""
+        return sum(book.closed for book in self.profiles.values())
 
 
 class Registry:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from concentrator.clock import Clock
-from concentrator.collection import gaps, meter_reader
+from concentrator.collection import meter_clock, meter_reader
+from concentrator.collection.clock_rule import ClockAction, ClockRule
 from concentrator.collection.conversation import converse
 from concentrator.collection.errors import CollectionError
+from concentrator.collection.in_flight import InFlight
 from concentrator.collection.keyring import Keyring, MeterKeys
 from concentrator.collection.meter_orders import check_order
 from concentrator.collection.meter_reader import LocalTime, ProfileShape
+from concentrator.collection.meter_tasks import MeterTask, TaskKind
+from concentrator.collection.object_reader import DEFAULT_OBJECTS, read_objects, to_answer
+from concentrator.collection.profile_visit import ProfileOrder, ProfileVisit
 from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
+from concentrator.collection.task_book import OwedRun, TaskBook
 from concentrator.config import CollectionSection
 from concentrator.dlms.client import Client, ClientSettings, Conversation
 from concentrator.dlms.codes import AuthenticationMechanism
@@ -26,26 +32,24 @@ from concentrator.dlms.errors import AssociationRejectedError, DlmsError
 from concentrator.dlms.security import SecurityKeys
 from concentrator.errors import ConcentratorError, LocalError, TransientError
 from concentrator.links.plc_link import MeterChannel, PlcLink
-from concentrator.model import MeterState
+from concentrator.model import Answer, MeterState
 from concentrator.obis import Obis
+from concentrator.store.collection_tables import TaskRunRow
 from concentrator.store.counters import InvocationCounter
-from concentrator.store.readings import from_epoch
 from concentrator.store.store import Store
+from concentrator.time_source import TimeWatch
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 Result = TypeVar("Result")
 
 _PUBLIC_CLIENT_SAP = 16
-_DAY_S = 86_400
-# An interval on the edge of the history is not given up because its meter's turn came a little later.
-_EDGE = timedelta(hours=1)
+_BILLING_PROFILE, _EVENT_LOG = Obis(0, 0, 98, 1, 0, 255), Obis(0, 0, 99, 98, 0, 255)
 _RELEASE_TIMEOUT_S = 5.0
 # Tag, lengths, security header, counter, authentication tag and a system title. The PDU size that was agreed bounds
 # an APDU with all that; some meters do not count it, and the modem drops what is too long without a word.
 _CIPHERING_MARGIN_OCTETS = 40
-_LONGEST_SPAN_DAYS = 16
-_NO_DATA = "the meter has no data for it"
+_LEAST_PATIENCE_SHARE = 0.5
 
 
 class KeysMissingError(CollectionError, LocalError):
@@ -58,15 +62,21 @@ class _Host(Protocol):
     registry: Registry
     received_counters: ReceivedCounters
     on_progress: Callable[[], None]
+    tasks: TaskBook
+    in_flight: InFlight
+    time_watch: TimeWatch
+    clock_rule: ClockRule
 
-    @property
-    def orders_waiting(self) -> bool: ...
+    def others_wait(self, lasted_s: float) -> bool: ...
+
+    def intern(self, shape: ProfileShape) -> ProfileShape: ...
 
 
 class Visit:
     """A dialogue with `meter`, which becomes another entry when the meter turns out to be a known one.
 
-    With `orders_only` nothing is read but what orders ask for.
+    With `orders_only` nothing is read but what orders ask for. `is_complete` tells afterwards whether the meter owes
+    nothing more, `runs` how it came out of the runs of its tasks.
     """
 
     def __init__(  # noqa: PLR0913 - handed down from the collector
@@ -82,14 +92,22 @@ class Visit:
         orders_only: bool = False,
     ) -> None:
         self.meter = meter
+        self.store = store
+        self.local_time: LocalTime | None = None
+        self.is_complete = True
+        self.runs: list[TaskRunRow] = []
+        # What is being read, for whoever has to say what a failure interrupted.
+        self.under_way: list[OwedRun] = []
         self._orders_only = orders_only
         self._host = host
         self._link = link
         self._settings = settings
-        self._store = store
         self._clock = clock
         self._keyring = keyring
-        self._local_time: LocalTime | None = None
+        self._began = clock.monotonic()
+        self._client_now: Client | None = None
+        self._channel: MeterChannel | None = None
+        self._first_exchange: tuple[float, float] | None = None
 
     async def hold(self) -> None:
         """Hold the dialogue; `meter` is the entry that it was held with.
@@ -100,6 +118,8 @@ class Visit:
             KeysMissingError: there are no keys for it.
             StoreError: what it said could not be kept.
         """
+        if not self._orders_only:
+            self.under_way = self._owed()
         keys: MeterKeys | None = None
         if self._settings.authentication != "none":
             if not self.meter.identified:
@@ -107,30 +127,130 @@ class Visit:
             keys = self._keys()
         with self._open_channel(self._settings.client_sap) as channel:
             client = self._client(keys, self._counter(keys))
+            self._client_now, self._channel = client, channel
             try:
-                await self._converse(client.associate(), channel)
+                await self.converse(client.associate())
             except ConcentratorError:
                 self._tell_replays(client)
                 raise
             try:
-                await self._after_association(client, channel)
+                await self._after_association(client)
             finally:
                 await self._release(client, channel)
                 self._tell_replays(client)
 
-    async def _after_association(self, client: Client, channel: MeterChannel) -> None:
+    async def _after_association(self, client: Client) -> None:
         self._heard()
         if not self.meter.identified or not self.meter.record.firmware:
-            await self._identify(client, channel)
-        await self._carry_out_orders(client, channel)
+            await self._identify(client)
+        await self._carry_out_orders(client)
         if self._orders_only:
             return
-        profile = Obis.parse(self._settings.profile)
-        clock, shape = await self._converse(meter_reader.read_clock_and_shape(client, profile), channel)
+        await self._carry_out_tasks(client, self._owed())
+
+    # Tasks
+
+    def _owed(self) -> list[OwedRun]:
+        return self._host.tasks.owed(self.meter.record, self.now())
+
+    async def _carry_out_tasks(self, client: Client, owed: list[OwedRun]) -> None:
+        profiles = list(dict.fromkeys(obis for run in owed for obis in self._profiles(run.task)))
+        self._first_exchange = None
+        clock, shapes = await self.converse(meter_reader.read_clock_and_shapes(client, profiles))
         self._heard()
-        self.meter.shape = shape
-        await self._compare_clock(clock, client, channel)
-        await self._fill_gaps(client, channel, shape)
+        await self._compare_clock(clock, client)
+        by_profile = dict(zip(profiles, shapes, strict=True))
+        captured = [shape.period_s for shape in shapes if isinstance(shape, ProfileShape) and shape.period_s]
+        await self._correct_clock(client, min(captured, default=0))
+        for number, run in enumerate(owed):
+            self.under_way = owed[number : number + 1]
+            try:
+                complete = await self._carry_out_task(run, by_profile, client)
+            except TransientError:
+                raise
+            except DlmsError as error:
+                self.runs.append(self._host.tasks.refused(run, self.meter, str(error), self.now()))
+                log.warning("task refused", meter=self.meter.identity, task=run.task.name, reason=str(error))
+                continue
+            if not complete:
+                self.is_complete = False
+                return
+            self.runs.append(self._host.tasks.succeeded(run, self.meter, self.now()))
+        self.under_way = []
+
+    def _profiles(self, task: MeterTask) -> tuple[Obis, ...]:
+        if task.what not in (TaskKind.PROFILE, TaskKind.BILLING, TaskKind.EVENTS):
+            return ()
+        defaults = {TaskKind.BILLING: _BILLING_PROFILE, TaskKind.EVENTS: _EVENT_LOG}
+        return task.objects or (defaults.get(task.what) or Obis.parse(self._settings.profile),)
+
+    async def _carry_out_task(
+        self, run: OwedRun, shapes: Mapping[Obis, ProfileShape | DlmsError], client: Client
+    ) -> bool:
+        """Returns False when the meter has to be visited again for the rest."""
+        task = run.task
+        profiles = self._profiles(task)
+        for obis in profiles:
+            shape = shapes[obis]
+            if isinstance(shape, DlmsError):
+                raise shape
+            order = ProfileOrder(
+                timedelta(days=self._settings.history_days),
+                timedelta(seconds=self._settings.answer_delay_s),
+                task.send,
+                task.store,
+            )
+            if not await ProfileVisit(self, self._host.intern(shape), order).hold():
+                return False
+        if not profiles:
+            await self._read_objects(task, client)
+        return True
+
+    async def _read_objects(self, task: MeterTask, client: Client) -> None:
+        self.meter.activity = f"reading {task.what.value}"
+        objects = task.objects or DEFAULT_OBJECTS[task.what]
+        deviation = None if self.local_time is None else self.local_time.normal_deviation
+        readings = await self.converse(
+            read_objects(client, objects, self.meter.objects, self.now().replace(microsecond=0), deviation)
+        )
+        self._heard()
+        if not readings:
+            raise DlmsError(f"the meter has none of {', '.join(map(str, objects))}")
+        await self.keep(to_answer(self.meter.identity, readings, self.now(), send=task.send, keep=task.store))
+
+    # What whoever reads something is given
+
+    @property
+    def client(self) -> Client:
+        """The association."""
+        if self._client_now is None:
+            raise MeterGoneError(f"meter {self.meter.identity}: no association is open")
+        return self._client_now
+
+    def now(self) -> datetime:
+        """The time, in UTC."""
+        return self._clock.now()
+
+    async def converse(self, conversation: Conversation[Result]) -> Result:
+        """Carry a conversation with the meter to its end.
+
+        Raises:
+            TransientError: the meter or the link went away.
+            DlmsError: the meter refused or made no sense.
+        """
+        if self._channel is None:
+            raise MeterGoneError(f"meter {self.meter.identity}: no association is open")
+        return await self._converse(conversation, self._channel)
+
+    async def keep(self, answer: Answer) -> None:
+        """Put an answer on flash. Raises StoreError."""
+        await self.store.store_answer(answer)
+
+    async def give_way(self) -> bool:
+        """Carry out orders for this meter; True: others need the place, and what is left has to wait."""
+        self._heard()
+        await self._carry_out_orders(self.client)
+        return self._host.others_wait(self._clock.monotonic() - self._began)
 
     # Opening
 
@@ -190,7 +310,7 @@ class Visit:
         meter = self.meter
         if meter.counter is None:
             name = f"{meter.record.link_address}/{self._settings.client_sap}"
-            meter.counter = self._store.invocation_counter(name)
+            meter.counter = self.store.invocation_counter(name)
         if meter.told_counter is not None:
             meter.counter.raise_to(meter.told_counter + 1)
             meter.told_counter = None
@@ -235,7 +355,21 @@ class Visit:
             await converse(client.release(), channel, _RELEASE_TIMEOUT_S)
 
     async def _converse(self, conversation: Conversation[Result], channel: MeterChannel) -> Result:
-        return await converse(conversation, channel, self._settings.answer_timeout_s)
+        timeout_s = self._settings.answer_timeout_s
+        flight = self._host.in_flight
+        # Never less than a slow network needs: an answer given up comes all the same, and takes its air time.
+        patience_s = flight.patience_s(_LEAST_PATIENCE_SHARE * timeout_s, timeout_s)
+        try:
+            return await converse(conversation, channel, patience_s, self._note_exchange)
+        except TransientError:
+            if not self.meter.failures:
+                flight.lost(self._clock.monotonic())
+            raise
+
+    def _note_exchange(self, asked_at: float, answered_at: float) -> None:
+        if self._first_exchange is None:
+            self._first_exchange = asked_at, answered_at
+        self._host.in_flight.answered(answered_at - asked_at, answered_at)
 
     def _heard(self) -> None:
         self.meter.record.last_contact = self._clock.now()
@@ -243,96 +377,74 @@ class Visit:
 
     # Reading
 
-    async def _identify(self, client: Client, channel: MeterChannel) -> None:
+    async def _identify(self, client: Client) -> None:
         self.meter.activity = "identifying"
         if self.meter.record.state is not MeterState.ACTIVE:
             self.meter.record.state = MeterState.IDENTIFYING
-        who = await self._converse(meter_reader.read_identity(client), channel)
+        who = await self.converse(meter_reader.read_identity(client))
         name = who.serial or who.logical_device_name or self.meter.joined_as or self.meter.identity
         busy, self.meter.busy = self.meter.busy, False
+        before = self.meter.identity
         self.meter = self._host.registry.identify(self.meter, name)
+        self._host.tasks.renamed(before, self.meter.identity)
         self.meter.busy = busy
         record = self.meter.record
         record.serial, record.firmware = who.serial, who.firmware
         record.logical_device_name, record.manufacturer = who.logical_device_name, who.manufacturer
-        await self._store.save_meter(record)
+        await self.store.save_meter(record)
         log.info("meter identified", meter=record.identity, eui=record.link_address, firmware=record.firmware)
 
-    async def _compare_clock(
-        self, clock: CosemDateTime | None, client: Client, channel: MeterChannel
-    ) -> None:
+    async def _compare_clock(self, clock: CosemDateTime | None, client: Client) -> None:
         if clock is None:
             return
+        asked_at, answered_at = self._first_exchange or (0.0, 0.0)
+        # The meter looked at its clock between question and answer.
+        seen_at = self.now() - timedelta(seconds=self._clock.monotonic() - (asked_at + answered_at) / 2)
         zone: int | None = None
         if clock.utc_offset is None:
-            zone = await self._converse(meter_reader.read_time_zone(client), channel)
-        self._local_time = LocalTime.of(clock, zone)
-        self.meter.record.clock_offset_s = meter_reader.clock_offset_s(
-            clock, self._clock.now(), self._local_time
-        )
+            zone = await self.converse(meter_reader.read_time_zone(client))
+        self.local_time = LocalTime.of(clock, zone)
+        self.meter.record.clock_offset_s = meter_reader.clock_offset_s(clock, seen_at, self.local_time)
 
-    async def _fill_gaps(self, client: Client, channel: MeterChannel, shape: ProfileShape) -> None:
-        meter, now = self.meter, self._clock.now()
-        first = now - timedelta(days=self._settings.history_days) - _EDGE
-        last = now - timedelta(seconds=self._settings.answer_delay_s)
-        expected = gaps.expected_times(round(first.timestamp()), int(last.timestamp()), shape.period_s)
-        stored = await self._store.stored_times(meter.identity, shape.obis, first, last)
-        closed = await self._store.closed_gaps(meter.identity, shape.obis)
-        missing = gaps.missing_times(expected, stored, closed)
-        meter.expected = len(expected)
-        meter.stored = len(stored.intersection(expected))
-        meter.closed = meter.expected - meter.stored - len(missing)
-        per_day = max(1, _DAY_S // shape.period_s)
-        longest = per_day
-        while missing:
-            begin, end = gaps.spans(missing, shape.period_s, longest)[0]
-            meter.activity = f"reading {from_epoch(begin):%Y-%m-%d}"
-            came = await self._read_span(client, channel, shape, begin, end)
-            missing = [at for at in missing if at < begin]
-            # Before a meter was installed there is nothing, and nothing costs little: ask for more at once.
-            longest = per_day if came else min(longest * 2, _LONGEST_SPAN_DAYS * per_day)
-            await self._carry_out_orders(client, channel)
-            if self._host.orders_waiting:
-                # Somebody waits for another meter: give the place up, and come back for the rest.
-                meter.next_visit = self._clock.monotonic() + 0.01
-                return
-
-    async def _read_span(
-        self, client: Client, channel: MeterChannel, shape: ProfileShape, begin: int, end: int
-    ) -> int:
-        """Read and store one span; returns how many of the intervals asked for came."""
-        meter = self.meter
-        conversation = meter_reader.read_range(
-            client, shape, from_epoch(begin), from_epoch(end), self._local_time
+    async def _correct_clock(self, client: Client, period_s: int) -> None:
+        """What the rule says about the meter's clock; a step that it refuses is no reason not to read it."""
+        record, offset_s = self.meter.record, self.meter.record.clock_offset_s
+        if offset_s is None:
+            return
+        decision = self._host.clock_rule.decide(
+            offset_s,
+            self.now() + timedelta(seconds=offset_s),
+            period_s,
+            time_is_sure=self._host.time_watch.is_sure or not self._settings.clock_needs_ntp,
         )
-        rows = await self._converse(conversation, channel)
-        self._heard()
-        answer = meter_reader.to_answer(meter.identity, shape, rows, self._clock.now())
-        if answer.readings:
-            await self._store.store_answer(answer)
-        asked = range(begin, end + 1, shape.period_s)
-        came = {round(reading.captured_at.timestamp()) for reading in answer.readings}.intersection(asked)
-        meter.stored += len(came)
-        # The newest may not be captured yet, where the meter's clock is behind ours.
-        settled = int(self._clock.now().timestamp()) - 2 * shape.period_s
-        lacking = [at for at in asked if at not in came and at <= settled]
-        for first, last in gaps.spans(lacking, shape.period_s, len(asked)):
-            await self._store.close_gap(
-                meter.identity, shape.obis, from_epoch(first), from_epoch(last), _NO_DATA
-            )
-        meter.closed += len(lacking)
-        return len(came)
+        trouble = decision.reason if decision.action is ClockAction.FLAG else ""
+        if decision.action is ClockAction.SHIFT:
+            try:
+                await self.converse(meter_clock.shift_clock(client, decision.shift_s))
+            except TransientError:
+                raise
+            except DlmsError as error:
+                trouble = f"{decision.reason}; it refuses to be shifted: {error}"
+            else:
+                record.clock_offset_s = offset_s + decision.shift_s
+                log.info("clock shifted", meter=record.identity, was_off_s=offset_s, by_s=decision.shift_s)
+                detail = f"{decision.reason}: shifted by {decision.shift_s} s"
+                await self.store.add_events([("clock_shifted", detail, record.identity)])
+        if trouble and not self.meter.clock_trouble:
+            log.warning("clock wrong", meter=record.identity, reason=trouble)
+            await self.store.add_events([("clock_wrong", trouble, record.identity)])
+        self.meter.clock_trouble = trouble
 
     # Orders
 
-    async def _carry_out_orders(self, client: Client, channel: MeterChannel) -> None:
+    async def _carry_out_orders(self, client: Client) -> None:
         while self.meter.orders:
             pending = self.meter.orders.popleft()
             if pending.result.done():
                 continue
             self.meter.activity = f"order {pending.order.operation}"
             try:
-                result = await self._carry_out(pending, client, channel)
+                result = await self._carry_out(pending, client)
             except ConcentratorError as error:
                 pending.result.set_exception(error)
                 if isinstance(error, TransientError):
@@ -341,12 +453,10 @@ class Visit:
                 if not pending.result.done():
                     pending.result.set_result(result)
 
-    async def _carry_out(
-        self, pending: PendingOrder, client: Client, channel: MeterChannel
-    ) -> dict[str, Any]:
+    async def _carry_out(self, pending: PendingOrder, client: Client) -> dict[str, Any]:
         order = pending.order
         operation = check_order(order)
-        result = await self._converse(operation.converse(client, order), channel)
+        result = await self.converse(operation.converse(client, order))
         self._heard()
         if operation.changes_meter:
             log.info(

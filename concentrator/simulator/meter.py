@@ -119,10 +119,14 @@ class _PeriodicRows:
         last = entries.stop - 1 if end is None else int(end.timestamp()) // self.period_s
         return range(max(first, entries.start), min(last + 1, entries.stop))
 
+    def _captured_at(self, entry: int) -> int:
+        return entry * self.period_s
+
     def row(self, entry: int) -> TruthRow:
         """The row captured at the end of a period."""
-        captured_at = datetime.fromtimestamp(entry * self.period_s, UTC)
-        values = self._meter.load.at_slot(entry * self.period_s // SLOT_S)
+        captured = self._captured_at(entry)
+        captured_at = datetime.fromtimestamp(captured, UTC)
+        values = self._meter.load.at_slot(captured // SLOT_S)
         return TruthRow(captured_at, self._meter.profile_status(captured_at, self.period_s), values)
 
     def cells(self, entry: int) -> Sequence[bytes]:
@@ -133,6 +137,28 @@ class _PeriodicRows:
             bytes((0x11, row.status or 0)),
             *[b"\x06" + (v & 0xFFFFFFFF).to_bytes(4, "big") for v in row.values],
         ]
+
+
+class _DailyRows(_PeriodicRows):
+    """Rows captured at local midnight: an hour earlier in UTC while summer lasts."""
+
+    def _captured_at(self, entry: int) -> int:
+        midnight = entry * self.period_s
+        return midnight + 60 * deviation_at(datetime.fromtimestamp(midnight + 60 * _WINTER, UTC))
+
+    def between(self, start: datetime | None, end: datetime | None) -> range:
+        entries = super().between(None, None)
+        first = entries.start if start is None else start.timestamp()
+        last = entries.stop if end is None else end.timestamp()
+        inside = [day for day in entries if start is None or self._captured_at(day) >= first]
+        inside = [day for day in inside if end is None or self._captured_at(day) <= last]
+        return range(inside[0], inside[-1] + 1) if inside else range(0)
+
+    def entries(self) -> range:
+        last = (int(self._meter.now().timestamp()) + 3 * 3600) // self.period_s
+        while self._captured_at(last) > self._meter.now().timestamp():
+            last -= 1
+        return range(last - _RETENTION_S // self.period_s + 1, last + 1)
 
 
 class _EventRows:
@@ -214,7 +240,7 @@ class SimulatedMeter:
         )
         self._profiles = {
             LOAD_PROFILE: _PeriodicRows(self, SLOT_S, columns),
-            DAILY_PROFILE: _PeriodicRows(self, 86400, columns),
+            DAILY_PROFILE: _DailyRows(self, 86400, columns),
         }
         self._events = _EventRows(self)
 

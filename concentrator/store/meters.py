@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from datetime import datetime
 
 from concentrator.model import Medium, MeterRecord, MeterState
 from concentrator.obis import Obis
@@ -70,23 +69,6 @@ def load_meters(connection: sqlite3.Connection) -> list[MeterRecord]:
         )
         for row in rows
     ]
-
-
-def close_gap(  # noqa: PLR0913 - one row's columns
-    connection: sqlite3.Connection,
-    meter: str,
-    profile: Obis,
-    first: datetime,
-    last: datetime,
-    reason: str,
-    closed_at: datetime,
-) -> None:
-    """Note intervals that will never come, by their first and last capture time, with the reason in words."""
-    connection.execute(
-        "INSERT OR REPLACE INTO closed_gap (meter_id, profile, first_at, last_at, reason, closed_at)"
-        " SELECT meter_id, ?, ?, ?, ?, ? FROM meter WHERE identity = ?",
-        (str(profile), to_epoch(first), to_epoch(last), reason, to_epoch(closed_at), meter),
-    )
 
 
 def closed_gaps(connection: sqlite3.Connection, meter: str, profile: Obis) -> list[tuple[int, int, str]]:

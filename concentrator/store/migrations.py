@@ -10,10 +10,12 @@ from __future__ import annotations
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
+from concentrator.store import collection_tables
+
 # "ODCs": marks the file as ours in SQLite's header (PRAGMA application_id).
 APPLICATION_ID = 0x4F444373
 # PRAGMA user_version after the newest step below; a file with a higher one was written by a newer release.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 migrations = Migrations("concentrator")
 
@@ -201,3 +203,11 @@ def m0002_network_history(database: Database) -> None:
     for statement in _NETWORK_HISTORY:
         database.conn.execute(statement)
     database.conn.execute("PRAGMA user_version = 2")
+
+
+@migrations()
+def m0003_collection(database: Database) -> None:
+    """Open gaps, task runs, tasks and orders; batches that are not for the destinations, or not to be kept."""
+    for statement in collection_tables.STATEMENTS:
+        database.conn.execute(statement)
+    database.conn.execute("PRAGMA user_version = 3")

@@ -1,8 +1,9 @@
 """The outbox: what each destination has yet to acknowledge.
 
 There is no row per message. Batches are numbered without end; a destination has one cursor, below which
-everything is acknowledged, and a short list of what was acknowledged ahead of it. Whatever lies above is
-still to be sent: after a crash, a broker's absence or a restart, nothing else needs to be remembered.
+everything is acknowledged, and a short list of what was acknowledged ahead of it. Whatever lies above, and is
+meant for destinations (bit 0 of `handling` is clear), is still to be sent: after a crash, a broker's absence or
+a restart, nothing else needs to be remembered.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def pending(connection: sqlite3.Connection, destination: str, after: int, limit:
         "SELECT batch.sequence, batch.meter_id, meter.identity, meter.medium, batch.profile,"
         " batch.first_at, batch.last_at, batch.received_at"
         " FROM batch JOIN meter USING (meter_id), destination"
-        " WHERE destination.name = ? AND batch.sequence > MAX(?, destination.cursor)"
+        " WHERE destination.name = ? AND batch.sequence > MAX(?, destination.cursor) AND batch.handling & 1 = 0"
         " AND NOT EXISTS (SELECT 1 FROM acknowledgement WHERE destination_id = destination.destination_id"
         "                 AND sequence = batch.sequence)"
         " ORDER BY batch.sequence LIMIT ?",
@@ -108,7 +109,7 @@ def acknowledge(
     )
     # Up to the first batch that is not acknowledged; over everything when there is none.
     (hole,) = connection.execute(
-        "SELECT MIN(batch.sequence) FROM batch WHERE batch.sequence > ? AND NOT EXISTS"
+        "SELECT MIN(batch.sequence) FROM batch WHERE batch.sequence > ? AND batch.handling & 1 = 0 AND NOT EXISTS"
         " (SELECT 1 FROM acknowledgement WHERE destination_id = ? AND sequence = batch.sequence)",
         (cursor, destination_id),
     ).fetchone()
@@ -134,7 +135,7 @@ def states(connection: sqlite3.Connection) -> list[DestinationState]:
     ).fetchall():
         batches, readings, oldest = connection.execute(
             "SELECT COUNT(*), COALESCE(SUM(reading_count), 0), MIN(received_at) FROM batch"
-            " WHERE sequence > ? AND NOT EXISTS (SELECT 1 FROM acknowledgement"
+            " WHERE sequence > ? AND batch.handling & 1 = 0 AND NOT EXISTS (SELECT 1 FROM acknowledgement"
             " WHERE destination_id = ? AND sequence = batch.sequence)",
             (cursor, destination_id),
         ).fetchone()

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from concentrator.model import Answer, Channel, Quality, Reading
 from concentrator.obis import Obis
+from concentrator.store.collection_tables import NOT_KEPT, NOT_SENT
 
 # SQLite integers are 64 bit signed; a long64-unsigned register above that is kept as text.
 _LARGEST_INTEGER = 2**63 - 1
@@ -108,9 +109,17 @@ class ReadingTable:
             return StoredAnswer(None, 0, repeated, different)
         times = [row[1] for row in new]
         cursor = connection.execute(
-            "INSERT INTO batch (meter_id, profile, first_at, last_at, reading_count, received_at)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (meter_id, profile, min(times), max(times), len(new), to_epoch(answer.received_at)),
+            "INSERT INTO batch (meter_id, profile, first_at, last_at, reading_count, received_at, handling)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                meter_id,
+                profile,
+                min(times),
+                max(times),
+                len(new),
+                to_epoch(answer.received_at),
+                (0 if answer.send else NOT_SENT) | (0 if answer.keep else NOT_KEPT),
+            ),
         )
         sequence = cursor.lastrowid
         connection.executemany(
@@ -178,3 +187,13 @@ def stored_times(
         (meter, str(profile), to_epoch(first), to_epoch(last)),
     )
     return {int(at) for (at,) in rows}
+
+
+def newest_time(connection: sqlite3.Connection, meter: str, profile: Obis) -> int | None:
+    """The newest capture time that is stored for a profile (seconds since 1970), or None."""
+    (newest,) = connection.execute(
+        "SELECT MAX((SELECT MAX(captured_at) FROM reading WHERE reading.channel_id = channel.channel_id))"
+        " FROM meter JOIN channel USING (meter_id) WHERE identity = ? AND channel.profile = ?",
+        (meter, str(profile)),
+    ).fetchone()
+    return None if newest is None else int(newest)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from concentrator.clock import Clock
 from concentrator.model import Answer, MeterRecord
 from concentrator.obis import Obis
-from concentrator.store import counters, meters, network_history, outbox, readings
+from concentrator.store import collection_tables, counters, meters, network_history, outbox, readings
+from concentrator.store.collection_tables import GapRow, GivenOrderRow, TaskRunRow
 from concentrator.store.database import Database
 from concentrator.store.readings import ReadingTable, StoredAnswer, add_event, to_epoch
 
@@ -105,22 +106,67 @@ class Store:
         """The capture times (seconds since 1970) of a profile that are stored, from `first` to `last`."""
         return await self._database.read(lambda c: readings.stored_times(c, meter, profile, first, last))
 
-    async def close_gap(
-        self, meter: str, profile: Obis, first: datetime, last: datetime, reason: str
+    async def newest_time(self, meter: str, profile: Obis) -> int | None:
+        """The newest capture time of a profile (seconds since 1970), or None."""
+        return await self._database.read(lambda c: readings.newest_time(c, meter, profile))
+
+    async def keep_gaps(
+        self,
+        meter: str,
+        profile: Obis,
+        still_open: Sequence[GapRow],
+        closed: Sequence[tuple[int, int, str]] = (),
     ) -> None:
-        """Note intervals that will never come, with the reason in words."""
-        now = self._clock.now()
-        await self._database.write(lambda c: meters.close_gap(c, meter, profile, first, last, reason, now))
+        """Replace what is open of a meter's profile; what is `closed` will never come: first, last, reason."""
+        now = to_epoch(self._clock.now())
+        await self._database.write(
+            lambda c: collection_tables.keep_gaps(c, meter, str(profile), still_open, closed, now)
+        )
+
+    async def open_gaps(self, meter: str, profile: Obis) -> list[GapRow]:
+        """The open gaps of a profile."""
+        return await self._database.read(lambda c: collection_tables.open_gaps(c, meter, str(profile)))
 
     async def closed_gaps(self, meter: str, profile: Obis) -> list[tuple[int, int, str]]:
         """The closed gaps of a profile: first and last capture time, and the reason."""
         return await self._database.read(lambda c: meters.closed_gaps(c, meter, profile))
 
+    # Tasks and orders
+
+    async def keep_task_runs(self, runs: Sequence[TaskRunRow]) -> None:
+        """Keep how meters came out of the runs of tasks."""
+        await self._database.write(lambda c: collection_tables.keep_task_runs(c, runs))
+
+    async def task_runs(self) -> list[TaskRunRow]:
+        """The newest run of every task and meter."""
+        return await self._database.read(collection_tables.task_runs)
+
+    async def keep_task(self, name: str, definition: dict[str, Any] | None) -> None:
+        """Keep a task that came by order; None forgets it."""
+        await self._database.write(lambda c: collection_tables.keep_task(c, name, definition))
+
+    async def tasks(self) -> list[dict[str, Any]]:
+        """The tasks that came by order."""
+        return await self._database.read(collection_tables.tasks)
+
+    async def keep_order(self, row: GivenOrderRow, forget_before: int) -> None:
+        """Keep an order with its state; ended ones that changed before `forget_before` go."""
+        await self._database.write(lambda c: collection_tables.keep_order(c, row, forget_before))
+
+    async def given_orders(self) -> list[GivenOrderRow]:
+        """Every order that is kept, oldest first."""
+        return await self._database.read(collection_tables.given_orders)
+
     # Meters
 
-    async def save_meter(self, record: MeterRecord) -> None:
-        """Insert or update one meter by its identity."""
-        await self._database.write(lambda c: meters.save_meter(c, record))
+    async def save_meter(self, record: MeterRecord, runs: Sequence[TaskRunRow] = ()) -> None:
+        """Insert or update one meter by its identity, and how it came out of the runs of tasks."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            meters.save_meter(connection, record)
+            collection_tables.keep_task_runs(connection, runs)
+
+        await self._database.write(work)
 
     async def load_meters(self) -> list[MeterRecord]:
         """Every meter that was ever known."""
@@ -196,7 +242,8 @@ class Store:
 
         def batches(connection: sqlite3.Connection) -> list[tuple[int, int, str, int, int]]:
             return connection.execute(
-                "SELECT sequence, meter_id, profile, first_at, last_at FROM batch WHERE last_at < ?"
+                "SELECT sequence, meter_id, profile, first_at, last_at FROM batch"
+                " WHERE (last_at < ? OR handling & 2)"
                 " AND sequence <= (SELECT COALESCE(MIN(cursor), 0) FROM destination)"
                 " ORDER BY sequence LIMIT 50",
                 (limit,),

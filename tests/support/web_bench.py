@@ -16,6 +16,7 @@ from concentrator.config import Config, parse_config
 from concentrator.control import ControlServer
 from concentrator.model import Answer, Channel, Medium, MeterRecord, MeterState, Quality, Reading
 from concentrator.obis import Obis
+from concentrator.store.readings import to_epoch
 from concentrator.store.store import Store
 
 PROFILE = Obis(1, 0, 99, 1, 0)
@@ -79,7 +80,12 @@ async def _fill(directory: Path, days: int, hostile: str) -> None:
             )
             await store.store_answer(Answer(identity, PROFILE, readings, now()))
     gap_end = last - timedelta(days=1)
-    await store.close_gap(METERS[1], PROFILE, gap_end, gap_end, f"the meter has no data for it {hostile}")
+    await store.keep_gaps(
+        METERS[1],
+        PROFILE,
+        (),
+        [(to_epoch(gap_end), to_epoch(gap_end), f"the meter has no data for it {hostile}")],
+    )
     await store.save_meter(
         MeterRecord(
             WATER,

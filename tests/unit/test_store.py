@@ -12,6 +12,7 @@ from concentrator.model import Answer, Channel, MeterRecord, Quality, Reading
 from concentrator.obis import Obis
 from concentrator.store.errors import StoreError, StoreVersionError
 from concentrator.store.migrations import APPLICATION_ID
+from concentrator.store.readings import to_epoch
 from concentrator.store.store import Store
 
 PROFILE = Obis(1, 0, 99, 1, 0)
@@ -105,7 +106,12 @@ async def test_everything_is_there_after_reopening(tmp_path):
     await store.save_meter(MeterRecord("M1", serial="123"))
     await store.register_destination("a")
     stored = await store.store_answer(answer(0, 4))
-    await store.close_gap("M1", PROFILE, START, START + timedelta(hours=1), "the meter has no data for it")
+    await store.keep_gaps(
+        "M1",
+        PROFILE,
+        (),
+        [(*map(to_epoch, (START, START + timedelta(hours=1))), "the meter has no data for it")],
+    )
     store.close()
     store = Store(tmp_path / "store.db", SystemClock())
     assert [record.serial for record in await store.load_meters()] == ["123"]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from concentrator.clock import SystemClock
 from concentrator.config import CollectionSection
 from concentrator.model import Answer, MeterRecord, Quality, Reading
+from concentrator.store.readings import to_epoch
 from concentrator.store.store import Store
 from concentrator.web import chart, words
 from concentrator.web.completeness import Cell, Completeness, day_edges
@@ -90,7 +91,7 @@ async def matrix_of(tmp_path, ends, *, closed=(), now=NOW, meters=("M1",), histo
     if readings:
         await store.store_answer(Answer(meters[0], PROFILE, readings, NOW))
     for first, last in closed:
-        await store.close_gap(meters[0], PROFILE, first, last, "no data")
+        await store.keep_gaps(meters[0], PROFILE, (), [(to_epoch(first), to_epoch(last), "no data")])
     store.close()
     with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
         return Completeness(CollectionSection(history_days=history_days)).matrix(connection, now)
