@@ -26,6 +26,7 @@ from concentrator.obis import Obis, ObisError
 _EPOCH = datetime(2026, 1, 1)  # noqa: DTZ001 - gets the zone of the calendar
 _NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 PRIORITIES = (1, 2, 3)
+_UNTIL_THE_NEXT = Period()
 
 
 class TaskError(LocalError):
@@ -97,7 +98,7 @@ class MeterTask:
     schedule: Schedule
     objects: tuple[Obis, ...] = ()
     meters: MeterSelection = MeterSelection()
-    window: timedelta = timedelta()
+    window: Period = _UNTIL_THE_NEXT
     priority: int = 2
     store: bool = True
     send: bool = True
@@ -107,30 +108,25 @@ class MeterTask:
     def current_run(self, now: datetime) -> datetime | None:
         """The due time of the run that meters are read for at `now`; None when none is on."""
         due = self.schedule.latest_due(now)
-        if due is None or (self.window and now >= due + self.window):
+        end = None if due is None else self.run_end(due)
+        return due if end is None or now < end else None
+
+    def run_end(self, due: datetime) -> datetime | None:
+        """When the window of a run closes; None where it has none."""
+        if self.window.is_once:
             return None
-        return due
+        return due + timedelta(days=self.window.days, seconds=self.window.seconds)
 
     def definition(self) -> dict[str, Any]:
         """The task as an order gives it, and the store keeps it."""
-        period = self.schedule.period
-        words = (
-            f"{period.months}month"
-            if period.months
-            else f"{period.days}d"
-            if period.days
-            else f"{period.seconds}s"
-            if period.seconds
-            else ""
-        )
         return {
             "name": self.name,
             "what": self.what.value,
             "objects": ", ".join(str(obis) for obis in self.objects),
             "meters": self.meters.text,
             "first_run": self.schedule.first.isoformat(),
-            "period": words,
-            "window": f"{round(self.window.total_seconds())}s" if self.window else "",
+            "period": str(self.schedule.period),
+            "window": str(self.window),
             "priority": self.priority,
             "store": self.store,
             "send": self.send,
@@ -167,7 +163,7 @@ class MeterTask:
         try:
             objects = tuple(Obis.parse(word) for word in values["objects"].replace(",", " ").split())
             period = Period.parse(values["period"])
-            window = Period.parse(values["window"])
+            window = Period.parse(values["window"], "window")
         except ObisError as error:
             raise TaskError(f"objects: {error}") from None
         except ScheduleError as error:
@@ -180,7 +176,7 @@ class MeterTask:
             Schedule(_first_run(values["first_run"], zone), period, zone),
             objects,
             MeterSelection(values["meters"]),
-            timedelta(days=window.days, seconds=window.seconds),
+            window,
             values["priority"],
             values["store"],
             values["send"],

@@ -33,8 +33,8 @@ class Period:
     months: int = 0
 
     @classmethod
-    def parse(cls, text: str) -> Period:
-        """From text such as "15min", "1d", "1month"; "" is once.
+    def parse(cls, text: str, what: str = "period") -> Period:
+        """From text such as "15min", "1d", "1month"; "" is once. `what` it is stands in the error.
 
         Raises:
             ScheduleError: it is nothing of that kind.
@@ -44,13 +44,26 @@ class Period:
         match = _PERIOD.match(text)
         count = int(match[1]) if match else 0
         if match is None or not count:
-            raise ScheduleError(f"period: got {text!r}; allowed: {PERIOD_WORDS}")
+            raise ScheduleError(f"{what}: got {text!r}; allowed: {PERIOD_WORDS}")
         unit = match[2]
         if unit == "d":
             return cls(days=count)
         if unit == "month":
             return cls(months=count)
         return cls(seconds=count * _SECONDS[unit])
+
+    def __str__(self) -> str:
+        """As `parse` takes it."""
+        if self.months:
+            return f"{self.months}month"
+        if self.days:
+            return f"{self.days}d"
+        if not self.seconds:
+            return ""
+        unit, size = next(
+            (unit, size) for unit, size in reversed(_SECONDS.items()) if not self.seconds % size
+        )
+        return f"{self.seconds // size}{unit}"
 
     @property
     def is_once(self) -> bool:
@@ -70,7 +83,8 @@ class Schedule:
         """When the run with this number is due, in UTC; the first has number 0."""
         period = self.period
         if period.seconds:
-            return (self.first + count * timedelta(seconds=period.seconds)).astimezone(UTC)
+            # In UTC: sums and differences of local times leave the changes of season out.
+            return self.first.astimezone(UTC) + count * timedelta(seconds=period.seconds)
         local = self.first.astimezone(self.zone).replace(tzinfo=None)
         if period.months:
             month = local.year * _MONTHS_A_YEAR + local.month - 1 + count * period.months
@@ -83,7 +97,7 @@ class Schedule:
         return local.replace(tzinfo=self.zone).astimezone(UTC)
 
     def latest_due(self, now: datetime) -> datetime | None:
-        """The newest run that is due at `now`, or None before the first."""
+        """The newest run that is due at `now` (UTC), or None before the first."""
         if now < self.first:
             return None
         return self.run_time(self._number(now))
@@ -101,13 +115,13 @@ class Schedule:
         if period.is_once:
             return 0
         if period.seconds:
-            return (now - self.first) // timedelta(seconds=period.seconds)
+            return (now - self.first.astimezone(UTC)) // timedelta(seconds=period.seconds)
         if period.months:
             local, begin = now.astimezone(self.zone), self.first.astimezone(self.zone)
             months = (local.year - begin.year) * _MONTHS_A_YEAR + local.month - begin.month
             number = months // period.months + 1
         else:
-            number = (now - self.first) // timedelta(days=period.days) + 1
+            number = (now - self.first.astimezone(UTC)) // timedelta(days=period.days) + 1
         # Counted generously: a change of season may have made the last one later.
         while self.run_time(number) > now:
             number -= 1

@@ -150,8 +150,9 @@ class TaskBook:
             following = task.schedule.next_due(began)
             if following is not None:
                 changes.append(following + self._delay)
-            if due is not None and task.window and due + task.window > began:
-                changes.append(due + task.window + self._delay)
+            end = None if due is None else task.run_end(due)
+            if end is not None and end > began:
+                changes.append(end + self._delay)
         self._current_from, self._current_until = now, min(changes)
         for name, due in before.items():
             if due is not None and self._current.get(name) != due:
