@@ -24,6 +24,7 @@ from typing import Any
 import structlog
 
 from concentrator.clock import Clock, SystemClock
+from concentrator.collection import order_book
 from concentrator.collection.address_book import AddressBook
 from concentrator.collection.collector import Collector
 from concentrator.collection.group_key import GroupKeyFile
@@ -32,6 +33,7 @@ from concentrator.collection.keyring import Keyring
 from concentrator.collection.mbus_collector import MbusCollector
 from concentrator.collection.meter_tasks import TaskError, tasks_of
 from concentrator.collection.network_orders import NetworkOrders
+from concentrator.collection.order_book import OrderBook
 from concentrator.collection.p1_collector import P1Collector
 from concentrator.collection.radio_listener import RadioListener
 from concentrator.collection.whitelist import Whitelist
@@ -117,6 +119,7 @@ class Service:
             *(PushUplink(one, store, clock) for one in config.push),
         ]
         self.reporter.uplinks = self.uplinks
+        self.order_book = OrderBook(store, clock, self._carry_out_now, self._tell_order)
         self._keyring = keyring
         self._clock = clock
         self._addresses = AddressBook(store, config.modem.family if config.modem is not None else "")
@@ -194,6 +197,14 @@ class Service:
         )
 
     async def carry_out(self, order: Order) -> dict[str, Any]:
+        """Carry out one order, in its time and once; or take it, when it is deferred.
+
+        Raises:
+            ConcentratorError: it makes no sense, or could not be done; the text says why.
+        """
+        return await self.order_book.carry_out(order)
+
+    async def _carry_out_now(self, order: Order) -> dict[str, Any]:
         """Carry out one order, of the network's or of a meter's kind.
 
         Raises:
@@ -202,7 +213,14 @@ class Service:
         orders = self.network_orders
         if orders is not None and order.operation in orders.names:
             return await orders.carry_out(order)
-        return await self.collector.carry_out(order, () if orders is None else orders.names)
+        return await self.collector.carry_out(
+            order, (*order_book.OPERATIONS, *(() if orders is None else orders.names))
+        )
+
+    def _tell_order(self, order: Order, state: str, outcome: dict[str, Any]) -> None:
+        for uplink in self.uplinks:
+            if isinstance(uplink, MqttUplink):
+                uplink.tell_order(order, state, outcome)
 
     async def run(self, *extra: Coroutine[Any, Any, None]) -> None:
         """Run everything until something ends."""
@@ -230,10 +248,12 @@ class Service:
         if self._board is not None:
             loops += [self._board.run(), self._light_lamps(self._board)]
         self._notifier.ready(f"serving {self._config.concentrator.name}")
+        await self.order_book.load()
         try:
             await until_first_ends(*loops)
         finally:
             self._notifier.stopping()
+            await self.order_book.close()
 
     def _handle_network_event(self, event: Event) -> None:
         self._addresses.note(event)

@@ -26,6 +26,10 @@ class OrderError(LocalError):
     """An order that cannot be carried out as given; the text says why."""
 
 
+class OrderRefusedError(OrderError):
+    """An order that was not even taken: its id is another's, or too many are under way."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What is to be done (`operation`), to which meter or "" for the box itself, and who gave it.
@@ -84,6 +88,19 @@ class Order:
             priority,
             deferred,
         )
+
+    def payload(self) -> dict[str, Any]:
+        """The order as `from_payload` takes it."""
+        return {
+            "id": self.order_id,
+            "op": self.operation,
+            "target": self.target,
+            "args": self.arguments,
+            "not_before": self.not_before.isoformat() if self.not_before else None,
+            "not_after": self.not_after.isoformat() if self.not_after else None,
+            "priority": self.priority,
+            "deferred": self.deferred,
+        }
 
 
 def _moment(order_id: str, name: str, given: object) -> datetime | None:

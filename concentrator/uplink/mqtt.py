@@ -11,6 +11,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +25,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from concentrator.clock import Clock
 from concentrator.config import MqttSection
 from concentrator.errors import ConcentratorError
-from concentrator.orders import MQTT, Order, OrderError, OrderHandler
+from concentrator.orders import MQTT, Order, OrderError, OrderHandler, OrderRefusedError
 from concentrator.store.outbox import OutgoingBatch
 from concentrator.store.store import Store
 from concentrator.tasks import until_first_ends
@@ -41,6 +42,7 @@ _HEALTH_INTERVAL_S = 60.0
 _SESSION_EXPIRY_S = 7 * 86_400
 _LARGEST_COMMAND_OCTETS = 64 * 1024
 _MOST_ORDERS_UNDER_WAY = 16
+_MOST_RESULTS_KEPT = 1000
 
 
 class _Connection:
@@ -213,6 +215,9 @@ class MqttUplink(Uplink):
         self._handle_order = handle_order
         self._connection: _Connection | None = None
         self._orders: set[asyncio.Task[None]] = set()
+        # What became of orders, as long as the broker has not said that it has it.
+        self._results: dict[int, tuple[str, bytes]] = {}
+        self._result_numbers = count()
 
     def status_payload(self, state: str) -> bytes:
         """The retained status, also used as the will."""
@@ -227,6 +232,8 @@ class MqttUplink(Uplink):
             self._set_state(CONNECTED, "")
             connection.subscribe(self.topics.command)
             connection.publish(self.topics.status, self.status_payload("online"), _ignore, retain=True)
+            for number in list(self._results):
+                self._send_result(number)
             await until_first_ends(
                 self._watch(connection), self._drain(connection), self._report_health(connection)
             )
@@ -298,18 +305,36 @@ class MqttUplink(Uplink):
         task.add_done_callback(self._orders.discard)
 
     async def _carry_out(self, order: Order) -> None:
-        self._publish_result(order, {"state": "accepted"})
-        if order.not_after is not None and order.not_after < self._clock.now():
-            self._publish_result(order, {"state": "expired"})
-            return
         try:
-            result = await self._handle_order(order)
-        except ConcentratorError as error:
+            await self._handle_order(order)
+        except OrderRefusedError as error:
             self._publish_result(order, {"state": "failed", "error": str(error)})
-        else:
-            self._publish_result(order, {"state": "done", "result": result})
+        except ConcentratorError as error:
+            # Told by `tell_order`, like every state of an order that was taken.
+            log.info("order not carried out", order=order.order_id, reason=str(error))
+
+    def tell_order(self, order: Order, state: str, outcome: dict[str, Any]) -> None:
+        """An order that came by MQTT has changed its state: its sender is told, here or on the next connection."""
+        if order.origin == MQTT:
+            fields = {"result": outcome} if state == "done" else outcome
+            self._publish_result(order, {"state": state, **fields})
 
     def _publish_result(self, order: Order, fields: dict[str, Any]) -> None:
-        if self._connection is not None:
-            payload = encode({"id": order.order_id, **fields, "ts": timestamp(self._clock.now())})
-            self._connection.publish(self.topics.result(order.order_id), payload, _ignore)
+        payload = encode({"id": order.order_id, **fields, "ts": timestamp(self._clock.now())})
+        number = next(self._result_numbers)
+        self._results[number] = self.topics.result(order.order_id), payload
+        while len(self._results) > _MOST_RESULTS_KEPT:
+            del self._results[next(iter(self._results))]
+        self._send_result(number)
+
+    def _send_result(self, number: int) -> None:
+        """Send a result; it is kept until the broker has it."""
+        if self._connection is None:
+            return
+
+        def acknowledged(reason: ReasonCode) -> None:
+            if not reason.is_failure:
+                self._results.pop(number, None)
+
+        topic, payload = self._results[number]
+        self._connection.publish(topic, payload, acknowledged)
