@@ -90,7 +90,8 @@ class Service:
         box = config.concentrator
         topics = Topics(box.site, box.name)
         self.journal = Journal(store, self._states)
-        self.time_watch = TimeWatch(clock, on_step=self._note_clock_step)
+        self.time_watch = TimeWatch(clock)
+        self.time_watch.on_step.append(self._note_clock_step)
         self.collector = Collector(
             config.collection,
             store,

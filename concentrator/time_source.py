@@ -75,19 +75,18 @@ async def is_synchronised() -> bool | None:
 
 
 class TimeWatch:
-    """Keeps the state. `on_step` is called with the seconds that the clock jumped by."""
+    """Keeps the state. All of `on_step` are called with the seconds that the clock jumped by."""
 
     def __init__(
         self,
         clock: Clock,
         ask: Callable[[], Awaitable[bool | None]] = is_synchronised,
-        on_step: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.state = TimeState.UNKNOWN if is_plausible(clock.now()) else TimeState.NOT_SET
         self.steps = 0
+        self.on_step: list[Callable[[float], None]] = []
         self._clock = clock
         self._ask = ask
-        self._on_step = on_step
         self._difference = self._measure()
 
     @property
@@ -109,7 +108,8 @@ class TimeWatch:
         if abs(step) > _LARGEST_DRIFT_S:
             self.steps += 1
             log.warning("the clock was set", step_s=round(step, 1), now=self._clock.now().isoformat())
-            self._on_step(step)
+            for listener in self.on_step:
+                listener(step)
         synchronised = await self._ask()
         if not is_plausible(self._clock.now()):
             state = TimeState.NOT_SET

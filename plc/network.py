@@ -262,9 +262,18 @@ class Network:
         """Act on every timer that has run out at `now`; next_timeout() is later than `now` after this."""
         raise NotImplementedError
 
-    def send_apdu(self, address: int, source_sap: int, destination_sap: int, apdu: bytes, now: float) -> int:
+    def send_apdu(
+        self,
+        address: int,
+        source_sap: int,
+        destination_sap: int,
+        apdu: bytes,
+        now: float,
+        urgent: bool = False,
+    ) -> int:
         """Queue an APDU for a node; returns the token that ApduSent or ApduNotSent will carry.
 
+        An urgent one goes before all that only wait for their turn.
         Raises LocalPlcError when the APDU is longer than capabilities.largest_apdu or the address is unknown.
         """
         raise NotImplementedError

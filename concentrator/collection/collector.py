@@ -29,7 +29,7 @@ from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
 from concentrator.collection.task_book import TaskBook
 from concentrator.collection.topology import Topology
-from concentrator.collection.visit import KeysMissingError, Visit
+from concentrator.collection.visit import SYNC_CLOCK, KeysMissingError, Visit
 from concentrator.config import CollectionSection
 from concentrator.dlms.errors import AssociationRejectedError, SecurityError
 from concentrator.errors import ConcentratorError, TransientError
@@ -93,6 +93,8 @@ class Collector:
         self.tasks = TaskBook(tasks or [default_task(settings)], settings.answer_delay_s)
         self.in_flight = InFlight(settings.meters_in_flight)
         self.time_watch = time_watch or TimeWatch(clock)
+        # What is due was worked out by the time before.
+        self.time_watch.on_step.append(lambda _seconds: self._plan_all())
         self.clock_rule = ClockRule(settings.clock_leave_s, settings.clock_limit_s, settings.clock_step_s)
         self._settings = settings
         self._store = store
@@ -227,8 +229,8 @@ class Collector:
         """
         if order.operation in _TASK_ORDERS:
             return await self._carry_out_task_order(order)
-        if order.operation != _COLLECT:
-            check_order(order, (*_TASK_ORDERS, *network_operations))
+        if order.operation not in (_COLLECT, SYNC_CLOCK):
+            check_order(order, (SYNC_CLOCK, *_TASK_ORDERS, *network_operations))
         meter = self.registry.known(order.target)
         if order.operation == _COLLECT:
             meter.rests_until = 0.0
@@ -272,9 +274,7 @@ class Collector:
         except TaskError as error:
             raise OrderError(f"order {order.order_id}: args: {error}") from None
         log.info("tasks changed by order", op=order.operation, task=name, order=order.order_id)
-        for meter in self.registry:
-            self._plan(meter)
-        self._wake.set()
+        self._plan_all()
         return {"task": name, "done": order.operation}
 
     @property
@@ -344,6 +344,11 @@ class Collector:
                 _ORDERED if meter.collect_now else min((run.task.priority for run in owed), default=_BACKLOG)
             )
         self._agenda.plan(meter.record.link_address, at, Rank(level, meter.failures))
+
+    def _plan_all(self) -> None:
+        for meter in self.registry:
+            self._plan(meter)
+        self._wake.set()
 
     def others_wait(self, lasted_s: float) -> bool:
         """Whether a visit that has lasted this long should leave the rest of a backlog for later."""

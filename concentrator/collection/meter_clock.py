@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TypedDict
 
 from concentrator.collection.clock_rule import LARGEST_SHIFT_S
 from concentrator.collection.meter_reader import CLOCK, LocalTime, clock_offset_s, read_time_zone
@@ -19,6 +20,14 @@ _SHIFT_TIME = MethodDescriptor(_CLOCK_CLASS, CLOCK, 6)
 
 class ClockNotSetError(DlmsError):
     """The meter took a new time, but reading back shows another."""
+
+
+class ClockSet(TypedDict):
+    """How far a clock was off before and after, in seconds, and what it shows."""
+
+    offset_before_s: float
+    offset_after_s: float
+    time: str
 
 
 def read_clock(client: Client) -> Conversation[tuple[CosemDateTime, LocalTime | None]]:
@@ -38,7 +47,7 @@ def shift_clock(client: Client, seconds: int) -> Conversation[CosemDateTime]:
     return CosemDateTime.from_bytes((yield from client.get(_TIME)).octets())
 
 
-def set_clock(client: Client, now: datetime) -> Conversation[dict[str, float | str | None]]:
+def set_clock(client: Client, now: datetime) -> Conversation[ClockSet]:
     """Bring a meter's clock to `now`: by a shift where that reaches, else by setting its time. Confirmed by reading.
 
     The new time is in the meter's own zone and form. `now` is UTC at the moment that this begins.
@@ -61,4 +70,4 @@ def set_clock(client: Client, now: datetime) -> Conversation[dict[str, float | s
     # What the exchanges took is in it.
     if offset is None or abs(offset) > max(60.0, abs(before) / 2):
         raise ClockNotSetError(f"the meter took the time, but reading back shows {after}")
-    return {"offset_before_s": round(before, 1), "offset_after_s": round(offset, 1), "time": str(after)}
+    return ClockSet(offset_before_s=round(before, 1), offset_after_s=round(offset, 1), time=str(after))

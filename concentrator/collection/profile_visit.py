@@ -79,6 +79,10 @@ class ProfileVisit:
         local_time = dialogue.local_time
         deviation = 0 if local_time is None else local_time.normal_deviation
         self._calendar = IntervalCalendar(shape.period_s, deviation) if shape.period_s else None
+        # In summer an interval that follows local time has ended before its place in normal time.
+        self._ahead = timedelta()
+        if local_time is not None and shape.period_s > gaps.HOUR_S:
+            self._ahead = timedelta(minutes=local_time.normal_deviation - local_time.deviation)
         self._newly_closed: list[ClosedGap] = []
         # Times that are no gaps any more: they came, or were closed.
         self._gone: set[int] = set()
@@ -139,7 +143,8 @@ class ProfileVisit:
         book, meter, shape = self._book, self._dialogue.meter, self._shape
         store = self._dialogue.store
         first = now - self._order.history - _EDGE
-        expected = calendar.expected(to_epoch(first), int((now - self._order.delay).timestamp()))
+        last = now - self._order.delay + self._ahead
+        expected = calendar.expected(to_epoch(first), int(last.timestamp()))
         if book.open_gaps is None:
             book.kept = await store.open_gaps(meter.identity, shape.obis)
             book.open_gaps = [OpenGap(*row) for row in book.kept]

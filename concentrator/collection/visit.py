@@ -34,6 +34,7 @@ from concentrator.errors import ConcentratorError, LocalError, TransientError
 from concentrator.links.plc_link import MeterChannel, PlcLink
 from concentrator.model import Answer, MeterState
 from concentrator.obis import Obis
+from concentrator.orders import Order, OrderError
 from concentrator.store.collection_tables import TaskRunRow
 from concentrator.store.counters import InvocationCounter
 from concentrator.store.store import Store
@@ -46,6 +47,7 @@ Result = TypeVar("Result")
 _PUBLIC_CLIENT_SAP = 16
 _BILLING_PROFILE, _EVENT_LOG = Obis(0, 0, 98, 1, 0, 255), Obis(0, 0, 99, 98, 0, 255)
 _RELEASE_TIMEOUT_S = 5.0
+SYNC_CLOCK = "sync_clock"
 # Tag, lengths, security header, counter, authentication tag and a system title. The PDU size that was agreed bounds
 # an APDU with all that; some meters do not count it, and the modem drops what is too long without a word.
 _CIPHERING_MARGIN_OCTETS = 40
@@ -257,7 +259,9 @@ class Visit:
     def _open_channel(self, client_sap: int) -> MeterChannel:
         if self.meter.address is None:
             raise MeterGoneError(f"meter {self.meter.identity} left the network")
-        return self._link.open_channel(self.meter.address, client_sap, self._settings.server_sap)
+        return self._link.open_channel(
+            self.meter.address, client_sap, self._settings.server_sap, urgent=self._orders_only
+        )
 
     async def _introduce(self) -> None:
         """Ask an unknown meter who it is by the public client, which needs no key.
@@ -443,6 +447,7 @@ class Visit:
             if pending.result.done():
                 continue
             self.meter.activity = f"order {pending.order.operation}"
+            self._set_urgent(True)
             try:
                 result = await self._carry_out(pending, client)
             except ConcentratorError as error:
@@ -452,9 +457,18 @@ class Visit:
             else:
                 if not pending.result.done():
                     pending.result.set_result(result)
+            finally:
+                self._set_urgent(self._orders_only)
+
+    def _set_urgent(self, urgent: bool) -> None:  # noqa: FBT001 - a state of the channel
+        if self._channel is not None:
+            self._channel.urgent = urgent
 
     async def _carry_out(self, pending: PendingOrder, client: Client) -> dict[str, Any]:
         order = pending.order
+        if order.operation == SYNC_CLOCK:
+            result = await self._sync_clock(order, client)
+            return {"meter": self.meter.identity, "at": self._clock.now().isoformat(), **result}
         operation = check_order(order)
         result = await self.converse(operation.converse(client, order))
         self._heard()
@@ -463,6 +477,18 @@ class Visit:
                 "meter changed by order", meter=self.meter.identity, op=order.operation, order=order.order_id
             )
         return {"meter": self.meter.identity, "at": self._clock.now().isoformat(), **result}
+
+    async def _sync_clock(self, order: Order, client: Client) -> dict[str, Any]:
+        if self._settings.clock_needs_ntp and not self._host.time_watch.is_sure:
+            state = self._host.time_watch.state.value
+            raise OrderError(f"order {order.order_id}: our own time is {state}: no meter is set by it")
+        result = await self.converse(meter_clock.set_clock(client, self.now()))
+        self._heard()
+        before, after = result["offset_before_s"], result["offset_after_s"]
+        self.meter.record.clock_offset_s, self.meter.clock_trouble = after, ""
+        detail = f"order {order.order_id} from {order.origin}: was off by {before} s, now by {after} s"
+        await self.store.add_events([("clock_set", detail, self.meter.identity)])
+        return dict(result)
 
 
 class MeterGoneError(CollectionError, TransientError):

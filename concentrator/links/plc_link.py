@@ -33,7 +33,8 @@ _LONGEST_QUEUE = 32
 class MeterChannel:
     """An open way to one logical device of one node: APDUs out, APDUs in. Use as a context manager."""
 
-    def __init__(self, link: PlcLink, key: _ChannelKey) -> None:
+    def __init__(self, link: PlcLink, key: _ChannelKey, *, urgent: bool = False) -> None:
+        self.urgent = urgent
         self._link = link
         self._key = key
         self._received: asyncio.Queue[bytes | Exception] = asyncio.Queue()
@@ -45,7 +46,7 @@ class MeterChannel:
             NotDeliveredError, LinkLostError: it did not get there.
         """
         address, client_sap, server_sap = self._key
-        await self._link.send(address, client_sap, server_sap, apdu)
+        await self._link.send(address, client_sap, server_sap, apdu, urgent=self.urgent)
 
     async def receive(self, timeout_s: float) -> bytes:
         """The next APDU that came.
@@ -107,8 +108,10 @@ class PlcLink:
         finally:
             self._fail_everything("the concentrator is stopping")
 
-    def open_channel(self, address: int, client_sap: int, server_sap: int) -> MeterChannel:
-        """A way to one logical device of a node.
+    def open_channel(
+        self, address: int, client_sap: int, server_sap: int, *, urgent: bool = False
+    ) -> MeterChannel:
+        """A way to one logical device of a node; while it is `urgent` its APDUs go before those that are not.
 
         Raises:
             LinkLostError: one is open already: there are never two masters on a meter.
@@ -116,14 +119,16 @@ class PlcLink:
         key = (address, client_sap, server_sap)
         if key in self._channels:
             raise LinkLostError(f"node {address}: another dialogue of client {client_sap} is under way")
-        self._channels[key] = channel = MeterChannel(self, key)
+        self._channels[key] = channel = MeterChannel(self, key, urgent=urgent)
         return channel
 
     def close_channel(self, key: _ChannelKey) -> None:
         """Forget a channel; what still comes for it is unsolicited from now on."""
         self._channels.pop(key, None)
 
-    async def send(self, address: int, client_sap: int, server_sap: int, apdu: bytes) -> None:
+    async def send(
+        self, address: int, client_sap: int, server_sap: int, apdu: bytes, *, urgent: bool = False
+    ) -> None:
         """Send one APDU to a node; returns when the modem has delivered it to the next hop.
 
         Raises:
@@ -133,7 +138,7 @@ class PlcLink:
         if not self.shell.is_open:
             raise LinkLostError(f"node {address}: the modem is not there: {self.shell.reason}")
         try:
-            token = self.network.send_apdu(address, client_sap, server_sap, apdu, loop.time())
+            token = self.network.send_apdu(address, client_sap, server_sap, apdu, loop.time(), urgent)
         except LocalPlcError as error:
             raise NotDeliveredError(f"node {address}: {error}") from error
         future: asyncio.Future[None] = loop.create_future()

@@ -27,7 +27,7 @@ from concentrator.dlms.errors import DecodeError
 from concentrator.dlms.security import MemoryCounter, SecurityKeys
 from concentrator.dlms.server import AssociationDefinition, LogicalDevice, Server, visible_only
 from concentrator.obis import Obis
-from concentrator.simulator.load_model import SLOT_S, LoadModel
+from concentrator.simulator.load_model import INSTALLED, SLOT_S, LoadModel
 
 MANUFACTURER = b"ODC"
 PUBLIC_CLIENT = 16
@@ -109,15 +109,27 @@ class _PeriodicRows:
         self.period_s = period_s
         self._meter = meter
 
-    def entries(self) -> range:
+    def entries(self) -> Sequence[int]:
         last = int(self._meter.now().timestamp()) // self.period_s
-        return range(last - _RETENTION_S // self.period_s + 1, last + 1)
+        return self._recorded(range(last - _RETENTION_S // self.period_s + 1, last + 1))
 
-    def between(self, start: datetime | None, end: datetime | None) -> range:
-        entries = self.entries()
-        first = entries.start if start is None else -(-int(start.timestamp()) // self.period_s)
-        last = entries.stop - 1 if end is None else int(end.timestamp()) // self.period_s
-        return range(max(first, entries.start), min(last + 1, entries.stop))
+    def between(self, start: datetime | None, end: datetime | None) -> Sequence[int]:
+        last = int(self._meter.now().timestamp()) // self.period_s
+        first = last - _RETENTION_S // self.period_s + 1
+        if start is not None:
+            first = max(first, -(-int(start.timestamp()) // self.period_s))
+        if end is not None:
+            last = min(last, int(end.timestamp()) // self.period_s)
+        return self._recorded(range(first, last + 1))
+
+    def _recorded(self, entries: range) -> Sequence[int]:
+        """Without what the meter never recorded: before its installation, and while it was dead."""
+        first = -(-int(self._meter.installed_at.timestamp()) // self.period_s)
+        entries = range(max(entries.start, first), entries.stop)
+        lacking = self._meter.dead + self._meter.forgotten
+        if not lacking:
+            return entries
+        return [n for n in entries if not any(a < self._captured_at(n) <= b for a, b in lacking)]
 
     def _captured_at(self, entry: int) -> int:
         return entry * self.period_s
@@ -146,19 +158,19 @@ class _DailyRows(_PeriodicRows):
         midnight = entry * self.period_s
         return midnight + 60 * deviation_at(datetime.fromtimestamp(midnight + 60 * _WINTER, UTC))
 
-    def between(self, start: datetime | None, end: datetime | None) -> range:
-        entries = super().between(None, None)
-        first = entries.start if start is None else start.timestamp()
-        last = entries.stop if end is None else end.timestamp()
-        inside = [day for day in entries if start is None or self._captured_at(day) >= first]
-        inside = [day for day in inside if end is None or self._captured_at(day) <= last]
-        return range(inside[0], inside[-1] + 1) if inside else range(0)
+    def between(self, start: datetime | None, end: datetime | None) -> Sequence[int]:
+        return [
+            day
+            for day in self.entries()
+            if (start is None or self._captured_at(day) >= start.timestamp())
+            and (end is None or self._captured_at(day) <= end.timestamp())
+        ]
 
-    def entries(self) -> range:
+    def entries(self) -> Sequence[int]:
         last = (int(self._meter.now().timestamp()) + 3 * 3600) // self.period_s
         while self._captured_at(last) > self._meter.now().timestamp():
             last -= 1
-        return range(last - _RETENTION_S // self.period_s + 1, last + 1)
+        return self._recorded(range(last - _RETENTION_S // self.period_s + 1, last + 1))
 
 
 class _EventRows:
@@ -228,6 +240,11 @@ class SimulatedMeter:
         self.image_transfer = ImageTransfer(_IMAGE_BLOCK_SIZE, self._verify_image, self._activate_image)
         self.firmware = b"ODC-SIM 1.0"
         self.connected = True
+        self.installed_at = INSTALLED
+        # Spans in which it had no power, and such that it has no rows of though nobody knows why: seconds from 1970,
+        # after the first and up to the last.
+        self.dead: tuple[tuple[int, int], ...] = ()
+        self.forgotten: tuple[tuple[int, int], ...] = ()
         # Many meters leave the deviation of their times open.
         self.tells_deviation = True
         self._clock = clock
@@ -265,6 +282,8 @@ class SimulatedMeter:
         """The status of the interval that ends then."""
         end = int(captured_at.timestamp())
         status = STATUS_DAYLIGHT_SAVING if deviation_at(captured_at) == _SUMMER else 0
+        if any(end - period_s <= last < end for _, last in self.dead):
+            status |= STATUS_POWER_DOWN
         for day in {(end - period_s) // 86400, (end - 1) // 86400}:
             outage = self.load.outage(day)
             if outage and outage[0] < end and outage[1] > end - period_s:

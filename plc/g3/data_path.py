@@ -11,6 +11,7 @@ from plc.g3.nodes import Node, NodeTable
 from plc.g3.steps import COORDINATOR_SHORT_ADDRESS
 from plc.host import LARGEST_APDU_QUEUE, ModemHost
 from plc.network import ApduReceived, ApduSent, Capabilities, LinkQualityReported
+from plc.outgoing import Outgoing, place_of
 from plc.prime.enumerations import name_of
 from plc.usi.framing import EXTENDED_LENGTH_HARMONY, PROTOCOL_ADP_G3
 
@@ -30,18 +31,13 @@ ROUTE_ERRORS_UNTIL_LEFT = 3
 LQI_STEP = 10
 
 
-class _Transmission:
+class _Transmission(Outgoing):
     """One APDU on its way out."""
 
-    __slots__ = ("address", "attempts", "deadline", "handle", "not_before", "packet", "token")
-
-    def __init__(self, token: int, address: int, packet: bytes) -> None:
-        self.token = token
-        self.address = address
+    def __init__(self, token: int, address: int, urgent: bool, packet: bytes) -> None:
+        super().__init__(token, address, urgent)
         self.packet = packet
-        self.attempts = 0
         self.handle = 0
-        self.not_before: float | None = None
         self.deadline = 0.0
 
 
@@ -84,7 +80,15 @@ class DataPath(ModemHost):
     def _network_size(self) -> int:
         return len(self._nodes)
 
-    def send_apdu(self, address: int, source_sap: int, destination_sap: int, apdu: bytes, now: float) -> int:
+    def send_apdu(
+        self,
+        address: int,
+        source_sap: int,
+        destination_sap: int,
+        apdu: bytes,
+        now: float,
+        urgent: bool = False,
+    ) -> int:
         """Queue an APDU for a node: wrapper, UDP and IPv6 are put around it.
 
         `source_sap` is our client SAP and `destination_sap` the logical device. Raises LocalPlcError for an
@@ -112,7 +116,9 @@ class DataPath(ModemHost):
         elif not self._running:
             self._not_sent(token, "the modem is not ready", True)
         else:
-            self._queue_out.append(_Transmission(token, address, packet))
+            self._queue_out.insert(
+                place_of(self._queue_out, urgent), _Transmission(token, address, urgent, packet)
+            )
             self._advance(now)
         return token
 

@@ -7,6 +7,7 @@ unconfirmed, and no APDU while a request is unanswered.
 from plc.errors import LocalPlcError
 from plc.host import LARGEST_APDU_QUEUE, ModemHost
 from plc.network import ApduSent, Capabilities
+from plc.outgoing import Outgoing, place_of
 from plc.prime import commands, enumerations, pib
 from plc.prime.commands import COMMANDS
 from plc.prime.nodes import NodeTable
@@ -27,21 +28,13 @@ LINK_CLASS = 0
 OPERATIONS = ("device_keys", "node_upgrade", "multicast", "promotion")
 
 
-class _Transmission:
+class _Transmission(Outgoing):
     """One APDU on its way out."""
 
-    __slots__ = ("address", "attempts", "destination_sap", "not_before", "payload", "source_sap", "token")
-
-    def __init__(
-        self, token: int, address: int, source_sap: int, destination_sap: int, payload: bytes
-    ) -> None:
-        self.token = token
-        self.address = address
-        self.source_sap = source_sap
-        self.destination_sap = destination_sap
+    def __init__(self, token: int, address: int, urgent: bool, saps: tuple[int, int], payload: bytes) -> None:
+        super().__init__(token, address, urgent)
+        self.source_sap, self.destination_sap = saps
         self.payload = payload
-        self.attempts = 0
-        self.not_before: float | None = None
 
 
 class DataPath(ModemHost):
@@ -73,7 +66,15 @@ class DataPath(ModemHost):
     def _network_size(self) -> int:
         return len(self._nodes)
 
-    def send_apdu(self, address: int, source_sap: int, destination_sap: int, apdu: bytes, now: float) -> int:
+    def send_apdu(
+        self,
+        address: int,
+        source_sap: int,
+        destination_sap: int,
+        apdu: bytes,
+        now: float,
+        urgent: bool = False,
+    ) -> int:
         """Queue an APDU for a node, or for all of them at commands.BROADCAST_ADDRESS.
 
         `source_sap` is our client SAP and `destination_sap` the logical device: they travel as LSAPs. Raises
@@ -99,7 +100,10 @@ class DataPath(ModemHost):
         elif not self._running:
             self._not_sent(token, "the modem is not ready", True)
         else:
-            self._transmissions.append(_Transmission(token, address, source_sap, destination_sap, payload))
+            self._transmissions.insert(
+                place_of(self._transmissions, urgent),
+                _Transmission(token, address, urgent, (source_sap, destination_sap), payload),
+            )
             self._advance(now)
         return token
 

@@ -7,6 +7,7 @@ back; the credits of that tell how many repetitions it takes, and how many to al
 from plc.errors import LocalPlcError, MessageError
 from plc.host import LARGEST_APDU_QUEUE, ModemHost
 from plc.network import ApduReceived, ApduSent, Capabilities, LinkQualityReported
+from plc.outgoing import Outgoing, place_of
 from plc.prime.enumerations import name_of
 from plc.sfsk import ciase, commands, llc, mac
 from plc.sfsk.commands import COMMANDS
@@ -28,17 +29,12 @@ OPERATIONS = ("repeater_call", "clear_alarm")
 _ACK = b"\x06"
 
 
-class _Transmission:
+class _Transmission(Outgoing):
     """One APDU on its way out."""
 
-    __slots__ = ("address", "attempts", "not_before", "sdu", "token")
-
-    def __init__(self, token: int, address: int, sdu: bytes) -> None:
-        self.token = token
-        self.address = address
+    def __init__(self, token: int, address: int, urgent: bool, sdu: bytes) -> None:
+        super().__init__(token, address, urgent)
         self.sdu = sdu
-        self.attempts = 0
-        self.not_before: float | None = None
 
 
 class DataPath(ModemHost):
@@ -80,7 +76,15 @@ class DataPath(ModemHost):
     def _network_size(self) -> int:
         return len(self._nodes)
 
-    def send_apdu(self, address: int, source_sap: int, destination_sap: int, apdu: bytes, now: float) -> int:
+    def send_apdu(
+        self,
+        address: int,
+        source_sap: int,
+        destination_sap: int,
+        apdu: bytes,
+        now: float,
+        urgent: bool = False,
+    ) -> int:
         """Queue an APDU for a server, or for all of them at mac.ALL_PHYSICAL.
 
         `source_sap` is our client SAP and `destination_sap` the logical device: they travel as LSAPs. Raises
@@ -96,7 +100,9 @@ class DataPath(ModemHost):
         elif not self._running:
             self._not_sent(token, "the modem is not ready", True)
         else:
-            self._transmissions.append(_Transmission(token, address, sdu))
+            self._transmissions.insert(
+                place_of(self._transmissions, urgent), _Transmission(token, address, urgent, sdu)
+            )
             self._advance(now)
         return token
 

@@ -351,6 +351,18 @@ class DataTest(unittest.TestCase):
         modem.send_payload(modem.data_confirm(modem.received[0], 0))
         self.assertEqual(modem.names(), ["ApduSent", "DiagnosticsRead", "ApduSent"])
 
+    def test_urgent_apdus_go_before_those_that_only_wait(self):
+        network, modem = self.start()
+        modem.confirm_data = None
+        tokens = [
+            network.send_apdu(1 + n % 2, 16, 1, b"x", 0.0, urgent) for n, urgent in enumerate((0, 0, 0, 1, 1))
+        ]
+        modem.pump()
+        modem.confirm_data = 0
+        modem.send_payload(modem.data_confirm(modem.received[0], 0))
+        sent = [event.token for event in modem.events()]
+        self.assertEqual(sent, [tokens[0], tokens[3], tokens[4], tokens[1], tokens[2]])
+
     def test_transient_status_is_tried_again(self):
         network, modem = self.start()
         modem.confirm_data = 0x81

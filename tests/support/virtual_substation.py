@@ -31,12 +31,17 @@ async def synchronised():
 class VirtualSubstation:
     """`steady` meters never drop out. What a test wants otherwise it sets before `running()`."""
 
-    def __init__(self, directory, count=2, tasks=(), start=START, steady=True, ask=synchronised, **settings):
+    def __init__(
+        self, directory, count=2, tasks=(), start=START, steady=True, ask=synchronised, meters=(), **settings
+    ):
         loop = asyncio.get_running_loop()
         self.clock = VirtualClock(loop, start)
-        self.meters = [Substation._meter(number, 1, self.clock.now) for number in range(1, count + 1)]
+        self.meters = list(meters)
+        for number in range(len(self.meters) + 1, count + 1):
+            self.meters.append(Substation._meter(number, 1, self.clock.now))
+            self.meters[-1].clock_offset_s = 0.0
         for meter in self.meters:
-            meter.clock_offset_s = 0.0
+            meter._clock = self.clock.now
         self.feeder = Feeder(count, 1, PRIME_PHY, steady=steady)
         self.modem = PrimeModem(self.meters, AsyncioScheduler(), self.feeder, 1, join_spread_s=60.0)
         self.settings = CollectionSection(**{"history_days": 1, "answer_delay_s": 10, **settings})

@@ -38,11 +38,11 @@ class ProfileRows(Protocol):
     columns: Sequence[CaptureObject]
     period_s: int
 
-    def entries(self) -> range:
+    def entries(self) -> Sequence[int]:
         """All entries in the buffer now, oldest first."""
         ...
 
-    def between(self, start: datetime | None, end: datetime | None) -> range:
+    def between(self, start: datetime | None, end: datetime | None) -> Sequence[int]:
         """The entries captured from `start` to `end`, both included; None is open."""
         ...
 
@@ -69,7 +69,7 @@ class ProfileBuffer:
         entries, columns = self._chosen(selection)
         return self._encoded(entries, columns)
 
-    def _chosen(self, selection: Selection | None) -> tuple[range, list[int]]:
+    def _chosen(self, selection: Selection | None) -> tuple[Sequence[int], list[int]]:
         everything = list(range(len(self._rows.columns)))
         if selection is None:
             return self._rows.entries(), everything
@@ -87,7 +87,7 @@ class ProfileBuffer:
             ]
         raise refused(DataAccessResult.SCOPE_OF_ACCESS_VIOLATED)
 
-    def _by_range(self, wanted: RangeDescriptor, everything: list[int]) -> tuple[range, list[int]]:
+    def _by_range(self, wanted: RangeDescriptor, everything: list[int]) -> tuple[Sequence[int], list[int]]:
         restricting = wanted.restricting_object
         if (restricting.class_id, restricting.attribute) != (8, 2):
             raise refused(DataAccessResult.SCOPE_OF_ACCESS_VIOLATED)
@@ -109,24 +109,26 @@ class ProfileBuffer:
             bound = bound._replace(hour=0, minute=0, second=0)
         return bound.to_utc(self._default_deviation)
 
-    def _encoded(self, entries: range, columns: list[int]) -> Iterator[bytes]:
+    def _encoded(self, entries: Sequence[int], columns: list[int]) -> Iterator[bytes]:
         yield b"\x01" + encode_length(len(entries))
         head = b"\x02" + encode_length(len(columns))
         whole = columns == list(range(len(self._rows.columns)))
         clock = next((i for i, c in enumerate(self._rows.columns) if (c.class_id, c.attribute) == (8, 2)), -1)
         status = next((i for i, c in enumerate(self._rows.columns) if is_status(c)), clock)
         before: Sequence[bytes] = ()
+        last_entry: int | None = None
         for entry in entries:
             cells = self._rows.cells(entry)
             # A reader may not infer across a change of status, so nothing is left out there.
             if self._compressed and before and cells[status] == before[status]:
+                follows = self._rows.period_s and last_entry == entry - 1
                 sent = [
-                    _NULL if cell == old or (number == clock and self._rows.period_s) else cell
+                    _NULL if cell == old or (number == clock and follows) else cell
                     for number, (cell, old) in enumerate(zip(cells, before, strict=True))
                 ]
             else:
                 sent = cells
-            before = cells
+            before, last_entry = cells, entry
             yield head + b"".join(sent if whole else [sent[column] for column in columns])
 
 
