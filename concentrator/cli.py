@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, TextIO
+from typing import ClassVar, NoReturn, TextIO
 
 import click
 
@@ -30,7 +29,13 @@ def _fail(error: ConcentratorError) -> NoReturn:
 class _Main(click.Group):
     """The verbs. Groups of many options live in rooms of their own, imported when they are called."""
 
-    lazy: ClassVar[dict[str, tuple[str, str]]] = {"dlms": ("concentrator.dlms_tools.command", "dlms")}
+    lazy: ClassVar[dict[str, tuple[str, str]]] = {
+        "dlms": ("concentrator.dlms_tools.command", "dlms"),
+        **{
+            verb: ("concentrator.operator_tools.command", f"{verb}_command")
+            for verb in ("order", "orders", "tasks", "gaps", "topology")
+        },
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every verb by name."""
@@ -100,52 +105,6 @@ def status(config_file: Path) -> None:
 
     config = load_config(config_file)
     click.echo(json.dumps(asyncio.run(request(config.control_socket, {"op": "status"})), indent=2))
-
-
-@main.command("order")
-@_CONFIG_OPTION
-@click.option("--target", default="", help="The meter; empty: the box or its network.")
-@click.option("--args", "arguments", default="{}", help="What the order needs, as a JSON object.")
-@click.argument("operation")
-def order_command(config_file: Path, target: str, arguments: str, operation: str) -> None:
-    """Give the running concentrator an order, as the head-end does, and print its result as JSON.
-
-    OPERATION is one of those that docs/uplink.md lists. Exit status 1 when it fails.
-    """
-    from concentrator.orders import OrderError
-
-    try:
-        args = json.loads(arguments)
-    except ValueError:
-        raise OrderError(f"--args: got {arguments!r}; allowed: a JSON object") from None
-    click.echo(json.dumps(_give_order(config_file, operation, target, args), indent=2))
-
-
-@main.command("topology")
-@_CONFIG_OPTION
-@click.option("--meter", default="", help="One meter: everything that became of it, and its days.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def topology_command(config_file: Path, meter: str, *, as_json: bool) -> None:
-    """Show who hangs where on the power line, since when, and how available the network was."""
-    from concentrator.collection.topology_view import as_tree, hours_as_lines, node_as_lines
-
-    view = _give_order(config_file, "topology", meter, {})
-    if as_json:
-        click.echo(json.dumps(view, indent=2))
-    else:
-        lines = node_as_lines(view) if meter else [*as_tree(view), *hours_as_lines(view)]
-        click.echo("\n".join(lines))
-
-
-def _give_order(config_file: Path, operation: str, target: str, args: object) -> Any:  # noqa: ANN401 - decoded JSON
-    from concentrator.config import load_config
-    from concentrator.control import ControlError, request
-
-    order = {"id": f"cli-{os.getpid()}", "op": operation, "target": target, "args": args}
-    answer = asyncio.run(request(load_config(config_file).control_socket, {"op": "order", "order": order}))
-    if answer.get("state") != "done":
-        raise ControlError(f"{operation}: {answer}")
-    return answer["result"]
 
 
 @main.group("config")

@@ -19,6 +19,7 @@ from concentrator.clock import Clock, is_plausible
 from concentrator.collection.agenda import Agenda, Rank
 from concentrator.collection.clock_rule import ClockRule
 from concentrator.collection.errors import MeterUnreachableError
+from concentrator.collection.gap_report import gaps_of
 from concentrator.collection.in_flight import InFlight
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.meter_orders import check_order
@@ -63,7 +64,7 @@ _UNREACHABLE_AFTER_FAILURES = 3
 _STORE_RETRY_S = 5.0
 _CLOCK_RETRY_S = 5.0
 _COLLECT = "collect"
-_TASK_ORDERS = ("tasks", "add_task", "remove_task", "run_task")
+_TASK_ORDERS = ("tasks", "add_task", "remove_task", "run_task", "gaps")
 _ORDER_TIMEOUT_S = 300.0
 # Levels of urgency: tasks have their priority, 1 to 3.
 _ORDERED, _BACKLOG = 0, 9
@@ -255,8 +256,10 @@ class Collector:
             ) from None
 
     async def _carry_out_task_order(self, order: Order) -> dict[str, Any]:
-        """`tasks`, `add_task`, `remove_task` and `run_task`: the list of tasks, by order."""
+        """`tasks`, `add_task`, `remove_task`, `run_task`, and `gaps` of a meter."""
         arguments = order.arguments
+        if order.operation == "gaps":
+            return await gaps_of(self._store, self.registry.known(order.target))
         now = self._clock.now()
         if order.operation == "tasks":
             return {"tasks": self.task_progress()}
@@ -328,8 +331,15 @@ class Collector:
         """The meter whose turn it is in routine reading."""
         if self._working >= self.in_flight.limit or self._quiet.holds(self._clock.now()):
             return None
-        name = self._agenda.take(self._clock.monotonic())
-        return None if name is None else self.registry.at_address(name)
+        while (name := self._agenda.take(self._clock.monotonic())) is not None:
+            meter = self.registry.at_address(name)
+            if meter is None:
+                continue
+            if meter.collect_now or self.tasks.owed(meter.record, self._clock.now()):
+                return meter
+            # A task began that is not for this one.
+            self._plan(meter)
+        return None
 
     def _plan(self, meter: CollectedMeter, level: int | None = None) -> None:
         """Put a meter on the agenda for when it owes something; `level` overrides how urgent that is."""

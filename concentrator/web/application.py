@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
@@ -26,11 +27,12 @@ from concentrator.clock import Clock, SystemClock
 from concentrator.config import Config
 from concentrator.web.api import Api
 from concentrator.web.live import ServiceWatch, Snapshot
-from concentrator.web.order_desk import OPERATIONS, DeskFullError, OrderDesk
+from concentrator.web.order_desk import OPERATIONS, TASK_OPERATIONS, TASKS, DeskFullError, OrderDesk
 from concentrator.web.render import STATIC, Renderer
 from concentrator.web.security import Actions, SecurityMiddleware
 from concentrator.web.sources import Sources
 from concentrator.web.streams import MOST_STREAMS, Streams
+from concentrator.web.task_views import task_arguments
 from concentrator.web.views import Asked, UnknownMeterError, View, Views
 
 MakeView = Callable[[Snapshot, Asked], Awaitable[View]]
@@ -64,6 +66,7 @@ class Page:
             ("/", views.overview),
             ("/meters", views.meters),
             ("/meters/{identity}", views.meter),
+            ("/tasks", views.tasks),
             ("/log", views.log),
         )
         routes: list[Route | Mount] = []
@@ -74,6 +77,7 @@ class Page:
             ]
         routes += [
             Route("/meters/{identity}/orders", self._order, methods=["POST"]),
+            Route("/tasks/orders", self._task_order, methods=["POST"]),
             *api.routes,
             Mount("/static", _KeptFiles(directory=STATIC)),
         ]
@@ -147,6 +151,22 @@ class Page:
         except DeskFullError as error:
             return self._say(request, "Not done", str(error), 429)
         return RedirectResponse(f"/meters/{identity}#orders", 303)
+
+    async def _task_order(self, request: Request) -> Response:
+        fields = await _form(request)
+        if refusal := self._actions.refusal(request.headers, fields.get("token", "")):
+            return self._say(request, "Not done", refusal, 403)
+        operation = fields.get("op", "")
+        if operation not in TASK_OPERATIONS:
+            return self._say(request, "Not done", "The page does not know this action.", 400)
+        arguments: dict[str, Any] = {"name": fields.get("name", "")}
+        if operation == "add_task":
+            arguments = task_arguments(fields)
+        try:
+            self._desk.give(operation, TASKS, arguments)
+        except DeskFullError as error:
+            return self._say(request, "Not done", str(error), 429)
+        return RedirectResponse("/tasks#orders", 303)
 
     def _say(self, request: Request, title: str, text: str, status: int) -> Response:
         html = self._renderer.message(

@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 # What the page may ask for, with the words of its button.
 OPERATIONS: dict[str, str] = {"collect": "Read now", "ping": "Ping"}
+TASK_OPERATIONS: dict[str, str] = {"run_task": "Run now", "add_task": "Add", "remove_task": "Remove"}
+# Under which orders on tasks are listed: no meter has such a name.
+TASKS = "/tasks"
+_WORDS = {**OPERATIONS, **TASK_OPERATIONS}
 _MOST_WAITING = 8
 _KEPT = 50
 _TIMEOUT_S = 330.0
@@ -38,6 +42,7 @@ class GivenOrder:
     operation: str
     target: str
     given_at: datetime
+    arguments: dict[str, Any] = field(default_factory=lambda: dict[str, Any]())
     state: str = "waiting"
     outcome: str = ""
     done_at: datetime | None = None
@@ -47,7 +52,7 @@ class GivenOrder:
         """What is shown, for telling whether it has changed."""
         return (
             self.order_id,
-            OPERATIONS[self.operation],
+            _WORDS[self.operation] + (f" {self.arguments['name']}" if "name" in self.arguments else ""),
             self.given_at,
             self.state,
             self.outcome,
@@ -68,7 +73,7 @@ class OrderDesk:
         """The orders for one meter, newest first."""
         return [order for order in reversed(self._orders) if order.target == target][:5]
 
-    def give(self, operation: str, target: str) -> GivenOrder:
+    def give(self, operation: str, target: str, arguments: dict[str, Any] | None = None) -> GivenOrder:
         """Send an order on its way; its state follows.
 
         Raises:
@@ -76,7 +81,9 @@ class OrderDesk:
         """
         if len(self._tasks) >= _MOST_WAITING:
             raise DeskFullError(f"{_MOST_WAITING} orders wait already; wait until one is done")
-        order = GivenOrder(f"page-{secrets.token_hex(6)}", operation, target, self._clock.now())
+        order = GivenOrder(
+            f"page-{secrets.token_hex(6)}", operation, target, self._clock.now(), arguments or {}
+        )
         self._orders.append(order)
         task = asyncio.create_task(self._carry_out(order))
         self._tasks.add(task)
@@ -85,7 +92,8 @@ class OrderDesk:
         return order
 
     async def _carry_out(self, order: GivenOrder) -> None:
-        payload = {"id": order.order_id, "op": order.operation, "target": order.target}
+        target = "" if order.target == TASKS else order.target
+        payload = {"id": order.order_id, "op": order.operation, "target": target, "args": order.arguments}
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 answer = await request(self._socket, {"op": "order", "order": payload})
@@ -107,4 +115,6 @@ class OrderDesk:
 def _outcome(operation: str, result: object) -> str:
     if operation == "collect":
         return "The meter is next in line; what it owes appears above as it comes."
+    if operation in TASK_OPERATIONS:
+        return ""
     return json.dumps(result, ensure_ascii=False)[:500]

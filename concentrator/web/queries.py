@@ -27,13 +27,14 @@ class LatestValue:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Intervals that will never come."""
+    """Intervals that will never come, or, while `closed_at` is None, that the meter was asked for in vain."""
 
     profile: str
     first_at: datetime
     last_at: datetime
     reason: str
-    closed_at: datetime
+    closed_at: datetime | None
+    next_try_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +91,26 @@ def points(connection: sqlite3.Connection, channel_id: int, first: int, last: in
 
 
 def gaps(connection: sqlite3.Connection, identity: str, limit: int) -> list[Gap]:
-    """The closed gaps of a meter, newest first."""
+    """The gaps of a meter that are still tried, then the closed ones, each newest first."""
     rows = connection.execute(
-        "SELECT profile, first_at, last_at, closed_gap.reason, closed_at"
-        " FROM closed_gap JOIN meter USING (meter_id) WHERE identity = ? ORDER BY last_at DESC LIMIT ?",
+        "SELECT * FROM (SELECT profile, first_at, last_at, closed_gap.reason, closed_at, NULL"
+        " FROM closed_gap JOIN meter USING (meter_id) WHERE identity = ?1"
+        " UNION ALL SELECT profile, first_at, last_at, open_gap.reason, NULL, next_try_at"
+        " FROM open_gap JOIN meter USING (meter_id) WHERE identity = ?1)"
+        " ORDER BY closed_at IS NOT NULL, last_at DESC LIMIT ?2",
         (identity, limit),
     )
-    return [Gap(row[0], from_epoch(row[1]), from_epoch(row[2]), row[3], from_epoch(row[4])) for row in rows]
+    return [
+        Gap(
+            profile,
+            from_epoch(first),
+            from_epoch(last),
+            reason,
+            from_epoch(closed) if closed is not None else None,
+            from_epoch(next_try) if next_try is not None else None,
+        )
+        for profile, first, last, reason, closed, next_try in rows
+    ]
 
 
 def events(

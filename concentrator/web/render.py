@@ -36,6 +36,7 @@ class Renderer:
         filters: dict[str, Any] = {
             "age": self.age,
             "moment": moment_words,
+            "told_moment": told_moment_words,
             "number": words.number_words,
             "octets": words.octets_words,
             "obis_words": words.obis_words,
@@ -94,6 +95,11 @@ class Renderer:
 def moment_words(moment: datetime | None) -> str:
     """A moment in the box's zone, to the second."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else ""
+
+
+def told_moment_words(text: str) -> str:
+    """A moment that the service told, in the box's zone."""
+    return moment_words(datetime.fromisoformat(text))
 
 
 def _digest(path: Path) -> str:

@@ -16,8 +16,9 @@ from concentrator.model import IDENTITY_PATTERN
 from concentrator.web import chart, queries
 from concentrator.web.live import Snapshot
 from concentrator.web.meters import MeterQuery, MeterView, select
-from concentrator.web.order_desk import OPERATIONS, OrderDesk
+from concentrator.web.order_desk import OPERATIONS, TASKS, OrderDesk
 from concentrator.web.sources import Sources
+from concentrator.web.task_views import TASK_KINDS
 from concentrator.web.words import is_counter, obis_words
 
 MATRIX_ROWS = 40
@@ -172,6 +173,20 @@ class Views:
                 "days": days,
                 "operations": OPERATIONS if meter.link == "plc" else {},
             },
+        )
+
+    async def tasks(self, snapshot: Snapshot, _asked: Asked) -> View:
+        """What is read from which meters, when, and how far it is."""
+        status: dict[str, Any] = snapshot.status or {}
+        return View(
+            "tasks.html",
+            "Tasks",
+            {
+                **_notices(snapshot, status),
+                "tasks": Part("tasks.html", (snapshot.state, status.get("tasks", []))),
+                "orders": Part("orders.html", [order.data for order in self._desk.of(TASKS)]),
+            },
+            {"kinds": TASK_KINDS},
         )
 
     async def log(self, snapshot: Snapshot, asked: Asked) -> View:

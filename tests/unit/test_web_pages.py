@@ -16,7 +16,7 @@ from concentrator.web.live import ServiceWatch
 import web_bench
 from web_bench import HOSTILE, METERS, WATER, FakeService
 
-PAGES = ("/", "/meters", f"/meters/{METERS[0]}", f"/meters/{METERS[2]}", f"/meters/{WATER}", "/log")
+PAGES = ("/", "/meters", f"/meters/{METERS[0]}", f"/meters/{METERS[2]}", f"/meters/{WATER}", "/tasks", "/log")
 ANSWERS = ("/api/overview", "/api/meters", f"/api/meters/{METERS[0]}", "/api/completeness", "/api/events")
 ORIGIN = "http://127.0.0.1:8080"
 
@@ -347,6 +347,37 @@ def test_only_our_own_page_may_act(service, client, headers, fields, expected):
     assert client.post(f"/meters/{METERS[0]}/orders", data=fields, headers=headers).status_code == expected
     if expected != 303:
         assert service.orders == []
+
+
+def test_tasks_are_shown_with_how_far_they_are(service, client):
+    words = text_of(page := client.get("/tasks"))
+    assert "2 of 3" in words
+    assert "1 × no answer <b>at all</b>" in words  # noqa: RUF001 - as written on the page
+    assert "<b>at all" not in page.text
+
+
+def test_a_task_is_run_and_added_on_the_page(service, client):
+    token = token_of(client)
+    fields = {"token": token, "op": "run_task", "name": "load_profile"}
+    assert client.post("/tasks/orders", data=fields).headers["location"] == "/tasks#orders"
+    fields = {
+        "token": token,
+        "op": "add_task",
+        "name": "volts",
+        "what": "instantaneous",
+        "period": "1h",
+        "priority": "1",
+    }
+    client.post("/tasks/orders", data={**fields, "objects": " ", "send": "on"})
+    deadline = time.monotonic() + 5
+    while "Add volts: done" not in text_of(client.get("/tasks")):
+        assert time.monotonic() < deadline
+    first, second = service.orders
+    assert (first.operation, first.target, first.arguments) == ("run_task", "", {"name": "load_profile"})
+    expected = {"name": "volts", "what": "instantaneous", "period": "1h", "priority": 1}
+    assert second.arguments == {**expected, "store": False, "send": True, "complete": False}
+    assert client.post("/tasks/orders", data={"op": "run_task", "name": "x"}).status_code == 403
+    assert client.post("/tasks/orders", data={"token": token, "op": "ping"}).status_code == 400
 
 
 def test_an_order_for_nobody_is_a_404(service, client):

@@ -1,0 +1,1 @@
+"""Verbs for whoever operates a running concentrator: orders, tasks, gaps, topology."""
