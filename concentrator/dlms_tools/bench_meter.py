@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -79,7 +80,12 @@ class CollectedMeter(BenchMeter):
         self._meter = meter
 
     async def _order(self, operation: str, **arguments: object) -> dict[str, Any]:
-        order = {"id": "command-line", "op": operation, "target": self._meter, "args": arguments}
+        order = {
+            "id": f"dlms-{secrets.token_hex(6)}",
+            "op": operation,
+            "target": self._meter,
+            "args": arguments,
+        }
         answer = await request(self._socket, {"op": "order", "order": order})
         return answer["result"]
 
