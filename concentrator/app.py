@@ -18,6 +18,7 @@ import time
 from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from concentrator.clock import Clock, SystemClock
 from concentrator.collection import order_book
 from concentrator.collection.address_book import AddressBook
 from concentrator.collection.collector import Collector
+from concentrator.collection.gateway_desk import GatewayDesk
 from concentrator.collection.group_key import GroupKeyFile
 from concentrator.collection.history_keeper import HistoryKeeper
 from concentrator.collection.keyring import Keyring
@@ -37,7 +39,7 @@ from concentrator.collection.order_book import OrderBook
 from concentrator.collection.p1_collector import P1Collector
 from concentrator.collection.radio_listener import RadioListener
 from concentrator.collection.whitelist import Whitelist
-from concentrator.config import Config, ConfigError, ModemSection
+from concentrator.config import Config, ConfigError, DlmsSection, ModemSection
 from concentrator.control import ControlServer
 from concentrator.journal import Journal, State, Subject
 from concentrator.links.board_control import BoardControl, make_board_control
@@ -53,6 +55,9 @@ from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
 from concentrator.tasks import until_first_ends
 from concentrator.time_source import TimeWatch
+from concentrator.uplink.dlms_listener import DlmsListener
+from concentrator.uplink.head_ends import load_head_ends
+from concentrator.uplink.management_device import BoxState
 from concentrator.uplink.messages import Topics
 from concentrator.uplink.mqtt import MqttUplink
 from concentrator.uplink.push import PushUplink
@@ -123,6 +128,8 @@ class Service:
         self.order_book = OrderBook(store, clock, self._carry_out_now, self._tell_order)
         self._keyring = keyring
         self._clock = clock
+        self._box_state = BoxState(clock.now, version("open-data-concentrator"), self.reporter.health)
+        self.listener_for_head_ends: DlmsListener | None = None
         self._addresses = AddressBook(store, config.modem.family if config.modem is not None else "")
         self._history = HistoryKeeper(store, self.collector.topology)
         self._board = make_board_control(config.board)
@@ -167,7 +174,31 @@ class Service:
             for name, collector in (("mbus", self.mbus), ("p1", self.p1))
             if collector is not None
         }
+        if config.dlms is not None:
+            self.listener_for_head_ends = self._make_head_end_listener(config.dlms)
         self.reporter.link, self.reporter.radio, self.reporter.listener = self.link, self.radio, self.listener
+
+    def _make_head_end_listener(self, settings: DlmsSection) -> DlmsListener:
+        desk = None
+        if self.link is not None:
+            desk = GatewayDesk(
+                self.collector,
+                self.link,
+                self._clock,
+                settings.network_id,
+                self._config.collection.answer_timeout_s,
+            )
+        return DlmsListener(
+            self._config,
+            settings,
+            self._store.path,
+            self._clock,
+            self._box_state,
+            load_head_ends(Path(settings.key_file) if settings.key_file else None),
+            self._store.invocation_counter("head-ends"),
+            desk.route if desk is not None else None,
+            desk.close if desk is not None else None,
+        )
 
     async def _make_network(self, settings: ModemSection) -> Network:
         """The network with everything that it has to remember."""
@@ -246,6 +277,8 @@ class Service:
         if self.radio is not None and self.listener is not None:
             loops += [self.radio.run(), self.listener.run()]
         loops += [collector.run() for collector in (self.mbus, self.p1) if collector is not None]
+        if self.listener_for_head_ends is not None:
+            loops.append(self.listener_for_head_ends.run())
         if self._board is not None:
             loops += [self._board.run(), self._light_lamps(self._board)]
         self._notifier.ready(f"serving {self._config.concentrator.name}")

@@ -129,12 +129,15 @@ def check_config(file: Path) -> None:
     from concentrator.collection.whitelist import EUI_SIZES, read_whitelist_file
     from concentrator.config import ConfigError, load_config
     from concentrator.links.plc_networks import load_network_keys
+    from concentrator.uplink.head_ends import load_head_ends
 
     config = load_config(file)
     try:
         tasks_of(config.task, config.collection)
     except TaskError as error:
         raise ConfigError(f"{file}: {error}") from None
+    if config.dlms is not None:
+        load_head_ends(Path(config.dlms.key_file) if config.dlms.key_file else None)
     key_file = config.collection.key_file
     Keyring.load(Path(key_file) if key_file else None)
     if config.modem is not None:

@@ -332,6 +332,23 @@ class PushSection:
 
 
 @dataclass(frozen=True, slots=True)
+class DlmsSection:
+    """Head-ends that connect to this box: a DLMS server and gateway on TCP. Leave the section out for none."""
+
+    host: str = _key("127.0.0.1", _HOST, "Address to listen on; 0.0.0.0: all.")
+    port: int = _key(4059, _TCP_PORT, "TCP port to listen on.")
+    key_file: str = _key(
+        "", _FILE, "JSON file with the clients and their keys, mode 0600 (see docs/uplink.md)."
+    )
+    certificate_file: str = _key("", _FILE, "Our certificate (PEM): TLS; empty: plain TCP.")
+    private_key_file: str = _key("", _FILE, "Its private key (PEM), mode 0600.")
+    ca_file: str = _key("", _FILE, "Certificates of head-ends to trust; empty: any may connect.")
+    network_id: int = _key(0, _whole(0, 255), "Network id of the meters in gateway-requests.")
+    most_connections: int = _key(32, _whole(1, 1000), "Connections at the same time; others are turned away.")
+    idle_s: int = _key(300, _SECONDS, "A connection that is silent for so long is closed.")
+
+
+@dataclass(frozen=True, slots=True)
 class WebSection:
     """The local diagnostics page."""
 
@@ -372,6 +389,7 @@ class Config:
     board: BoardSection = field(default_factory=BoardSection)
     web: WebSection = field(default_factory=WebSection)
     task: tuple[TaskSection, ...] = ()
+    dlms: DlmsSection | None = None
     mqtt: tuple[MqttSection, ...] = ()
     push: tuple[PushSection, ...] = ()
 
@@ -403,6 +421,7 @@ _SECTIONS: tuple[tuple[str, type[Any], bool], ...] = (
     ("board", BoardSection, False),
     ("web", WebSection, False),
     ("task", TaskSection, True),
+    ("dlms", DlmsSection, False),
     ("mqtt", MqttSection, True),
     ("push", PushSection, True),
 )

@@ -109,6 +109,7 @@ class Collector:
         self._working = 0
         self._quiet = QuietHours.parse(settings.quiet_hours, zone_of(settings))
         self._wake = asyncio.Event()
+        self._freed = asyncio.Event()
 
     async def load(self) -> None:
         """Take the known meters from the store; they are not reachable until their nodes join."""
@@ -323,7 +324,7 @@ class Collector:
         for link_address, meter in list(self._with_orders.items()):
             if not meter.orders:
                 del self._with_orders[link_address]
-            elif not meter.busy and meter.address is not None:
+            elif not (meter.busy or meter.wanted) and meter.address is not None:
                 ready.append(meter)
         return min(ready, key=lambda meter: meter.orders[0].order.priority, default=None)
 
@@ -333,7 +334,7 @@ class Collector:
             return None
         while (name := self._agenda.take(self._clock.monotonic())) is not None:
             meter = self.registry.at_address(name)
-            if meter is None:
+            if meter is None or meter.wanted:
                 continue
             if meter.collect_now or self.tasks.owed(meter.record, self._clock.now()):
                 return meter
@@ -358,6 +359,28 @@ class Collector:
     def _plan_all(self) -> None:
         for meter in self.registry:
             self._plan(meter)
+        self._wake.set()
+
+    # The gateway's turn
+
+    async def borrow(self, meter: CollectedMeter) -> None:
+        """Wait until nobody speaks with a meter, and keep everybody off it."""
+        meter.wanted += 1
+        try:
+            while meter.busy:
+                self._freed.clear()
+                await self._freed.wait()
+            meter.busy = True
+        finally:
+            meter.wanted -= 1
+        self._agenda.drop(meter.record.link_address)
+
+    def give_back(self, meter: CollectedMeter) -> None:
+        """Speak with it again."""
+        meter.busy = False
+        meter.activity = ""
+        self._plan(meter)
+        self._freed.set()
         self._wake.set()
 
     def others_wait(self, lasted_s: float) -> bool:
@@ -420,6 +443,7 @@ class Collector:
             visit.meter.activity = ""
             self._fail_orders(visit.meter)
             self._plan(visit.meter, level)
+        self._freed.set()
         await self._save(visit.meter, visit.runs)
         self._wake.set()
 

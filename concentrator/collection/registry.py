@@ -52,6 +52,8 @@ class CollectedMeter:
     rests_until: float = 0.0
     failures: int = 0
     visits: int = 0
+    # Somebody else waits to speak with it, or does: our own dialogue makes way.
+    wanted: int = 0
     # An order wants everything read, whether a task is due or not.
     collect_now: bool = False
     # Said once, not at every visit.

@@ -252,7 +252,7 @@ class Visit:
         """Carry out orders for this meter; True: others need the place, and what is left has to wait."""
         self._heard()
         await self._carry_out_orders(self.client)
-        return self._host.others_wait(self._clock.monotonic() - self._began)
+        return self.meter.wanted > 0 or self._host.others_wait(self._clock.monotonic() - self._began)
 
     # Opening
 
