@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from concentrator.collection.meter_tasks import MeterTask, TaskError
+from concentrator.collection.meter_tasks import MeterTask, TaskError, TaskKind
 from concentrator.collection.registry import CollectedMeter
 from concentrator.model import MeterRecord
 from concentrator.store.collection_tables import TaskRunRow
@@ -108,9 +108,12 @@ class TaskBook:
         self._forget_times()
 
     def restore(self, rows: Iterable[TaskRunRow]) -> None:
-        """Take over what was kept of an earlier run of the service."""
+        """Take over what was kept of an earlier run of the service.
+
+        Of profiles the store itself tells what is missing: their meters are visited, and nothing is read twice.
+        """
         for row in rows:
-            if row.task in self._states:
+            if row.task in self._states and self._tasks[row.task].what is not TaskKind.PROFILE:
                 state = TaskState(row.due_at, row.state, row.attempts, row.finished_at, row.reason)
                 self._states[row.task][row.meter] = state
 

@@ -103,7 +103,8 @@ async def test_the_product_reads_a_foreign_meter_through_the_power_line(
     await bench.start_product()
 
     def rows():
-        taken = bench.mqtt.ledger.values.items()
+        # A copy at once: the broker's thread goes on adding.
+        taken = bench.mqtt.ledger.values.copy().items()
         return {
             at: value for (meter, obis, at), value in taken if meter == SERIAL and obis == "1-0:1.8.0*255"
         }

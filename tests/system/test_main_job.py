@@ -55,7 +55,7 @@ async def test_the_wireless_meter_flows_through_the_same_store_and_uplinks(bench
     def volumes(ledger):
         return {
             at: v
-            for (meter, obis, at), v in ledger.values.items()
+            for (meter, obis, at), v in ledger.values.copy().items()
             if meter == water["identity"] and obis == "8-0:1.0.0*255"
         }
 
