@@ -26,6 +26,7 @@ import structlog
 from concentrator.clock import Clock, SystemClock
 from concentrator.collection.address_book import AddressBook
 from concentrator.collection.collector import Collector
+from concentrator.collection.control.rules import OrderRules
 from concentrator.collection.group_key import GroupKeyFile
 from concentrator.collection.history_keeper import HistoryKeeper
 from concentrator.collection.keyring import Keyring
@@ -80,7 +81,8 @@ class Service:
         self._watchdog.register("store", _STORE_BEAT_LIMIT_S)
         box = config.concentrator
         topics = Topics(box.site, box.name)
-        self.collector = Collector(config.collection, store, clock, keyring, self._collection_moved)
+        rules = OrderRules.from_settings(config.orders)
+        self.collector = Collector(config.collection, store, clock, keyring, self._collection_moved, rules)
         self.link: PlcLink | None = None
         self.radio: RadioLink | None = None
         self.listener: RadioListener | None = None
@@ -301,7 +303,7 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
     if with_page:
         _check_page_port(config, config_file)
     key_file = config.collection.key_file
-    keyring = Keyring.load(Path(key_file) if key_file else None)
+    keyring = Keyring.load(Path(key_file) if key_file else None, config.state_directory / "meter_keys.json")
     clock = SystemClock()
     store = Store(config.store_file, clock)
     try:

@@ -165,12 +165,14 @@ def config_example_command() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def check_config(file: Path) -> None:
     """Check a configuration file: exit status 0 when it is right, 2 and one line when it is not."""
+    from concentrator.collection.control.rules import OrderRules
     from concentrator.collection.keyring import Keyring
     from concentrator.collection.whitelist import EUI_SIZES, read_whitelist_file
     from concentrator.config import load_config
     from concentrator.links.plc_networks import load_network_keys
 
     config = load_config(file)
+    OrderRules.from_settings(config.orders)
     key_file = config.collection.key_file
     Keyring.load(Path(key_file) if key_file else None)
     if config.modem is not None:

@@ -14,6 +14,9 @@ from typing import Any
 import structlog
 
 from concentrator.clock import Clock, is_plausible
+from concentrator.collection.control.desk import ControlDesk
+from concentrator.collection.control.errors import NotAuthorisedError
+from concentrator.collection.control.rules import OrderRules
 from concentrator.collection.errors import MeterUnreachableError
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.meter_orders import check_order
@@ -21,7 +24,7 @@ from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
 from concentrator.collection.topology import Topology
 from concentrator.collection.visit import KeysMissingError, Visit
-from concentrator.config import CollectionSection
+from concentrator.config import CollectionSection, OrdersSection
 from concentrator.dlms.errors import AssociationRejectedError, SecurityError
 from concentrator.errors import ConcentratorError, TransientError
 from concentrator.links.plc_link import PlcLink
@@ -65,8 +68,12 @@ class Collector:
         clock: Clock,
         keyring: Keyring,
         on_progress: Callable[[], None] = lambda: None,
+        rules: OrderRules | None = None,
     ) -> None:
         self.registry = Registry()
+        self.control = ControlDesk(
+            store, clock, rules or OrderRules.from_settings(OrdersSection()), keyring.changed
+        )
         self.topology = Topology()
         self.received_counters = ReceivedCounters(store)
         self.unsolicited = 0
@@ -83,6 +90,7 @@ class Collector:
             if record.link == "plc":
                 self.registry.add(CollectedMeter(record, identified=True))
         await self.received_counters.load()
+        await self.control.load()
 
     async def run(self, link: PlcLink) -> None:
         """Visit meters through a link until cancelled."""
@@ -188,7 +196,11 @@ class Collector:
             DlmsError: the meter refused.
         """
         if order.operation != _COLLECT:
-            check_order(order, network_operations)
+            try:
+                check_order(order, network_operations, self.control.rules)
+            except NotAuthorisedError as error:
+                await self.control.refuse(order, error)
+                raise
         meter = self.registry.known(order.target)
         if order.operation == _COLLECT:
             meter.next_visit = 0.0

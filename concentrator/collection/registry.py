@@ -39,7 +39,8 @@ class CollectedMeter:
     # The text that the node told when it joined: helps to find its keys before it is identified.
     joined_as: str = ""
     shape: ProfileShape | None = None
-    counter: InvocationCounter | None = None
+    # Our invocation counters to it, by name: one for each generation of keys.
+    counters: dict[str, InvocationCounter] = field(default_factory=dict[str, InvocationCounter])
     # The highest invocation counter that the meter says it has seen from us; used once.
     told_counter: int | None = None
     # APDUs refused because their invocation counter was not above the last.

@@ -11,20 +11,23 @@ import structlog
 
 from concentrator.clock import Clock
 from concentrator.collection import gaps, meter_reader
+from concentrator.collection.control.desk import ControlDesk, Dialogue, counter_name
+from concentrator.collection.control.errors import AssociateAgainError
+from concentrator.collection.control.operations import ControlOperation
 from concentrator.collection.conversation import converse
 from concentrator.collection.errors import CollectionError
-from concentrator.collection.keyring import Keyring, MeterKeys
+from concentrator.collection.keyring import Keyring, MeterKeys, Standing
 from concentrator.collection.meter_orders import check_order
 from concentrator.collection.meter_reader import LocalTime, ProfileShape
 from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
 from concentrator.config import CollectionSection
-from concentrator.dlms.client import Client, ClientSettings, Conversation
-from concentrator.dlms.codes import AuthenticationMechanism
+from concentrator.dlms.client import DEFAULT_CONFORMANCE, Client, ClientSettings, Conversation
+from concentrator.dlms.codes import Conformance
 from concentrator.dlms.cosem_time import CosemDateTime
+from concentrator.dlms.envelopes import KeyEstablishment
 from concentrator.dlms.errors import AssociationRejectedError, DlmsError
-from concentrator.dlms.security import SecurityKeys
-from concentrator.errors import ConcentratorError, LocalError, TransientError
+from concentrator.errors import ConcentratorError, ConnectionLostError, LocalError, TransientError
 from concentrator.links.plc_link import MeterChannel, PlcLink
 from concentrator.model import MeterState
 from concentrator.obis import Obis
@@ -57,6 +60,7 @@ class _Host(Protocol):
 
     registry: Registry
     received_counters: ReceivedCounters
+    control: ControlDesk
     on_progress: Callable[[], None]
 
     @property
@@ -90,6 +94,7 @@ class Visit:
         self._clock = clock
         self._keyring = keyring
         self._local_time: LocalTime | None = None
+        self._keys_in_use: MeterKeys | None = None
 
     async def hold(self) -> None:
         """Hold the dialogue; `meter` is the entry that it was held with.
@@ -100,28 +105,58 @@ class Visit:
             KeysMissingError: there are no keys for it.
             StoreError: what it said could not be kept.
         """
-        keys: MeterKeys | None = None
-        if self._settings.authentication != "none":
-            if not self.meter.identified:
-                await self._introduce()
-            keys = self._keys()
+        if self._settings.authentication != "none" and not self.meter.identified:
+            await self._introduce()
         with self._open_channel(self._settings.client_sap) as channel:
+            while True:
+                client = await self._associate(channel)
+                try:
+                    await self._after_association(client, channel)
+                    return
+                except AssociateAgainError:
+                    log.info("associating anew with other keys", meter=self.meter.identity)
+                finally:
+                    await self._release(client, channel)
+                    self._tell_replays(client)
+
+    async def _associate(self, channel: MeterChannel) -> Client:
+        """Associate with the keys that the meter takes: after a change these may be the new ones or the old ones."""
+        candidates: list[MeterKeys | None] = [None]
+        if self._settings.authentication != "none":
+            candidates = list(self._keys())
+        settled = candidates[0] is None or candidates[0].standing is Standing.CURRENT
+        for number, keys in enumerate(candidates, 1):
             client = self._client(keys, self._counter(keys))
             try:
                 await self._converse(client.associate(), channel)
-            except ConcentratorError:
+            except ConcentratorError as error:
                 self._tell_replays(client)
+                silent = isinstance(error, TransientError)
+                lost = isinstance(error, ConnectionLostError)
+                # A meter may be silent where it cannot decipher; one whose keys are settled is just away.
+                if number < len(candidates) and not lost and not (silent and settled):
+                    continue
+                self._host.control.keys_refused(self.meter.identity, error)
                 raise
-            try:
-                await self._after_association(client, channel)
-            finally:
-                await self._release(client, channel)
-                self._tell_replays(client)
+            self._keys_in_use = keys
+            return client
+        raise KeysMissingError(f"no keys for meter {self.meter.identity}: add them to the key file")
+
+    def _dialogue(self, client: Client, channel: MeterChannel) -> Dialogue:
+        """The open association, as the control desk takes it."""
+
+        async def carry(conversation: Conversation[Result], /) -> Result:
+            result = await self._converse(conversation, channel)
+            self._heard()
+            return result
+
+        return Dialogue(self.meter.identity, self._counter_name(), client, self._keys_in_use, carry)
 
     async def _after_association(self, client: Client, channel: MeterChannel) -> None:
         self._heard()
         if not self.meter.identified or not self.meter.record.firmware:
             await self._identify(client, channel)
+        await self._host.control.associated(self._dialogue(client, channel))
         await self._carry_out_orders(client, channel)
         if self._orders_only:
             return
@@ -168,7 +203,7 @@ class Visit:
                 return
             await self._release(client, channel)
 
-    def _keys(self) -> MeterKeys:
+    def _keys(self) -> list[MeterKeys]:
         record = self.meter.record
         names = (
             record.identity,
@@ -177,8 +212,8 @@ class Visit:
             record.link_address,
             record.logical_device_name,
         )
-        keys = self._keyring.meter_keys(*names)
-        if keys is None:
+        keys = self._keyring.candidates(*names)
+        if not keys:
             raise KeysMissingError(
                 f"no keys for meter {record.identity} (EUI {record.link_address}): add them to the key file"
             )
@@ -188,33 +223,43 @@ class Visit:
         if keys is None:
             return None
         meter = self.meter
-        if meter.counter is None:
-            name = f"{meter.record.link_address}/{self._settings.client_sap}"
-            meter.counter = self._store.invocation_counter(name)
+        name = counter_name(self._counter_name(), keys)
+        counter = meter.counters.get(name)
+        if counter is None:
+            counter = meter.counters[name] = self._store.invocation_counter(name)
         if meter.told_counter is not None:
-            meter.counter.raise_to(meter.told_counter + 1)
+            counter.raise_to(meter.told_counter + 1)
             meter.told_counter = None
-        return meter.counter
+        return counter
+
+    def _counter_name(self) -> str:
+        return f"{self.meter.record.link_address}/{self._settings.client_sap}"
 
     def _client(self, keys: MeterKeys | None, counter: InvocationCounter | None) -> Client:
         settings = self._settings
         largest = self._link.network.capabilities.largest_apdu
         if keys is None:
             return Client(ClientSettings(settings.client_sap, settings.server_sap, max_pdu_size=largest))
+        recovery = keys.standing is Standing.RECOVERY
         client = Client(
             ClientSettings(
                 settings.client_sap,
                 settings.server_sap,
-                mechanism=AuthenticationMechanism.HLS_GMAC,
-                keys=SecurityKeys(keys.encryption_key, keys.authentication_key),
+                mechanism=keys.mechanism,
+                keys=keys.security_keys(),
                 system_title=bytes.fromhex(settings.system_title),
+                meter_system_title=keys.meter_system_title,
+                security_suite=keys.suite,
                 max_pdu_size=largest - _CIPHERING_MARGIN_OCTETS,
+                key_establishment=KeyEstablishment.WRAPPED if recovery else None,
+                conformance=DEFAULT_CONFORMANCE
+                | (Conformance.GENERAL_PROTECTION if recovery else Conformance.NONE),
             ),
             counter,
         )
-        if client.security is not None:
+        if client.security is not None and not recovery:
             client.security.received_counters = self._host.received_counters.of(
-                self.meter.record.link_address, keys
+                self.meter.record.link_address, keys, forget_others=keys.standing is Standing.CURRENT
             )
         return client
 
@@ -334,7 +379,8 @@ class Visit:
             try:
                 result = await self._carry_out(pending, client, channel)
             except ConcentratorError as error:
-                pending.result.set_exception(error)
+                if not pending.result.done():
+                    pending.result.set_exception(error)
                 if isinstance(error, TransientError):
                     raise
             else:
@@ -345,13 +391,13 @@ class Visit:
         self, pending: PendingOrder, client: Client, channel: MeterChannel
     ) -> dict[str, Any]:
         order = pending.order
-        operation = check_order(order)
-        result = await self._converse(operation.converse(client, order), channel)
+        operation = check_order(order, rules=self._host.control.rules)
+        if isinstance(operation, ControlOperation):
+            dialogue = self._dialogue(client, channel)
+            result = await self._host.control.carry_out(pending, operation, dialogue)
+        else:
+            result = await self._converse(operation.converse(client, order), channel)
         self._heard()
-        if operation.changes_meter:
-            log.info(
-                "meter changed by order", meter=self.meter.identity, op=order.operation, order=order.order_id
-            )
         return {"meter": self.meter.identity, "at": self._clock.now().isoformat(), **result}
 
 
