@@ -24,9 +24,14 @@ _PRIVATE_BITS = stat.S_IRWXG | stat.S_IRWXO
 
 @dataclass(slots=True)
 class KeySet:
-    """Keys as they were given to a meter, all of them; `generation` counts the changes. Empty: not known yet."""
+    """Keys as they were given to a meter, all of them; `generation` counts the changes. Empty: not known yet.
+
+    `counter` tells which invocation counter of ours they go with: 0 for the meter's first, which goes on over changes
+    as long as it lasts, else the generation with which a new one was begun.
+    """
 
     generation: int
+    counter: int = 0
     encryption_key: bytes = field(default=b"", repr=False)
     authentication_key: bytes = field(default=b"", repr=False)
     master_key: bytes = field(default=b"", repr=False)
@@ -35,6 +40,7 @@ class KeySet:
         """For the file only."""
         return {
             "generation": self.generation,
+            "counter": self.counter,
             "encryption_key": self.encryption_key.hex(),
             "authentication_key": self.authentication_key.hex(),
             "master_key": self.master_key.hex(),
@@ -44,7 +50,11 @@ class KeySet:
     def from_json(cls, content: Any) -> KeySet:  # noqa: ANN401 - decoded JSON
         """From the file. Raises ValueError, KeyError, TypeError."""
         names = ("encryption_key", "authentication_key", "master_key")
-        return cls(int(content["generation"]), *[bytes.fromhex(content[name]) for name in names])
+        return cls(
+            int(content["generation"]),
+            int(content["counter"]),
+            *[bytes.fromhex(content[name]) for name in names],
+        )
 
 
 @dataclass(slots=True)

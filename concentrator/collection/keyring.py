@@ -49,11 +49,12 @@ class Standing(enum.Enum):
 class MeterKeys:
     """The keys of one meter: block cipher (encryption) and authentication, 16 or 32 octets, and what changes them.
 
-    `generation` counts how often they were changed, `origin` is the fingerprint of the key file's entry.
+    `generation` counts how often they were changed, `counter` names our invocation counter (see `KeySet`), `origin` is
+    the fingerprint of the key file's entry.
     """
 
     __slots__ = (
-        "authentication_key", "encryption_key", "generation", "master_key", "meter_signing_key", "meter_system_title",
+        "authentication_key", "counter", "encryption_key", "generation", "master_key", "meter_signing_key", "meter_system_title",
         "origin", "signing_key", "standing", "suite",
     )  # fmt: skip
 
@@ -67,6 +68,7 @@ class MeterKeys:
         signing_key: PrivateKey | None = None,
         meter_signing_key: PublicKey | None = None,
         generation: int = 0,
+        counter: int = 0,
         standing: Standing = Standing.CURRENT,
         origin: str = "",
         meter_system_title: bytes = b"",
@@ -78,6 +80,7 @@ class MeterKeys:
         self.signing_key = signing_key
         self.meter_signing_key = meter_signing_key
         self.generation = generation
+        self.counter = counter
         self.standing = standing
         self.origin = (
             origin
@@ -117,13 +120,16 @@ class MeterKeys:
             signing_key=self.signing_key,
             meter_signing_key=self.meter_signing_key,
             generation=keys.generation,
+            counter=keys.counter,
             standing=standing,
             origin=self.origin,
         )
 
     def key_set(self) -> KeySet:
         """As they are kept after a change."""
-        return KeySet(self.generation, self.encryption_key, self.authentication_key, self.master_key)
+        return KeySet(
+            self.generation, self.counter, self.encryption_key, self.authentication_key, self.master_key
+        )
 
 
 class Keyring:

@@ -39,7 +39,7 @@ class CollectedMeter:
     # The text that the node told when it joined: helps to find its keys before it is identified.
     joined_as: str = ""
     shape: ProfileShape | None = None
-    # Our invocation counters to it, by name: one for each generation of keys.
+    # Our invocation counters to it, by name: another one begins with a new key when the first runs out.
     counters: dict[str, InvocationCounter] = field(default_factory=dict[str, InvocationCounter])
     # The highest invocation counter that the meter says it has seen from us; used once.
     told_counter: int | None = None

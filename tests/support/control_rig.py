@@ -14,13 +14,13 @@ from types import SimpleNamespace
 
 from concentrator.collection import changed_keys
 from concentrator.collection.collector import Collector
+from concentrator.collection.control.errors import NotAuthorisedError
+from concentrator.collection.control.rules import OrderRules
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.meter_orders import check_order
 from concentrator.collection.registry import CollectedMeter, PendingOrder
 from concentrator.collection.visit import Visit
 from concentrator.config import CollectionSection, OrdersSection
-from concentrator.collection.control.errors import NotAuthorisedError
-from concentrator.collection.control.rules import OrderRules
 from concentrator.links.errors import AnswerTimeoutError, LinkLostError
 from concentrator.model import MeterRecord, MeterState
 from concentrator.orders import LOCAL, Order
@@ -163,7 +163,9 @@ class ControlRig:
         self.settings, self.keyring = settings, keyring
         self.collector = Collector(settings, self.store, self.clock, keyring, rules=rules)
         self.link = DirectLink(self.meter, self.steps)
-        record = MeterRecord(SERIAL, "electricity", MeterState.ACTIVE, link="plc", link_address="020dc0000001")
+        record = MeterRecord(
+            SERIAL, "electricity", MeterState.ACTIVE, link="plc", link_address="020dc0000001"
+        )
         record.serial, record.firmware = SERIAL, "known"
         self.collected = CollectedMeter(record, address=1, identified=True)
         self.collector.registry.add(self.collected)
@@ -187,7 +189,12 @@ class ControlRig:
             arguments["confirm"] = SERIAL
         elif confirm:
             arguments["confirm"] = confirm
-        payload = {"id": order_id or f"t{next(self._numbers)}", "op": operation, "target": SERIAL, "args": arguments}
+        payload = {
+            "id": order_id or f"t{next(self._numbers)}",
+            "op": operation,
+            "target": SERIAL,
+            "args": arguments,
+        }
         given = Order.from_payload(payload, origin)
         try:
             check_order(given, rules=self.collector.control.rules)

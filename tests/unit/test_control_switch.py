@@ -79,7 +79,9 @@ async def test_reconnect_goes_as_far_as_the_mode_lets_it(rig, mode, outcome, sta
         assert (await rig.order("read_switch", confirm=False))["control_state"] == "connected"
 
 
-@pytest.mark.parametrize(("mode", "state"), [(2, READY_FOR_RECONNECTION), (4, READY_FOR_RECONNECTION), (7, CONNECTED)])
+@pytest.mark.parametrize(
+    ("mode", "state"), [(2, READY_FOR_RECONNECTION), (4, READY_FOR_RECONNECTION), (7, CONNECTED)]
+)
 async def test_what_the_limiter_switched_off_is_told_as_it_is(rig, mode, state):
     switch = rig.meter.controls.switch
     switch.mode = mode
@@ -214,7 +216,11 @@ async def test_an_order_that_the_broker_delivers_twice_is_carried_out_once(tmp_p
 
 async def test_control_mode_is_set_and_read_back(rig):
     result = await rig.order("set_control_mode", mode=5)
-    assert (result["outcome"], result["before"]["control_mode"], result["after"]["control_mode"]) == ("done", 4, 5)
+    assert (result["outcome"], result["before"]["control_mode"], result["after"]["control_mode"]) == (
+        "done",
+        4,
+        5,
+    )
     with pytest.raises(OrderError, match="mode: got 9; allowed: a whole number from 0 to 7"):
         await rig.order("set_control_mode", mode=9)
     with pytest.raises(OrderError, match="colour: unknown; allowed: obis, mode"):

@@ -132,8 +132,7 @@ def read_billing(client: Client, arguments: Arguments) -> Conversation[State]:
         selection = EntryDescriptor(first, first + min(last, in_use) - 1)
         buffer = attribute(PROFILE_GENERIC, profile, 2)
         yield from client.get_encoded(buffer, selection, sink=decoder.receive_data)
-        decoder.finish()
-    rows = [
+    rows: list[dict[str, object]] = [
         {
             "captured_at": None if row.captured_at is None else row.captured_at.isoformat(),
             "status": row.status,
@@ -141,6 +140,8 @@ def read_billing(client: Client, arguments: Arguments) -> Conversation[State]:
         }
         for row in decoder.rows()
     ]
+    if in_use:
+        decoder.finish()
     channels = [
         {"obis": str(one.obis), "unit": one.unit, "scaler": one.scaler, "attribute": one.attribute}
         for one in shape.channels

@@ -33,7 +33,6 @@ from concentrator.dlms.errors import AccessError, DlmsError
 from concentrator.errors import ConcentratorError, ConnectionLostError, TransientError
 from concentrator.orders import MQTT, Order, OrderError
 from concentrator.store.audit import REFUSED, AuditEntry
-from concentrator.store.counters import InvocationCounter
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
 
@@ -41,7 +40,7 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 T = TypeVar("T")
 CHANGE_KEYS = "change_keys"
-# Below this a new key's counter goes on where the old one's stood, which every meter takes; above, it begins anew.
+# A counter that is used up so far begins anew with the next key.
 _COUNTER_HALF = 0x8000_0000
 _GOOD = (Outcome.DONE, Outcome.WAITING, Outcome.ACKNOWLEDGED)
 
@@ -66,8 +65,8 @@ class Dialogue:
 
 
 def counter_name(base: str, keys: MeterKeys) -> str:
-    """The name of our invocation counter under some keys: one for each generation."""
-    return f"{base}/{keys.generation}" if keys.generation else base
+    """The name of our invocation counter under some keys."""
+    return f"{base}/{keys.counter}" if keys.counter else base
 
 
 class ControlDesk:
@@ -310,8 +309,8 @@ class ControlDesk:
 
     async def _transfer(self, transfer: KeyTransfer, entry: AuditEntry, dialogue: Dialogue) -> None:
         """Keep the keys, begin the entry, send. What is not refused is settled by the next association."""
+        self._choose_counter(transfer, dialogue)
         transfer.keep(dialogue.client)
-        self._start_counter(transfer, dialogue)
         await self._begin(entry)
         try:
             await dialogue.converse(transfer.send(dialogue.client))
@@ -322,18 +321,11 @@ class ControlDesk:
             # Refused, answered under the new key already, or not answered: the next association tells.
             entry.detail = str(error)
 
-    def _start_counter(self, transfer: KeyTransfer, dialogue: Dialogue) -> None:
-        """Begin the invocation counter of the new keys, on flash, above what the old ones have used."""
-        base = dialogue.counter_name
-        used = self.counter(base, transfer.keys).next()
-        fresh = self._store.invocation_counter(f"{base}/{transfer.new.generation}")
-        if used < _COUNTER_HALF:
-            fresh.raise_to(used + 1)
-        fresh.next()
-
-    def counter(self, base: str, keys: MeterKeys) -> InvocationCounter:
-        """Our invocation counter under some keys of a meter."""
-        return self._store.invocation_counter(counter_name(base, keys))
+    def _choose_counter(self, transfer: KeyTransfer, dialogue: Dialogue) -> None:
+        """Our invocation counter goes on under the new keys, which every meter takes; one that runs out begins anew."""
+        used = self._store.invocation_counter(counter_name(dialogue.counter_name, transfer.keys)).next()
+        if used >= _COUNTER_HALF:
+            transfer.new.counter = transfer.new.generation
 
     async def _settle_keys(self, dialogue: Dialogue, keys: MeterKeys, changed: ChangedKeys) -> None:
         """The meter takes these keys: keep them, give up the others, and close what was open about it."""

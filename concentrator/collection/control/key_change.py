@@ -92,6 +92,9 @@ def make_change_keys(arguments: Arguments) -> Command:
         names = arguments.words("keys", ("encryption",), ("encryption",))
     else:
         names = arguments.words("keys", tuple(_KEY_IDS), ("encryption", "authentication"))
+        if names == ["master"]:
+            # An association shows whether the others were taken, and the master key with them; it alone shows nowhere.
+            raise arguments.mistake("keys", "master together with encryption or authentication")
     arguments.finish()
     return ChangeKeys(obis, method, names)
 
@@ -129,7 +132,7 @@ class KeyTransfer:
             )
         entry = changed.entry(identity, keys.origin)
         generation = 1 + max(keys.generation, entry.newest_generation if entry is not None else 0)
-        new = KeySet(generation, keys.encryption_key, keys.authentication_key, keys.master_key)
+        new = KeySet(generation, keys.counter, keys.encryption_key, keys.authentication_key, keys.master_key)
         made = cls(identity, command, keys, changed, new)
         if command.method == AGREEMENT:
             made._begin_agreement(client)
@@ -169,7 +172,7 @@ class KeyTransfer:
             self.changed.prepare(
                 self.identity,
                 self.keys.origin,
-                KeySet(self.new.generation),
+                KeySet(self.new.generation, self.new.counter),
                 lost=True,
                 meter_system_title=title,
             )

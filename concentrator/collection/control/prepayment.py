@@ -230,14 +230,14 @@ class _EnterToken(Command):
 
     def judge(self, before: State, after: State) -> Verdict:
         """By the status of the token that the meter says it has taken last, where that is ours."""
-        known = not is_unreadable(after["token_digest"]) and after["token_digest"] != ""
-        if known and after["token_digest"] != self._digest:
+        digest, moved = after["token_digest"], after["token_time"] != before["token_time"]
+        if is_unreadable(digest):
+            if not moved:
+                return Verdict(Outcome.UNKNOWN, "the meter does not tell which token it has taken last")
+        elif digest != self._digest:
             return Verdict(Outcome.NOT_DONE, "the last token of the meter is another one")
-        # The same token again: only its time tells whether the status is of this time.
-        fresh = after["token_time"] != before["token_time"] or before["token_digest"] != self._digest
-        if not known and after["token_time"] == before["token_time"]:
-            return Verdict(Outcome.UNKNOWN, "the meter does not tell which token it has taken last")
-        if not fresh:
+        elif before["token_digest"] == self._digest and not moved:
+            # The same token again: only its time would tell that the status is of this time.
             return Verdict(Outcome.NOT_DONE, f"the meter had this token before: {after['token_status']}")
         code = after["token_status_code"]
         if code == _TOKEN_EXECUTED:
@@ -245,6 +245,13 @@ class _EnterToken(Command):
         if code in _TOKEN_REFUSED:
             return Verdict(Outcome.NOT_DONE, f"token {after['token_status']}")
         return Verdict(Outcome.UNKNOWN, f"token {after['token_status']}: read_prepayment tells more later")
+
+    def judge_later(self, before: State, after: State) -> Verdict:
+        """Since then the customer may have entered another token."""
+        digest = after["token_digest"]
+        if not is_unreadable(digest) and digest not in (self._digest, before["token_digest"]):
+            return Verdict(Outcome.UNKNOWN, "the meter has taken another token since")
+        return self.judge(before, after)
 
 
 def make_enter_token(arguments: Arguments) -> Command:
@@ -356,7 +363,8 @@ class _ChangeCredit(Command):
     def judge_later(self, before: State, after: State) -> Verdict:
         """After hours consumption may explain anything but the exact amount."""
         verdict = self.judge(before, after)
-        if verdict.outcome is Outcome.DONE and not verdict.words:
+        unchanged = before["current_credit_amount"] == after["current_credit_amount"]
+        if unchanged or (verdict.outcome is Outcome.DONE and not verdict.words):
             return verdict
         return Verdict(Outcome.UNKNOWN, f"{verdict.words}; it has been used since")
 
