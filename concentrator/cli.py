@@ -30,7 +30,10 @@ def _fail(error: ConcentratorError) -> NoReturn:
 class _Main(click.Group):
     """The verbs. Groups of many options live in rooms of their own, imported when they are called."""
 
-    lazy: ClassVar[dict[str, tuple[str, str]]] = {"dlms": ("concentrator.dlms_tools.command", "dlms")}
+    lazy: ClassVar[dict[str, tuple[str, str]]] = {
+        "audit": ("concentrator.audit_command", "audit"),
+        "dlms": ("concentrator.dlms_tools.command", "dlms"),
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every verb by name."""

@@ -54,8 +54,8 @@ class MeterKeys:
     """
 
     __slots__ = (
-        "authentication_key", "counter", "encryption_key", "generation", "master_key", "meter_signing_key", "meter_system_title",
-        "origin", "signing_key", "standing", "suite",
+        "authentication_key", "counter", "encryption_key", "generation", "master_key", "meter_signing_key",
+        "meter_system_title", "origin", "signing_key", "standing", "suite",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - an entry of the key file

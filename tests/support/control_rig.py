@@ -89,7 +89,7 @@ class DirectChannel:
 
 
 class DirectLink:
-    """Stands where the PLC link stands. `lose_answers`: so many are lost; `cut`: the link is lost on the next receive."""
+    """Stands where the PLC link stands. `lose_answers`: so many are lost; `cut`: the link is lost when next used."""
 
     network = SimpleNamespace(capabilities=SimpleNamespace(largest_apdu=1024))
 
@@ -216,7 +216,8 @@ class ControlRig:
     async def visit(self) -> None:
         """One visit, for orders only."""
         visit = Visit(
-            self.collector, self.link, self.collected, self.settings, self.store, self.clock, self.keyring, orders_only=True,
+            self.collector, self.link, self.collected, self.settings, self.store, self.clock, self.keyring,
+            orders_only=True,
         )  # fmt: skip
         await visit.hold()
 

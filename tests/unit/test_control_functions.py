@@ -1,4 +1,4 @@
-"""Limiter, tariff, billing, prepayment, profile set-up, display and load control: done, refused, and cut in the middle."""
+"""Limiter, tariff, billing, prepayment, profile set-up, display, load control: done, refused, cut in the middle."""
 
 import pytest
 
@@ -120,7 +120,7 @@ async def test_each_is_done_and_read_back_and_in_the_trail(rig, operation):
 async def test_each_with_a_power_cut_after_the_meter_has_kept_it(rig, operation):
     """Its answer is lost with the power; of what is written in parts, only the first is there."""
     rig.meter.controls.memory.changed = lambda _what: rig.meter.power_off()
-    with pytest.raises((OutcomeOpenError, OutcomeUnknownError), match="not known|unknown"):
+    with pytest.raises((OutcomeOpenError, OutcomeUnknownError), match=r"not known|unknown"):
         await order_of(rig, operation)
     # Of a method of which nothing can be read back, nothing will be known later either.
     assert (await rig.trail())[0].state == ("unknown" if operation == "action" else "begun")
@@ -306,7 +306,7 @@ async def test_billing_is_reset_and_read(rig):
     assert [tuple(row["values"]) for row in state["rows"]] == [values for _at, values in truth]
     assert [row["captured_at"] for row in state["rows"]] == [at.isoformat() for at, _values in truth]
     assert state["rows"][0]["captured_at"] == before["rows"][-1]["captured_at"] == "2026-10-31T23:00:00+00:00"
-    assert [channel["obis"] for channel in state["channels"]][0] == "1-0:1.8.0*255"
+    assert state["channels"][0]["obis"] == "1-0:1.8.0*255"
     assert state["channels"][0]["unit"] == 30
 
 
@@ -323,9 +323,7 @@ async def test_a_token_is_relayed_once_and_never_told(rig):
     with pytest.raises(NotDoneError, match="token refused: it is not valid") as caught:
         await rig.order("enter_token", confirm=False, token=TOKEN)
     texts = [str(caught.value), repr(result), repr(state), repr(await rig.trail())]
-    for path in rig.directory.iterdir():
-        if path.name.startswith("store.db"):
-            texts.append(path.read_bytes().decode("latin-1"))
+    texts += [path.read_bytes().decode("latin-1") for path in rig.directory.glob("store.db*")]
     assert not any(TOKEN in text for text in texts)
     assert (await rig.trail())[0].arguments["token_ends"] == TOKEN[-4:]
 
@@ -342,7 +340,7 @@ async def test_a_token_that_the_meter_refuses_is_told_as_refused(rig, token, wor
 @pytest.mark.parametrize("token", ["", "123", "1" * 21, "12345678901234567x9", 12345678901234567890, None])
 async def test_what_is_no_token_is_not_relayed_and_not_repeated(rig, token):
     with pytest.raises(
-        OrderError, match="token: (not as it has to be|missing); allowed: 19 or 20 digits"
+        OrderError, match=r"token: (not as it has to be|missing); allowed: 19 or 20 digits"
     ) as caught:
         await rig.order("enter_token", confirm=False, token=token)
     assert rig.link.sent == []
@@ -400,7 +398,7 @@ async def test_a_profile_is_set_up_and_read_as_it_is_then(rig):
 
 
 async def test_a_profile_without_its_clock_is_not_set(rig):
-    with pytest.raises(OrderError, match="columns: got .*; allowed: a list that begins with the clock"):
+    with pytest.raises(OrderError, match=r"columns: got .*; allowed: a list that begins with the clock"):
         await rig.order("set_profile", columns=COLUMNS[1:])
 
 

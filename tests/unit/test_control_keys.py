@@ -14,8 +14,13 @@ from concentrator.orders import OrderError
 
 from control_rig import SERIAL, ControlRig, CrashError
 
-WAYS = [(0, "wrap", ["encryption", "authentication"]), (0, "wrap", ["authentication"]), (1, "agreement", ["encryption"]),
-        (2, "agreement", ["encryption"]), (1, "wrap", ["encryption", "authentication", "master"])]  # fmt: skip
+WAYS = [
+    (0, "wrap", ["encryption", "authentication"]),
+    (0, "wrap", ["authentication"]),
+    (1, "agreement", ["encryption"]),
+    (2, "agreement", ["encryption"]),
+    (1, "wrap", ["encryption", "authentication", "master"]),
+]
 
 
 def way_name(way):

@@ -198,7 +198,7 @@ async def test_who_may_switch(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("confirm", [False, "ODC0010000002", "yes"])
 async def test_what_is_dangerous_is_confirmed_by_the_meter_s_identity(rig, confirm):
-    with pytest.raises(OrderError, match="confirm: .*the meter's identity again"):
+    with pytest.raises(OrderError, match=r"confirm: .*the meter's identity again"):
         await rig.order("disconnect", confirm=confirm)
     assert rig.meter.connected
 
