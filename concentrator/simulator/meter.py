@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -192,9 +192,25 @@ class SimulatedMeter:
         self._server: Server | None = None
         self._counter = MemoryCounter()
         self._received_counters: dict[int, dict[tuple[bytes, str], int]] = {}
-        self.controls = MeterControls(self, ENERGY, _WINTER)
+        self._events = _EventRows(self)
+
+    def _key(self, seed: int, use: str) -> bytes:
+        digest = hashlib.sha256(f"{seed}/{self.serial}/{use} key".encode()).digest()
+        return digest[: KEY_LENGTHS[self.security_suite]]
+
+    def _private_key(self, seed: int, use: str) -> PrivateKey:
+        digest = hashlib.sha256(f"{seed}/{self.serial}/{use} signing key".encode()).digest()
+        return ec.derive_private_key(int.from_bytes(digest, "big") >> 1, curve_of(self.security_suite))
+
+    @cached_property
+    def controls(self) -> MeterControls:
+        """What it can be told to do; made when it is asked for first, as most of a thousand meters are idle."""
+        return MeterControls(self, ENERGY, _WINTER)
+
+    @cached_property
+    def _profiles(self) -> dict[Obis, PeriodicRows]:
         others = {POWER: self.load.power, VOLTAGE: self.load.voltage}
-        self._profiles = {
+        return {
             obis: PeriodicRows(
                 self,
                 self.controls.memory,
@@ -206,15 +222,6 @@ class SimulatedMeter:
             )
             for obis, period_s in ((LOAD_PROFILE, SLOT_S), (DAILY_PROFILE, 86400))
         }
-        self._events = _EventRows(self)
-
-    def _key(self, seed: int, use: str) -> bytes:
-        digest = hashlib.sha256(f"{seed}/{self.serial}/{use} key".encode()).digest()
-        return digest[: KEY_LENGTHS[self.security_suite]]
-
-    def _private_key(self, seed: int, use: str) -> PrivateKey:
-        digest = hashlib.sha256(f"{seed}/{self.serial}/{use} signing key".encode()).digest()
-        return ec.derive_private_key(int.from_bytes(digest, "big") >> 1, curve_of(self.security_suite))
 
     def key_file_entry(self) -> dict[str, Any]:
         """The meter's entry in the product's key file."""

@@ -183,7 +183,9 @@ class ControlRig:
         """What the service does before anything runs."""
         await self.collector.control.load()
 
-    async def order(self, operation, *, origin=LOCAL, order_id=None, confirm=True, **arguments):
+    async def order(
+        self, operation, *, origin=LOCAL, order_id=None, confirm=True, not_after=None, **arguments
+    ):
         """Give an order, hold the visit that it leads to, and return its result (or raise)."""
         if confirm is True:
             arguments["confirm"] = SERIAL
@@ -195,7 +197,7 @@ class ControlRig:
             "target": SERIAL,
             "args": arguments,
         }
-        given = Order.from_payload(payload, origin)
+        given = Order.from_payload({**payload, "not_after": not_after}, origin)
         try:
             check_order(given, rules=self.collector.control.rules)
         except NotAuthorisedError as error:

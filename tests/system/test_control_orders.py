@@ -165,7 +165,7 @@ async def test_keys_are_changed_and_the_meter_is_read_on(bench, killed):
 
 async def test_a_wrong_name_in_the_rules_is_told_at_start(bench):
     bench.start_substation(meters=2)
-    bench.write_config(push=None, radio=None, mqtt=None, orders={"allow_mqtt": "disconect"})
+    bench.write_config(push=None, radio=None, mqtt=None, orders={"allow_mqtt": "switch_off"})
     found = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "concentrator", "check-config", str(bench.config_file)],
@@ -175,4 +175,4 @@ async def test_a_wrong_name_in_the_rules_is_told_at_start(bench):
         check=False,
     )
     assert found.returncode == 2
-    assert "orders.allow_mqtt: got 'disconect'; allowed: some of all, disconnect, reconnect" in found.stderr
+    assert "orders.allow_mqtt: got 'switch_off'; allowed: some of all, disconnect, reconnect" in found.stderr

@@ -4,6 +4,7 @@ import pytest
 
 from concentrator.collection.control.errors import (
     ControlError,
+    ControlRefusedError,
     NotDoneError,
     OutcomeOpenError,
     OutcomeUnknownError,
@@ -175,6 +176,14 @@ async def test_each_is_asked_after_when_the_concentrator_was_killed(rig, operati
     )
     assert len(events) == 1
     assert operation in events[0][0]
+
+
+async def test_an_order_whose_time_is_over_is_not_carried_out(rig):
+    pending = rig.order("disconnect", not_after="2026-11-17T10:06:00+00:00")
+    with pytest.raises(ControlRefusedError, match="nothing was sent: its time was over at 2026-11-17T10:06"):
+        await pending
+    assert rig.meter.connected
+    assert await rig.trail() == []
 
 
 async def test_a_meter_that_refuses_is_not_said_to_have_done_it(rig):
@@ -406,11 +415,11 @@ async def test_a_profile_without_its_clock_is_not_set(rig):
 
 
 async def test_a_message_is_kept_over_a_power_failure(rig):
-    await rig.order("show_message", confirm=False, text="Zählerwechsel am 3. Dezember")
+    await rig.order("show_message", confirm=False, text="Zählerwechsel am 3. Mai")
     rig.meter.power_off()
     rig.meter.power_on()
     result = await rig.order("show_message", confirm=False, text="")
-    assert result["before"] == {"message": "Zählerwechsel am 3. Dezember"}
+    assert result["before"] == {"message": "Zählerwechsel am 3. Mai"}
     assert result["after"] == {"message": ""}
 
 
@@ -453,6 +462,19 @@ async def test_the_type_of_a_schedule_follows_from_its_times(rig, moments, kind)
     result = await rig.order("set_schedule", selector=1, times=times)
     assert (result["outcome"], result["after"]["type"]) == ("done", kind)
     assert result["after"]["execution_time"] == times
+
+
+def test_every_operation_is_told_in_the_documentation():
+    from pathlib import Path
+
+    from concentrator.collection.meter_orders import METER_OPERATIONS
+
+    page = (Path(__file__).parents[2] / "docs" / "orders.md").read_text()
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    for name, operation in METER_OPERATIONS.items():
+        assert f"`{name}`" in page
+        if getattr(operation, "changes_meter", False):
+            assert operation.dangerous == ("**!**" in rows[name].split("|")[1])
 
 
 def test_every_control_operation_has_its_case():

@@ -129,6 +129,10 @@ class ControlDesk:
         """
         order = pending.order
         command = operation.prepare(order)
+        if order.not_after is not None and order.not_after < self._clock.now():
+            raise ControlRefusedError(
+                f"{self._named(order)}: nothing was sent: its time was over at {order.not_after.isoformat()}"
+            )
         repeated = await self._repeated(order, dialogue.identity)
         if repeated is not None:
             return repeated

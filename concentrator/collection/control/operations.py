@@ -15,6 +15,7 @@ from concentrator.collection.control import (
     raw,
     switch,
     tariff,
+    token_entry,
 )
 from concentrator.collection.control.arguments import Arguments
 from concentrator.collection.control.command import Command
@@ -69,7 +70,7 @@ CONTROL_OPERATIONS: dict[str, ControlOperation] = {
     "activate_tariff": ControlOperation(tariff.make_activate_tariff),
     "set_special_days": ControlOperation(tariff.make_set_special_days),
     "reset_billing": ControlOperation(billing.make_reset_billing, dangerous=True),
-    "enter_token": ControlOperation(prepayment.make_enter_token, recall=prepayment.recall_enter_token),
+    "enter_token": ControlOperation(token_entry.make_enter_token, recall=token_entry.recall_enter_token),
     "set_account": ControlOperation(prepayment.make_set_account, dangerous=True),
     "set_credit": ControlOperation(prepayment.make_set_credit, dangerous=True),
     "set_charge": ControlOperation(prepayment.make_set_charge, dangerous=True),
