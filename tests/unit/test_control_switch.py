@@ -13,7 +13,7 @@ from concentrator.collection.control.errors import (
 from concentrator.orders import MQTT, PAGE, OrderError
 from concentrator.simulator.meter_switch import CONNECTED, DISCONNECTED, READY_FOR_RECONNECTION
 
-from control_rig import SERIAL, ControlRig
+from control_rig import SERIAL, ControlRig, CrashError
 
 
 @pytest.fixture
@@ -225,3 +225,29 @@ async def test_control_mode_is_set_and_read_back(rig):
         await rig.order("set_control_mode", mode=9)
     with pytest.raises(OrderError, match="colour: unknown; allowed: obis, mode"):
         await rig.order("set_control_mode", mode=4, colour="blue")
+
+
+async def test_killed_at_every_step_the_trail_says_what_the_meter_says(tmp_path, monkeypatch):
+    fatal, states = 0, []
+    while True:
+        fatal += 1
+        directory = tmp_path / str(fatal)
+        directory.mkdir()
+        rig = ControlRig(directory, monkeypatch)
+        rig.steps.fatal = fatal
+        try:
+            await rig.order("disconnect")
+        except CrashError:
+            rig.restart()
+            await rig.load()
+            await rig.visit()
+        else:
+            rig.close()
+            break
+        trail = await rig.trail()
+        # Nothing was switched without an entry, and each entry tells what the meter is.
+        assert trail or rig.meter.connected
+        states += [entry.state for entry in trail]
+        assert all(entry.state == ("not_done" if rig.meter.connected else "done") for entry in trail)
+        rig.close()
+    assert {"done", "not_done"} == set(states)
