@@ -28,6 +28,7 @@ from concentrator.clock import Clock, SystemClock
 from concentrator.collection import order_book
 from concentrator.collection.address_book import AddressBook
 from concentrator.collection.collector import Collector
+from concentrator.collection.control.rules import OrderRules
 from concentrator.collection.gateway_desk import GatewayDesk
 from concentrator.collection.group_key import GroupKeyFile
 from concentrator.collection.history_keeper import HistoryKeeper
@@ -105,6 +106,7 @@ class Service:
             self._collection_moved,
             tasks_of(config.task, config.collection),
             self.time_watch,
+            OrderRules.from_settings(config.orders),
         )
         self.link: PlcLink | None = None
         self.radio: RadioLink | None = None
@@ -378,7 +380,7 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
     if with_page:
         _check_page_port(config, config_file)
     key_file = config.collection.key_file
-    keyring = Keyring.load(Path(key_file) if key_file else None)
+    keyring = Keyring.load(Path(key_file) if key_file else None, config.state_directory / "meter_keys.json")
     clock = SystemClock()
     store = Store(config.store_file, clock)
     try:

@@ -30,6 +30,7 @@ class _Main(click.Group):
     """The verbs. Groups of many options live in rooms of their own, imported when they are called."""
 
     lazy: ClassVar[dict[str, tuple[str, str]]] = {
+        "audit": ("concentrator.audit_command", "audit"),
         "dlms": ("concentrator.dlms_tools.command", "dlms"),
         **{
             verb: ("concentrator.operator_tools.command", f"{verb}_command")
@@ -124,6 +125,7 @@ def config_example_command() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def check_config(file: Path) -> None:
     """Check a configuration file: exit status 0 when it is right, 2 and one line when it is not."""
+    from concentrator.collection.control.rules import OrderRules
     from concentrator.collection.keyring import Keyring
     from concentrator.collection.meter_tasks import TaskError, tasks_of
     from concentrator.collection.whitelist import EUI_SIZES, read_whitelist_file
@@ -138,6 +140,7 @@ def check_config(file: Path) -> None:
         raise ConfigError(f"{file}: {error}") from None
     if config.dlms is not None:
         load_head_ends(Path(config.dlms.key_file) if config.dlms.key_file else None)
+    OrderRules.from_settings(config.orders)
     key_file = config.collection.key_file
     Keyring.load(Path(key_file) if key_file else None)
     if config.modem is not None:

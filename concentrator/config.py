@@ -366,6 +366,21 @@ class BoardSection:
     )
 
 
+_OPERATIONS = Allowed(
+    "names of orders with commas between (docs/orders.md), all, or empty",
+    lambda value: all(re.fullmatch(r"[a-z_]+", word) for word in value.replace(",", " ").split()),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersSection:
+    """Who may order what changes a meter. Reading is open to all."""
+
+    allow_local: str = _key("all", _OPERATIONS, "From root and the service's user, on the control socket.")
+    allow_page: str = _key("", _OPERATIONS, "From the page, and others who may open the control socket.")
+    allow_mqtt: str = _key("", _OPERATIONS, "From the head-end: such as disconnect, reconnect.")
+
+
 @dataclass(frozen=True, slots=True)
 class StoreSection:
     """How long readings stay."""
@@ -385,6 +400,7 @@ class Config:
     mbus: MbusSection | None = None
     p1: P1Section | None = None
     collection: CollectionSection = field(default_factory=CollectionSection)
+    orders: OrdersSection = field(default_factory=OrdersSection)
     store: StoreSection = field(default_factory=StoreSection)
     board: BoardSection = field(default_factory=BoardSection)
     web: WebSection = field(default_factory=WebSection)
@@ -417,6 +433,7 @@ _SECTIONS: tuple[tuple[str, type[Any], bool], ...] = (
     ("mbus", MbusSection, False),
     ("p1", P1Section, False),
     ("collection", CollectionSection, False),
+    ("orders", OrdersSection, False),
     ("store", StoreSection, False),
     ("board", BoardSection, False),
     ("web", WebSection, False),

@@ -18,6 +18,9 @@ import structlog
 from concentrator.clock import Clock, is_plausible
 from concentrator.collection.agenda import Agenda, Rank
 from concentrator.collection.clock_rule import ClockRule
+from concentrator.collection.control.desk import ControlDesk
+from concentrator.collection.control.errors import NotAuthorisedError
+from concentrator.collection.control.rules import OrderRules
 from concentrator.collection.errors import MeterUnreachableError
 from concentrator.collection.gap_report import gaps_of
 from concentrator.collection.in_flight import InFlight
@@ -31,7 +34,7 @@ from concentrator.collection.registry import CollectedMeter, PendingOrder, Regis
 from concentrator.collection.task_book import TaskBook
 from concentrator.collection.topology import Topology
 from concentrator.collection.visit import SYNC_CLOCK, KeysMissingError, Visit
-from concentrator.config import CollectionSection
+from concentrator.config import CollectionSection, OrdersSection
 from concentrator.dlms.errors import AssociationRejectedError, SecurityError
 from concentrator.errors import ConcentratorError, TransientError
 from concentrator.links.plc_link import PlcLink
@@ -86,8 +89,12 @@ class Collector:
         on_progress: Callable[[], None] = lambda: None,
         tasks: Sequence[MeterTask] = (),
         time_watch: TimeWatch | None = None,
+        rules: OrderRules | None = None,
     ) -> None:
         self.registry = Registry()
+        self.control = ControlDesk(
+            store, clock, rules or OrderRules.from_settings(OrdersSection()), keyring.changed
+        )
         self.topology = Topology()
         self.received_counters = ReceivedCounters(store)
         self.unsolicited = 0
@@ -120,6 +127,7 @@ class Collector:
             self.tasks.add(MeterTask.from_definition(definition, zone_of(self._settings), "order"))
         self.tasks.restore(await self._store.task_runs())
         await self.received_counters.load()
+        await self.control.load()
 
     async def run(self, link: PlcLink) -> None:
         """Visit meters through a link until cancelled."""
@@ -232,7 +240,11 @@ class Collector:
         if order.operation in _TASK_ORDERS:
             return await self._carry_out_task_order(order)
         if order.operation not in (_COLLECT, SYNC_CLOCK):
-            check_order(order, (SYNC_CLOCK, *_TASK_ORDERS, *network_operations))
+            try:
+                check_order(order, (SYNC_CLOCK, *_TASK_ORDERS, *network_operations), self.control.rules)
+            except NotAuthorisedError as error:
+                await self.control.refuse(order, error)
+                raise
         meter = self.registry.known(order.target)
         if order.operation == _COLLECT:
             meter.rests_until = 0.0

@@ -5,78 +5,206 @@ The file is JSON:
     {"meters": {"SERIAL or EUI in hex or *": {"encryption_key": "32 hex digits", "authentication_key": "..."}},
      "wmbus": {"12345678": "32 hex digits"}}
 
-`*` holds for every meter that has no entry of its own.
+`*` holds for every meter that has no entry of its own. An entry may also have `master_key`, which wraps keys that are
+changed, `suite` (0, 1 or 2), and of suites 1 and 2 `signing_key` (our private one, a number in hexadecimal) and
+`meter_signing_key` (the meter's public one, X and Y in hexadecimal); with both the association is opened by ECDSA. Keys
+that were changed since are kept in a file of their own: see `changed_keys`.
 """
 
 from __future__ import annotations
 
+import enum
+import hashlib
 import json
 import re
 import stat
 from pathlib import Path
 from typing import Any, cast
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from concentrator.collection.changed_keys import ChangedEntry, ChangedKeys, KeySet
 from concentrator.collection.errors import KeyFileError
+from concentrator.dlms import elliptic
+from concentrator.dlms.codes import AuthenticationMechanism
+from concentrator.dlms.elliptic import PrivateKey, PublicKey
+from concentrator.dlms.errors import SecurityError
+from concentrator.dlms.security import KEY_LENGTHS, SecurityKeys
 
 _HEX_KEY = re.compile(r"^(?:[0-9A-Fa-f]{32}|[0-9A-Fa-f]{64})$")
 _HEX_WMBUS_KEY = re.compile(r"^(?:[0-9A-Fa-f]{16}|[0-9A-Fa-f]{32})$")
 _PRIVATE_BITS = stat.S_IRWXG | stat.S_IRWXO
 
 
+class Standing(enum.Enum):
+    """What is known of whether a meter takes some keys."""
+
+    CURRENT = "current"
+    PENDING = "pending"
+    RETIRED = "retired"
+    # The meter may hold a key that never reached us: the association is protected by a key under the master key.
+    RECOVERY = "recovery"
+
+
 class MeterKeys:
-    """The two global keys of one meter: block cipher (encryption) and authentication. 16 or 32 octets."""
+    """The keys of one meter: block cipher (encryption) and authentication, 16 or 32 octets, and what changes them.
 
-    __slots__ = ("authentication_key", "encryption_key")
+    `generation` counts how often they were changed, `counter` names our invocation counter (see `KeySet`), `origin` is
+    the fingerprint of the key file's entry.
+    """
 
-    def __init__(self, encryption_key: bytes, authentication_key: bytes) -> None:
+    __slots__ = (
+        "authentication_key", "counter", "encryption_key", "generation", "master_key", "meter_signing_key",
+        "meter_system_title", "origin", "signing_key", "standing", "suite",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0913 - an entry of the key file
+        self,
+        encryption_key: bytes,
+        authentication_key: bytes,
+        *,
+        master_key: bytes = b"",
+        suite: int = 0,
+        signing_key: PrivateKey | None = None,
+        meter_signing_key: PublicKey | None = None,
+        generation: int = 0,
+        counter: int = 0,
+        standing: Standing = Standing.CURRENT,
+        origin: str = "",
+        meter_system_title: bytes = b"",
+    ) -> None:
         self.encryption_key = encryption_key
         self.authentication_key = authentication_key
+        self.master_key = master_key
+        self.suite = suite
+        self.signing_key = signing_key
+        self.meter_signing_key = meter_signing_key
+        self.generation = generation
+        self.counter = counter
+        self.standing = standing
+        self.origin = (
+            origin
+            or hashlib.sha256(
+                b"meter keys" + encryption_key + b"/" + authentication_key + b"/" + master_key
+            ).hexdigest()
+        )
+        self.meter_system_title = meter_system_title
 
     def __repr__(self) -> str:
         return "MeterKeys(not shown)"
 
+    @property
+    def mechanism(self) -> AuthenticationMechanism:
+        """How the association is opened."""
+        if self.signing_key is not None and self.meter_signing_key is not None:
+            return AuthenticationMechanism.HLS_ECDSA
+        return AuthenticationMechanism.HLS_GMAC
+
+    def security_keys(self) -> SecurityKeys:
+        """As the DLMS client takes them."""
+        return SecurityKeys(
+            self.encryption_key,
+            self.authentication_key,
+            master=self.master_key,
+            signing=self.signing_key,
+            peer_signing=self.meter_signing_key,
+        )
+
+    def changed(self, keys: KeySet, standing: Standing) -> MeterKeys:
+        """The same meter's keys after a change."""
+        return MeterKeys(
+            keys.encryption_key,
+            keys.authentication_key,
+            master_key=keys.master_key,
+            suite=self.suite,
+            signing_key=self.signing_key,
+            meter_signing_key=self.meter_signing_key,
+            generation=keys.generation,
+            counter=keys.counter,
+            standing=standing,
+            origin=self.origin,
+        )
+
+    def key_set(self) -> KeySet:
+        """As they are kept after a change."""
+        return KeySet(
+            self.generation, self.counter, self.encryption_key, self.authentication_key, self.master_key
+        )
+
 
 class Keyring:
-    """Keys by meter."""
+    """Keys by meter. `changed` are those that were changed since the key file was written, where changes are kept."""
 
-    def __init__(self, meters: dict[str, MeterKeys], wmbus: dict[str, bytes]) -> None:
+    def __init__(
+        self, meters: dict[str, MeterKeys], wmbus: dict[str, bytes], changed: ChangedKeys | None = None
+    ) -> None:
         self._meters = meters
         self._wmbus = wmbus
+        self.changed = changed
 
     def __repr__(self) -> str:
         return f"Keyring({len(self._meters)} meters, {len(self._wmbus)} wireless meters)"
 
     @classmethod
-    def load(cls, path: Path | None) -> Keyring:
-        """Read a key file; None gives an empty ring.
+    def load(cls, path: Path | None, changed: Path | None = None) -> Keyring:
+        """Read a key file; None gives an empty ring. `changed` is the file of keys that were changed since.
 
         Raises:
             KeyFileError: it cannot be read, others may read it, or an entry has the wrong form.
         """
+        kept = None if changed is None else ChangedKeys(changed)
         if path is None:
-            return cls({}, {})
+            return cls({}, {}, kept)
         try:
             content: Any = json.loads(read_private(path))
         except ValueError:
             raise KeyFileError(f"key file {path}: is not JSON; see docs/deployment.md for its form") from None
         meters = {
-            name: MeterKeys(
-                _key(path, name, entry, "encryption_key"), _key(path, name, entry, "authentication_key")
-            )
-            for name, entry in _table(path, content, "meters").items()
+            name: _meter_keys(path, name, entry) for name, entry in _table(path, content, "meters").items()
         }
         wmbus = {
             name.upper(): _key(path, name, {"key": value}, "key", _HEX_WMBUS_KEY, "32 (DES: 16)")
             for name, value in _table(path, content, "wmbus").items()
         }
-        return cls(meters, wmbus)
+        return cls(meters, wmbus, kept)
 
     def meter_keys(self, *names: str) -> MeterKeys | None:
-        """The keys of a meter that goes by any of these names (serial, EUI in hex, logical device name)."""
-        for name in (*names, "*"):
-            if name and name in self._meters:
-                return self._meters[name]
-        return None
+        """The keys to try first of a meter by any of these names (serial, EUI in hex, logical device name)."""
+        return next(iter(self.candidates(*names)), None)
+
+    def candidates(self, *names: str) -> list[MeterKeys]:
+        """The keys that a meter by any of these names may take, the likeliest first.
+
+        After a change that was not confirmed these are the pending ones, those before, and what was given up.
+        """
+        configured = next(
+            (self._meters[name] for name in (*names, "*") if name and name in self._meters), None
+        )
+        if configured is None:
+            return []
+        entry = self._changed_entry(configured, names)
+        if entry is None:
+            return [configured]
+        current = configured if entry.current is None else configured.changed(entry.current, Standing.CURRENT)
+        found: list[MeterKeys] = []
+        if entry.pending is not None and entry.pending.encryption_key:
+            found.append(configured.changed(entry.pending, Standing.PENDING))
+        found.append(current)
+        found += [configured.changed(one, Standing.RETIRED) for one in reversed(entry.retired)]
+        if entry.current is not None:
+            # The meter was exchanged, or set back: the key file may be right again.
+            found.append(configured.changed(configured.key_set(), Standing.RETIRED))
+        if entry.lost and current.master_key and current.mechanism is AuthenticationMechanism.HLS_ECDSA:
+            recovery = configured.changed(current.key_set(), Standing.RECOVERY)
+            recovery.meter_system_title = entry.meter_system_title
+            found.append(recovery)
+        return found
+
+    def _changed_entry(self, configured: MeterKeys, names: tuple[str, ...]) -> ChangedEntry | None:
+        if self.changed is None:
+            return None
+        found = (self.changed.entry(name, configured.origin) for name in names if name)
+        return next((entry for entry in found if entry is not None), None)
 
     def wmbus_keys(self) -> dict[str, bytes]:
         """Keys of wireless M-Bus meters by their eight-digit identification."""
@@ -134,3 +262,39 @@ def _key(
     if not isinstance(value, str) or not form.match(value):
         raise KeyFileError(f"key file {path}: {name}: {field} has to be {digits} hexadecimal digits")
     return bytes.fromhex(value)
+
+
+def _meter_keys(path: Path, name: str, entry: object) -> MeterKeys:
+    """One entry of the meters' table. Raises KeyFileError."""
+    fields = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+    suite = fields.get("suite", 0)
+    if suite not in KEY_LENGTHS or isinstance(suite, bool):
+        raise KeyFileError(f"key file {path}: {name}: suite has to be 0, 1 or 2")
+    optional = {field for field in ("master_key", "signing_key", "meter_signing_key") if field in fields}
+    signing: PrivateKey | None = None
+    peer: PublicKey | None = None
+    if optional & {"signing_key", "meter_signing_key"}:
+        if not suite:
+            raise KeyFileError(f"key file {path}: {name}: signing keys need suite 1 or 2")
+        try:
+            number = int.from_bytes(bytes.fromhex(str(fields.get("signing_key"))), "big")
+            signing = ec.derive_private_key(number, elliptic.curve_of(suite))
+            peer = elliptic.public_key(suite, bytes.fromhex(str(fields.get("meter_signing_key"))))
+        except (ValueError, SecurityError):
+            raise KeyFileError(
+                f"key file {path}: {name}: signing_key and meter_signing_key have to be a private number and a "
+                f"public point of suite {suite} in hexadecimal, both"
+            ) from None
+    keys = MeterKeys(
+        _key(path, name, fields, "encryption_key"),
+        _key(path, name, fields, "authentication_key"),
+        master_key=_key(path, name, fields, "master_key") if "master_key" in optional else b"",
+        suite=suite,
+        signing_key=signing,
+        meter_signing_key=peer,
+    )
+    if len(keys.encryption_key) != KEY_LENGTHS[suite]:
+        raise KeyFileError(
+            f"key file {path}: {name}: encryption_key of suite {suite} has {2 * KEY_LENGTHS[suite]} digits"
+        )
+    return keys

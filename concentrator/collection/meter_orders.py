@@ -1,7 +1,7 @@
 """What an order may ask of one meter: each operation is a conversation within the association that is open.
 
-`write` and `action` change the meter. They are carried out only for somebody who is on the concentrator itself
-(`Order.origin`), and each is told in the log with who gave it.
+What only reads is here, or in `control` where it belongs to a control function; everybody may order it. What changes
+the meter is in `control`: it takes the right to do so, and leaves an entry in the audit trail.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from concentrator.dlms import axdr
-from concentrator.dlms.attributes import AttributeDescriptor, MethodDescriptor
+from concentrator.collection.control.arguments import Arguments
+from concentrator.collection.control.errors import NotAuthorisedError
+from concentrator.collection.control.operations import CONTROL_OPERATIONS, READ_OPERATIONS, ControlOperation
+from concentrator.collection.control.rules import OrderRules
+from concentrator.config import OrdersSection
+from concentrator.dlms.attributes import AttributeDescriptor
 from concentrator.dlms.axdr import Data
 from concentrator.dlms.client import Client, Conversation
 from concentrator.dlms.cosem.classes import interface_class
 from concentrator.dlms.cosem_time import CosemDateTime
-from concentrator.dlms.errors import DlmsError
 from concentrator.obis import Obis, ObisError
-from concentrator.orders import LOCAL, Order, OrderError
+from concentrator.orders import Order, OrderError
 
 _CLOCK = AttributeDescriptor(8, Obis(0, 0, 1, 0, 0, 255), 2)
 _ASSOCIATION_LN = AttributeDescriptor(15, Obis(0, 0, 40, 0, 0, 255), 2)
@@ -25,27 +28,33 @@ _DATE_TIME_OCTETS = 12
 
 
 class MeterOperation(NamedTuple):
-    """One operation: how it is done, and whether it changes the meter."""
+    """An operation that only reads: how it is done."""
 
     converse: Callable[[Client, Order], Conversation[dict[str, Any]]]
     changes_meter: bool = False
 
 
-def check_order(order: Order, network_operations: tuple[str, ...] = ()) -> MeterOperation:
+def check_order(
+    order: Order, network_operations: tuple[str, ...] = (), rules: OrderRules | None = None
+) -> MeterOperation | ControlOperation:
     """The operation of an order; what else is known here (`network_operations`) is told with an unknown one.
 
     Raises:
-        OrderError: it is unknown, or not for whoever gave it.
+        NotAuthorisedError: it is not for whoever gave it, by `rules` (by default: on the concentrator itself only).
+        OrderError: it is unknown, or its arguments are wrong.
     """
     operation = METER_OPERATIONS.get(order.operation)
     if operation is None:
         known = ", ".join([*METER_OPERATIONS, "collect", *network_operations])
         raise OrderError(f"order {order.order_id}: unknown op {order.operation!r}; known: {known}")
-    if operation.changes_meter and order.origin != LOCAL:
-        raise OrderError(
-            f"order {order.order_id}: {order.operation} changes a meter, and is taken on the concentrator itself "
-            f"only, not from {order.origin}"
-        )
+    if isinstance(operation, ControlOperation):
+        permits = (rules or OrderRules.from_settings(OrdersSection())).permits
+        if not permits(order.origin, order.operation):
+            raise NotAuthorisedError(
+                f"order {order.order_id}: {order.operation} changes a meter, and is not taken from {order.origin}; "
+                "the section [orders] of the configuration says from where it is"
+            )
+        operation.prepare(order)
     return operation
 
 
@@ -63,40 +72,24 @@ def _read_attribute(client: Client, attribute: AttributeDescriptor) -> Conversat
     return {"obis": str(attribute.obis), "value": _shown(value), "axdr": value.to_bytes().hex()}
 
 
-def _write(client: Client, order: Order) -> Conversation[dict[str, Any]]:
-    attribute = _attribute(order, class_id=1)
-    value = _data(order, "value")
-    if value is None:
-        raise OrderError(f"order {order.order_id}: args: value: missing; allowed: A-XDR data in hexadecimal")
-    yield from client.set(attribute, value)
-    return {"obis": str(attribute.obis), "written": True}
-
-
-def _action(client: Client, order: Order) -> Conversation[dict[str, Any]]:
-    method = MethodDescriptor(
-        _number(order, "class_id", None),
-        _obis(order),
-        _number(order, "method", 1),
-    )
-    answer = yield from client.action(method, _data(order, "parameter"))
-    result: dict[str, Any] = {"obis": str(method.obis), "done": True}
-    if answer is not None:
-        result |= {"answer": _shown(answer), "axdr": answer.to_bytes().hex()}
-    return result
-
-
 def _browse(client: Client, order: Order) -> Conversation[dict[str, Any]]:
     del order
     listed = yield from client.get(_ASSOCIATION_LN)
     return {"objects": object_list(listed)}
 
 
-METER_OPERATIONS = {
+def _reading(
+    read: Callable[[Client, Arguments], Conversation[dict[str, Any]]],
+) -> Callable[[Client, Order], Conversation[dict[str, Any]]]:
+    return lambda client, order: read(client, Arguments.of(order))
+
+
+METER_OPERATIONS: dict[str, MeterOperation | ControlOperation] = {
     "ping": MeterOperation(_ping),
     "read": MeterOperation(_read),
     "browse": MeterOperation(_browse),
-    "write": MeterOperation(_write, changes_meter=True),
-    "action": MeterOperation(_action, changes_meter=True),
+    **{name: MeterOperation(_reading(read)) for name, read in READ_OPERATIONS.items()},
+    **CONTROL_OPERATIONS,
 }
 
 
@@ -142,19 +135,6 @@ def _number(order: Order, name: str, default: int | None) -> int:
     if isinstance(given, int) and not isinstance(given, bool):
         return given
     raise OrderError(f"order {order.order_id}: args: {name}: got {given!r}; allowed: a number")
-
-
-def _data(order: Order, name: str) -> Data | None:
-    given = order.arguments.get(name)
-    if given is None:
-        return None
-    try:
-        return axdr.decode(bytes.fromhex(str(given)))
-    except (ValueError, DlmsError):
-        # What was given may be a password: it is not repeated.
-        raise OrderError(
-            f"order {order.order_id}: args: {name}: no A-XDR data in hexadecimal, such as 1105 for an unsigned 5"
-        ) from None
 
 
 def _shown(value: Data) -> object:

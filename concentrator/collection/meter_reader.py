@@ -207,6 +207,20 @@ def read_clock_and_shapes(
     ]
 
 
+def read_clock_and_shape(
+    client: Client, profile: Obis
+) -> Conversation[tuple[CosemDateTime | None, ProfileShape]]:
+    """As `read_clock_and_shapes`, of one profile.
+
+    Raises:
+        DlmsError: the meter has no such profile, or describes it in a way that makes no sense.
+    """
+    moment, (shape,) = yield from read_clock_and_shapes(client, (profile,))
+    if isinstance(shape, DlmsError):
+        raise shape
+    return moment, shape
+
+
 def _columns_and_period(
     columns: Data | AccessError, period: Data | AccessError
 ) -> tuple[tuple[CaptureObject, ...], int]:

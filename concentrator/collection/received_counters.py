@@ -44,14 +44,15 @@ class ReceivedCounters:
         except (ValueError, TypeError, AttributeError) as error:
             log.warning("kept setting not understood", name=_SETTING, reason=str(error))
 
-    def of(self, link_address: str, keys: MeterKeys) -> Counters:
-        """The counters of one meter under these keys."""
+    def of(self, link_address: str, keys: MeterKeys, *, forget_others: bool = True) -> Counters:
+        """The counters of one meter under these keys. Keys that are only tried do not `forget_others`."""
         fingerprint = hashlib.sha256(b"received" + keys.encryption_key).digest()[:_FINGERPRINT_OCTETS].hex()
         name = f"{link_address}/{fingerprint}"
         found = self._counters.get(name)
         if found is None:
             # Of a key that was replaced nothing can come any more.
-            for old in [old for old in self._counters if old.partition("/")[0] == link_address]:
+            others = [old for old in self._counters if old.partition("/")[0] == link_address]
+            for old in others if forget_others else ():
                 del self._counters[old]
             found = self._counters[name] = {}
         return found

@@ -43,7 +43,8 @@ class CollectedMeter:
     # What is known of its profiles, and of the objects that tasks read.
     profiles: dict[Obis, ProfileBook] = field(default_factory=lambda: dict[Obis, ProfileBook]())
     objects: KnownObjects = field(default_factory=KnownObjects)
-    counter: InvocationCounter | None = None
+    # Our invocation counters to it, by name: another one begins with a new key when the first runs out.
+    counters: dict[str, InvocationCounter] = field(default_factory=dict[str, InvocationCounter])
     # The highest invocation counter that the meter says it has seen from us; used once.
     told_counter: int | None = None
     # APDUs refused because their invocation counter was not above the last.

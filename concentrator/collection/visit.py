@@ -12,10 +12,13 @@ import structlog
 from concentrator.clock import Clock
 from concentrator.collection import meter_clock, meter_reader
 from concentrator.collection.clock_rule import ClockAction, ClockRule
+from concentrator.collection.control.desk import ControlDesk, Dialogue, counter_name
+from concentrator.collection.control.errors import AssociateAgainError
+from concentrator.collection.control.operations import ControlOperation
 from concentrator.collection.conversation import converse
 from concentrator.collection.errors import CollectionError
 from concentrator.collection.in_flight import InFlight
-from concentrator.collection.keyring import Keyring, MeterKeys
+from concentrator.collection.keyring import Keyring, MeterKeys, Standing
 from concentrator.collection.meter_orders import check_order
 from concentrator.collection.meter_reader import LocalTime, ProfileShape
 from concentrator.collection.meter_tasks import MeterTask, TaskKind
@@ -25,12 +28,12 @@ from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
 from concentrator.collection.task_book import OwedRun, TaskBook
 from concentrator.config import CollectionSection
-from concentrator.dlms.client import Client, ClientSettings, Conversation
-from concentrator.dlms.codes import AuthenticationMechanism
+from concentrator.dlms.client import DEFAULT_CONFORMANCE, Client, ClientSettings, Conversation
+from concentrator.dlms.codes import Conformance
 from concentrator.dlms.cosem_time import CosemDateTime
+from concentrator.dlms.envelopes import KeyEstablishment
 from concentrator.dlms.errors import AssociationRejectedError, DlmsError
-from concentrator.dlms.security import SecurityKeys
-from concentrator.errors import ConcentratorError, LocalError, TransientError
+from concentrator.errors import ConcentratorError, ConnectionLostError, LocalError, TransientError
 from concentrator.links.plc_link import MeterChannel, PlcLink
 from concentrator.model import Answer, MeterState
 from concentrator.obis import Obis
@@ -63,6 +66,7 @@ class _Host(Protocol):
 
     registry: Registry
     received_counters: ReceivedCounters
+    control: ControlDesk
     on_progress: Callable[[], None]
     tasks: TaskBook
     in_flight: InFlight
@@ -108,6 +112,7 @@ class Visit:
         self._keyring = keyring
         self._began = clock.monotonic()
         self._client_now: Client | None = None
+        self._keys_in_use: MeterKeys | None = None
         self._channel: MeterChannel | None = None
         self._first_exchange: tuple[float, float] | None = None
 
@@ -122,29 +127,59 @@ class Visit:
         """
         if not self._orders_only:
             self.under_way = self._owed()
-        keys: MeterKeys | None = None
-        if self._settings.authentication != "none":
-            if not self.meter.identified:
-                await self._introduce()
-            keys = self._keys()
+        if self._settings.authentication != "none" and not self.meter.identified:
+            await self._introduce()
         with self._open_channel(self._settings.client_sap) as channel:
+            self._channel = channel
+            while True:
+                client = self._client_now = await self._associate()
+                try:
+                    await self._after_association(client)
+                    return
+                except AssociateAgainError:
+                    log.info("associating anew with other keys", meter=self.meter.identity)
+                finally:
+                    await self._release(client, channel)
+                    self._tell_replays(client)
+
+    async def _associate(self) -> Client:
+        """Associate with the keys that the meter takes: after a change these may be the new ones or the old ones."""
+        candidates: list[MeterKeys | None] = [None]
+        if self._settings.authentication != "none":
+            candidates = list(self._keys())
+        settled = candidates[0] is None or candidates[0].standing is Standing.CURRENT
+        for number, keys in enumerate(candidates, 1):
             client = self._client(keys, self._counter(keys))
-            self._client_now, self._channel = client, channel
             try:
                 await self.converse(client.associate())
-            except ConcentratorError:
+            except ConcentratorError as error:
                 self._tell_replays(client)
+                silent = isinstance(error, TransientError)
+                lost = isinstance(error, ConnectionLostError)
+                # A meter may be silent where it cannot decipher; one whose keys are settled is just away.
+                if number < len(candidates) and not lost and not (silent and settled):
+                    continue
+                self._host.control.keys_refused(self.meter.identity, error)
                 raise
-            try:
-                await self._after_association(client)
-            finally:
-                await self._release(client, channel)
-                self._tell_replays(client)
+            self._keys_in_use = keys
+            return client
+        raise KeysMissingError(f"no keys for meter {self.meter.identity}: add them to the key file")
+
+    def _dialogue(self, client: Client) -> Dialogue:
+        """The open association, as the control desk takes it."""
+
+        async def carry(conversation: Conversation[Result], /) -> Result:
+            result = await self.converse(conversation)
+            self._heard()
+            return result
+
+        return Dialogue(self.meter.identity, self._counter_name(), client, self._keys_in_use, carry)
 
     async def _after_association(self, client: Client) -> None:
         self._heard()
         if not self.meter.identified or not self.meter.record.firmware:
             await self._identify(client)
+        await self._host.control.associated(self._dialogue(client))
         await self._carry_out_orders(client)
         if self._orders_only:
             return
@@ -292,7 +327,7 @@ class Visit:
                 return
             await self._release(client, channel)
 
-    def _keys(self) -> MeterKeys:
+    def _keys(self) -> list[MeterKeys]:
         record = self.meter.record
         names = (
             record.identity,
@@ -301,8 +336,8 @@ class Visit:
             record.link_address,
             record.logical_device_name,
         )
-        keys = self._keyring.meter_keys(*names)
-        if keys is None:
+        keys = self._keyring.candidates(*names)
+        if not keys:
             raise KeysMissingError(
                 f"no keys for meter {record.identity} (EUI {record.link_address}): add them to the key file"
             )
@@ -312,33 +347,43 @@ class Visit:
         if keys is None:
             return None
         meter = self.meter
-        if meter.counter is None:
-            name = f"{meter.record.link_address}/{self._settings.client_sap}"
-            meter.counter = self.store.invocation_counter(name)
+        name = counter_name(self._counter_name(), keys)
+        counter = meter.counters.get(name)
+        if counter is None:
+            counter = meter.counters[name] = self.store.invocation_counter(name)
         if meter.told_counter is not None:
-            meter.counter.raise_to(meter.told_counter + 1)
+            counter.raise_to(meter.told_counter + 1)
             meter.told_counter = None
-        return meter.counter
+        return counter
+
+    def _counter_name(self) -> str:
+        return f"{self.meter.record.link_address}/{self._settings.client_sap}"
 
     def _client(self, keys: MeterKeys | None, counter: InvocationCounter | None) -> Client:
         settings = self._settings
         largest = self._link.network.capabilities.largest_apdu
         if keys is None:
             return Client(ClientSettings(settings.client_sap, settings.server_sap, max_pdu_size=largest))
+        recovery = keys.standing is Standing.RECOVERY
         client = Client(
             ClientSettings(
                 settings.client_sap,
                 settings.server_sap,
-                mechanism=AuthenticationMechanism.HLS_GMAC,
-                keys=SecurityKeys(keys.encryption_key, keys.authentication_key),
+                mechanism=keys.mechanism,
+                keys=keys.security_keys(),
                 system_title=bytes.fromhex(settings.system_title),
+                meter_system_title=keys.meter_system_title,
+                security_suite=keys.suite,
                 max_pdu_size=largest - _CIPHERING_MARGIN_OCTETS,
+                key_establishment=KeyEstablishment.WRAPPED if recovery else None,
+                conformance=DEFAULT_CONFORMANCE
+                | (Conformance.GENERAL_PROTECTION if recovery else Conformance.NONE),
             ),
             counter,
         )
-        if client.security is not None:
+        if client.security is not None and not recovery:
             client.security.received_counters = self._host.received_counters.of(
-                self.meter.record.link_address, keys
+                self.meter.record.link_address, keys, forget_others=keys.standing is Standing.CURRENT
             )
         return client
 
@@ -451,7 +496,8 @@ class Visit:
             try:
                 result = await self._carry_out(pending, client)
             except ConcentratorError as error:
-                pending.result.set_exception(error)
+                if not pending.result.done():
+                    pending.result.set_exception(error)
                 if isinstance(error, TransientError):
                     raise
             else:
@@ -469,13 +515,12 @@ class Visit:
         if order.operation == SYNC_CLOCK:
             result = await self._sync_clock(order, client)
             return {"meter": self.meter.identity, "at": self._clock.now().isoformat(), **result}
-        operation = check_order(order)
-        result = await self.converse(operation.converse(client, order))
+        operation = check_order(order, rules=self._host.control.rules)
+        if isinstance(operation, ControlOperation):
+            result = await self._host.control.carry_out(pending, operation, self._dialogue(client))
+        else:
+            result = await self.converse(operation.converse(client, order))
         self._heard()
-        if operation.changes_meter:
-            log.info(
-                "meter changed by order", meter=self.meter.identity, op=order.operation, order=order.order_id
-            )
         return {"meter": self.meter.identity, "at": self._clock.now().isoformat(), **result}
 
     async def _sync_clock(self, order: Order, client: Client) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import NamedTuple
+from functools import cached_property, lru_cache
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from concentrator.dlms import axdr
 from concentrator.dlms.apdu.notification import DataNotification
@@ -23,11 +25,14 @@ from concentrator.dlms.cosem.objects import CosemObject, data, refused, register
 from concentrator.dlms.cosem.profiles import profile_object
 from concentrator.dlms.cosem.security_setup import SecurityPolicy, SecuritySetup
 from concentrator.dlms.cosem_time import DEVIATION_NOT_SPECIFIED, ClockStatus, CosemDateTime
+from concentrator.dlms.elliptic import PrivateKey, curve_of, public_octets
 from concentrator.dlms.errors import DecodeError
-from concentrator.dlms.security import MemoryCounter, SecurityKeys
+from concentrator.dlms.security import KEY_LENGTHS, MemoryCounter, SecurityKeys
 from concentrator.dlms.server import AssociationDefinition, LogicalDevice, Server, visible_only
 from concentrator.obis import Obis
 from concentrator.simulator.load_model import INSTALLED, SLOT_S, LoadModel
+from concentrator.simulator.meter_controls import MeterControls
+from concentrator.simulator.meter_profile import PROFILE_STATUS, PeriodicRows, TruthRow
 
 MANUFACTURER = b"ODC"
 PUBLIC_CLIENT = 16
@@ -40,9 +45,7 @@ INVOCATION_COUNTER = Obis(0, 0, 43, 1, 0, 255)
 SECURITY_SETUP = Obis(0, 0, 43, 0, 0, 255)
 SERIAL_NUMBER = Obis(0, 0, 96, 1, 0, 255)
 FIRMWARE = Obis(1, 0, 0, 2, 0, 255)
-PROFILE_STATUS = Obis(0, 0, 96, 10, 1, 255)
 EVENT_CODE = Obis(0, 0, 96, 11, 0, 255)
-DISCONNECTOR = Obis(0, 0, 96, 3, 10, 255)
 SAP_ASSIGNMENT = Obis(0, 0, 41, 0, 0, 255)
 LOAD_PROFILE = Obis(1, 0, 99, 1, 0, 255)
 DAILY_PROFILE = Obis(1, 0, 99, 2, 0, 255)
@@ -53,6 +56,8 @@ ENERGY = (
     Obis(1, 0, 3, 8, 0, 255),
     Obis(1, 0, 4, 8, 0, 255),
 )
+POWER = Obis(1, 0, 1, 7, 0, 255)
+VOLTAGE = Obis(1, 0, 32, 7, 0, 255)
 _ENERGY_UNITS = (30, 30, 32, 32)
 
 # Bits of the profile status, as the European companion standards use them.
@@ -62,7 +67,6 @@ STATUS_POWER_DOWN = 0x80
 
 POWER_DOWN_EVENT, POWER_UP_EVENT, CLOCK_ADJUSTED_EVENT = 1, 2, 4
 
-_RETENTION_S = 60 * 86400
 _IMAGE_BLOCK_SIZE = 128
 _POLICY = (
     SecurityPolicy.AUTHENTICATED_REQUEST
@@ -71,14 +75,6 @@ _POLICY = (
     | SecurityPolicy.ENCRYPTED_RESPONSE
 )
 _WINTER, _SUMMER = -60, -120
-
-
-class TruthRow(NamedTuple):
-    """One row that a reader of the meter should end up with."""
-
-    captured_at: datetime
-    status: int | None
-    values: tuple[int, ...]
 
 
 @lru_cache(maxsize=64)
@@ -99,78 +95,6 @@ def local_time(moment: datetime) -> CosemDateTime:
     deviation = deviation_at(moment)
     status = ClockStatus.DAYLIGHT_SAVING_ACTIVE if deviation == _SUMMER else ClockStatus.OK
     return CosemDateTime.from_datetime(moment, deviation, int(status))
-
-
-class _PeriodicRows:
-    """Rows captured every so many seconds, numbered by the periods since 1970."""
-
-    def __init__(self, meter: SimulatedMeter, period_s: int, columns: Sequence[CaptureObject]) -> None:
-        self.columns = columns
-        self.period_s = period_s
-        self._meter = meter
-
-    def entries(self) -> Sequence[int]:
-        last = int(self._meter.now().timestamp()) // self.period_s
-        return self._recorded(range(last - _RETENTION_S // self.period_s + 1, last + 1))
-
-    def between(self, start: datetime | None, end: datetime | None) -> Sequence[int]:
-        last = int(self._meter.now().timestamp()) // self.period_s
-        first = last - _RETENTION_S // self.period_s + 1
-        if start is not None:
-            first = max(first, -(-int(start.timestamp()) // self.period_s))
-        if end is not None:
-            last = min(last, int(end.timestamp()) // self.period_s)
-        return self._recorded(range(first, last + 1))
-
-    def _recorded(self, entries: range) -> Sequence[int]:
-        """Without what the meter never recorded: before its installation, and while it was dead."""
-        first = -(-int(self._meter.installed_at.timestamp()) // self.period_s)
-        entries = range(max(entries.start, first), entries.stop)
-        lacking = self._meter.dead + self._meter.forgotten
-        if not lacking:
-            return entries
-        return [n for n in entries if not any(a < self._captured_at(n) <= b for a, b in lacking)]
-
-    def _captured_at(self, entry: int) -> int:
-        return entry * self.period_s
-
-    def row(self, entry: int) -> TruthRow:
-        """The row captured at the end of a period."""
-        captured = self._captured_at(entry)
-        captured_at = datetime.fromtimestamp(captured, UTC)
-        values = self._meter.load.at_slot(captured // SLOT_S)
-        return TruthRow(captured_at, self._meter.profile_status(captured_at, self.period_s), values)
-
-    def cells(self, entry: int) -> Sequence[bytes]:
-        row = self.row(entry)
-        clock = b"\x09\x0c" + self._meter.shown(row.captured_at).to_bytes()
-        return [
-            clock,
-            bytes((0x11, row.status or 0)),
-            *[b"\x06" + (v & 0xFFFFFFFF).to_bytes(4, "big") for v in row.values],
-        ]
-
-
-class _DailyRows(_PeriodicRows):
-    """Rows captured at local midnight: an hour earlier in UTC while summer lasts."""
-
-    def _captured_at(self, entry: int) -> int:
-        midnight = entry * self.period_s
-        return midnight + 60 * deviation_at(datetime.fromtimestamp(midnight + 60 * _WINTER, UTC))
-
-    def between(self, start: datetime | None, end: datetime | None) -> Sequence[int]:
-        return [
-            day
-            for day in self.entries()
-            if (start is None or self._captured_at(day) >= start.timestamp())
-            and (end is None or self._captured_at(day) <= end.timestamp())
-        ]
-
-    def entries(self) -> Sequence[int]:
-        last = (int(self._meter.now().timestamp()) + 3 * 3600) // self.period_s
-        while self._captured_at(last) > self._meter.now().timestamp():
-            last -= 1
-        return self._recorded(range(last - _RETENTION_S // self.period_s + 1, last + 1))
 
 
 class _EventRows:
@@ -217,11 +141,19 @@ class SimulatedMeter:
     """One meter; satisfies `concentrator.simulator.device.Device`.
 
     `clock` gives the true time, aware, in UTC; the meter's own clock is off by `clock_offset_s`. `keys` are
-    what a key list for the product holds.
+    what a key list for the product holds. With `security_suite` 1 or 2 its client proves itself by ECDSA, with
+    `client_signing_key` and as `client_system_title`.
     """
 
-    def __init__(
-        self, serial: str, seed: int, clock: Callable[[], datetime], *, clock_offset_s: float | None = None
+    def __init__(  # noqa: PLR0913 - what a meter is
+        self,
+        serial: str,
+        seed: int,
+        clock: Callable[[], datetime],
+        *,
+        clock_offset_s: float | None = None,
+        security_suite: int = 0,
+        client_system_title: bytes = b"ODC\0\0\0\0\1",
     ) -> None:
         digest = hashlib.sha256(f"{seed}/{serial}/meter".encode()).digest()
         self.identity = serial
@@ -233,36 +165,82 @@ class SimulatedMeter:
         self.compressed = digest[9] % 4 == 0
         self.clock_offset_s = digest[10] % 21 - 10.0 if clock_offset_s is None else clock_offset_s
         self.load = LoadModel(seed, serial)
+        self.security_suite = security_suite
+        self.client_signing_key: PrivateKey | None = None
         self.keys = SecurityKeys(
             self._key(seed, "encryption"), self._key(seed, "authentication"), master=self._key(seed, "master")
         )
-        self.security_setup = SecuritySetup(self.keys, self.system_title, policy=_POLICY)
+        if security_suite:
+            self.client_signing_key = self._private_key(seed, "client")
+            self.keys.signing = self._private_key(seed, "meter")
+            self.keys.peer_signing = self.client_signing_key.public_key()
+        self.security_setup = SecuritySetup(
+            self.keys,
+            self.system_title,
+            suite=security_suite,
+            policy=_POLICY,
+            client_system_title=lambda: client_system_title,
+        )
         self.image_transfer = ImageTransfer(_IMAGE_BLOCK_SIZE, self._verify_image, self._activate_image)
         self.firmware = b"ODC-SIM 1.0"
-        self.connected = True
         self.installed_at = INSTALLED
         # Spans in which it had no power, and such that it has no rows of though nobody knows why: seconds from 1970,
         # after the first and up to the last.
         self.dead: tuple[tuple[int, int], ...] = ()
         self.forgotten: tuple[tuple[int, int], ...] = ()
+        # Without power it neither hears nor answers.
+        self.powered = True
         # Many meters leave the deviation of their times open.
         self.tells_deviation = True
         self._clock = clock
         self._adjusted_at: list[datetime] = []
         self._server: Server | None = None
-        columns = (
-            CLOCK_COLUMN,
-            CaptureObject(1, PROFILE_STATUS, 2),
-            *(CaptureObject(3, obis, 2) for obis in ENERGY),
-        )
-        self._profiles = {
-            LOAD_PROFILE: _PeriodicRows(self, SLOT_S, columns),
-            DAILY_PROFILE: _DailyRows(self, 86400, columns),
-        }
+        self._counter = MemoryCounter()
+        self._received_counters: dict[int, dict[tuple[bytes, str], int]] = {}
         self._events = _EventRows(self)
 
     def _key(self, seed: int, use: str) -> bytes:
-        return hashlib.sha256(f"{seed}/{self.serial}/{use} key".encode()).digest()[:16]
+        digest = hashlib.sha256(f"{seed}/{self.serial}/{use} key".encode()).digest()
+        return digest[: KEY_LENGTHS[self.security_suite]]
+
+    def _private_key(self, seed: int, use: str) -> PrivateKey:
+        digest = hashlib.sha256(f"{seed}/{self.serial}/{use} signing key".encode()).digest()
+        return ec.derive_private_key(int.from_bytes(digest, "big") >> 1, curve_of(self.security_suite))
+
+    @cached_property
+    def controls(self) -> MeterControls:
+        """What it can be told to do; made when it is asked for first, as most of a thousand meters are idle."""
+        return MeterControls(self, ENERGY, _WINTER)
+
+    @cached_property
+    def _profiles(self) -> dict[Obis, PeriodicRows]:
+        others = {POWER: self.load.power, VOLTAGE: self.load.voltage}
+        return {
+            obis: PeriodicRows(
+                self,
+                self.controls.memory,
+                obis,
+                period_s,
+                ENERGY,
+                others,
+                lambda at: self.shown(at).to_bytes(),
+            )
+            for obis, period_s in ((LOAD_PROFILE, SLOT_S), (DAILY_PROFILE, 86400))
+        }
+
+    def key_file_entry(self) -> dict[str, Any]:
+        """The meter's entry in the product's key file."""
+        entry: dict[str, Any] = {
+            "encryption_key": self.keys.encryption.hex(),
+            "authentication_key": self.keys.authentication.hex(),
+            "master_key": self.keys.master.hex(),
+        }
+        if self.client_signing_key is not None and self.keys.signing is not None:
+            number = self.client_signing_key.private_numbers().private_value
+            entry["suite"] = self.security_suite
+            entry["signing_key"] = number.to_bytes(48, "big").hex()
+            entry["meter_signing_key"] = public_octets(self.keys.signing.public_key()).hex()
+        return entry
 
     @property
     def logical_device_name(self) -> bytes:
@@ -272,6 +250,17 @@ class SimulatedMeter:
     def now(self) -> datetime:
         """The meter's own clock, in UTC."""
         return self._clock() + timedelta(seconds=self.clock_offset_s)
+
+    def local(self, moment: datetime) -> datetime:
+        """A moment as local time, without zone."""
+        return local_time(moment).local()
+
+    def to_utc(self, local: datetime) -> datetime:
+        """A local time as a moment; of the hour that comes twice the first."""
+        summer = local.replace(tzinfo=UTC) + timedelta(minutes=_SUMMER)
+        if deviation_at(summer) == _SUMMER:
+            return summer
+        return local.replace(tzinfo=UTC) + timedelta(minutes=_WINTER)
 
     def shown(self, moment: datetime) -> CosemDateTime:
         """A moment as this meter writes it."""
@@ -310,9 +299,29 @@ class SimulatedMeter:
     def receive_apdu(
         self, client_sap: int, server_sap: int, apdu: bytes, reply: Callable[[bytes], None]
     ) -> None:
-        """Take an APDU; answers go to `reply` at once."""
-        for answer in self.server.receive_apdu(client_sap, server_sap, apdu):
-            reply(answer)
+        """Take an APDU; answers go to `reply` at once. One that the power fails under is not answered."""
+        if not self.powered:
+            return
+        self.controls.advance()
+        answers = list(self.server.receive_apdu(client_sap, server_sap, apdu))
+        if self.powered:
+            for answer in answers:
+                reply(answer)
+
+    def power_off(self) -> None:
+        """The power fails: associations and all that is not kept are gone."""
+        self.powered = False
+        self._server = None
+        self.controls.power_failed()
+
+    def power_on(self) -> None:
+        """The power is back."""
+        self.powered = True
+
+    @property
+    def connected(self) -> bool:
+        """Whether the customer has power."""
+        return self.controls.switch.connected
 
     def link_lost(self) -> None:
         """The network connection ended: associations end with it."""
@@ -345,15 +354,20 @@ class SimulatedMeter:
                 AssociationDefinition(PUBLIC_CLIENT, access=public),
                 AssociationDefinition(
                     MANAGEMENT_CLIENT,
-                    AuthenticationMechanism.HLS_GMAC,
+                    AuthenticationMechanism.HLS_ECDSA
+                    if self.security_suite
+                    else AuthenticationMechanism.HLS_GMAC,
                     keys=self.keys,
+                    security_suite=self.security_suite,
                     policy=lambda: self.security_setup.policy,
                 ),
             ],
             system_title=self.system_title,
-            counter=MemoryCounter(),
+            counter=self._counter,
             max_pdu_size=self.max_pdu_size,
         )
+        # Like all that security rests on, these outlive a power failure.
+        device.received_counters = self._received_counters
         self.security_setup.holder = device
         for cosem_object in self._objects(device):
             device.objects[cosem_object.class_id, cosem_object.obis] = cosem_object
@@ -382,22 +396,14 @@ class SimulatedMeter:
             CosemObject(17, SAP_ASSIGNMENT, {2: names}),
             self._clock_object(),
             *[register(obis, energy(i), 0, _ENERGY_UNITS[i]) for i, obis in enumerate(ENERGY)],
-            register(
-                Obis(1, 0, 1, 7, 0, 255), lambda: axdr.double_long_unsigned(load.power(self.now())), 0, 27
-            ),
-            register(Obis(1, 0, 32, 7, 0, 255), lambda: axdr.long_unsigned(load.voltage(self.now())), -1, 35),
+            register(POWER, lambda: axdr.double_long_unsigned(load.power(self.now())), 0, 27),
+            register(VOLTAGE, lambda: axdr.long_unsigned(load.voltage(self.now())), -1, 35),
             *[
-                profile_object(
-                    obis,
-                    rows,
-                    capacity=_RETENTION_S // rows.period_s,
-                    compressed=self.compressed,
-                    default_deviation=_WINTER,
-                )
-                for obis, rows in self._profiles.items()
+                rows.cosem_object(compressed=self.compressed, default_deviation=_WINTER)
+                for rows in self._profiles.values()
             ],
             profile_object(EVENT_LOG, self._events, capacity=512, default_deviation=_WINTER),
-            self._disconnect_control(),
+            *self.controls.cosem_objects(),
             self.security_setup.cosem_object(SECURITY_SETUP),
             self.image_transfer.cosem_object(),
         ]
@@ -441,25 +447,6 @@ class SimulatedMeter:
             },
             setters={2: set_time},
             methods={6: shift_time},
-        )
-
-    def _disconnect_control(self) -> CosemObject:
-        def switch(connected: bool) -> Callable[[Data | None], Data | None]:  # noqa: FBT001
-            def act(_parameters: Data | None) -> Data | None:
-                self.connected = connected
-                return None
-
-            return act
-
-        return CosemObject(
-            70,
-            DISCONNECTOR,
-            {
-                2: lambda: axdr.boolean(self.connected),
-                3: lambda: axdr.enumeration(1 if self.connected else 0),
-                4: axdr.enumeration(4),
-            },
-            methods={1: switch(False), 2: switch(True)},
         )
 
     def _verify_image(

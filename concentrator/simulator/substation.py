@@ -88,13 +88,7 @@ class Substation:
     def keys(self, water: SimulatedWaterMeter) -> dict[str, Any]:
         """The key file for the product (see docs/deployment.md)."""
         return {
-            "meters": {
-                meter.serial: {
-                    "encryption_key": meter.keys.encryption.hex(),
-                    "authentication_key": meter.keys.authentication.hex(),
-                }
-                for meter in self.meters
-            },
+            "meters": {meter.serial: meter.key_file_entry() for meter in self.meters},
             "wmbus": {water.identification: water.key.hex()},
         }
 

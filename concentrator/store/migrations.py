@@ -15,7 +15,7 @@ from concentrator.store import collection_tables
 # "ODCs": marks the file as ours in SQLite's header (PRAGMA application_id).
 APPLICATION_ID = 0x4F444373
 # PRAGMA user_version after the newest step below; a file with a higher one was written by a newer release.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 migrations = Migrations("concentrator")
 
@@ -188,6 +188,30 @@ _NETWORK_HISTORY = (
 )
 
 
+# Orders that change meters. `arguments`, `before` and `after` are JSON without secrets.
+_AUDIT = (
+    """
+    CREATE TABLE audit (
+        audit_id INTEGER PRIMARY KEY AUTOINCREMENT,
+        order_id TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        meter TEXT NOT NULL,
+        origin TEXT NOT NULL,
+        arguments TEXT NOT NULL,
+        begun_at INTEGER NOT NULL,
+        completed_at INTEGER,
+        state TEXT NOT NULL,
+        before TEXT NOT NULL,
+        after TEXT NOT NULL,
+        detail TEXT NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX audit_open ON audit (audit_id) WHERE state = 'begun'",
+    "CREATE INDEX audit_of_meter ON audit (meter, audit_id)",
+    "CREATE INDEX audit_of_order ON audit (order_id, audit_id)",
+)
+
+
 @migrations()
 def m0001_initial(database: Database) -> None:
     """Meters, channels, readings, batches and destinations."""
@@ -211,3 +235,11 @@ def m0003_collection(database: Database) -> None:
     for statement in collection_tables.STATEMENTS:
         database.conn.execute(statement)
     database.conn.execute("PRAGMA user_version = 3")
+
+
+@migrations()
+def m0004_audit(database: Database) -> None:
+    """The audit trail of orders that change meters."""
+    for statement in _AUDIT:
+        database.conn.execute(statement)
+    database.conn.execute("PRAGMA user_version = 4")

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from concentrator.clock import Clock
 from concentrator.model import Answer, MeterRecord
 from concentrator.obis import Obis
-from concentrator.store import collection_tables, counters, meters, network_history, outbox, readings
+from concentrator.store import audit, collection_tables, counters, meters, network_history, outbox, readings
 from concentrator.store.collection_tables import GapRow, GivenOrderRow, TaskRunRow
 from concentrator.store.database import Database
 from concentrator.store.readings import ReadingTable, StoredAnswer, add_event, to_epoch
@@ -221,6 +221,31 @@ class Store:
                 add_event(connection, now, code, named, found[0] if found else None)
 
         await self._database.write(work)
+
+    # The audit trail
+
+    async def add_audit_entry(self, entry: audit.AuditEntry) -> int:
+        """Append an entry to the audit trail; on flash when this returns its number."""
+        return await self._database.write(lambda c: audit.add(c, entry))
+
+    async def complete_audit_entry(
+        self, audit_id: int, state: str, after: dict[str, Any], detail: str
+    ) -> None:
+        """Close an entry that was begun."""
+        now = self._clock.now()
+        await self._database.write(lambda c: audit.complete(c, audit_id, state, after, detail, now))
+
+    async def open_audit_entries(self) -> list[audit.AuditEntry]:
+        """The entries whose outcome is not known yet, oldest first."""
+        return await self._database.read(audit.opened)
+
+    async def audit_entries(self, limit: int, meter: str = "") -> list[audit.AuditEntry]:
+        """The newest entries, of one meter or of all, newest first."""
+        return await self._database.read(lambda c: audit.newest(c, limit, meter))
+
+    async def audited_order(self, order_id: str, origin: str) -> audit.AuditEntry | None:
+        """What is known of an order that was taken before."""
+        return await self._database.read(lambda c: audit.of_order(c, order_id, origin))
 
     # The history of the network
 

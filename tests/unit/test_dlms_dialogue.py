@@ -35,7 +35,6 @@ from concentrator.dlms.server import AssociationDefinition, LogicalDevice, Serve
 from concentrator.obis import Obis
 from concentrator.simulator.meter import (
     CLOCK,
-    DISCONNECTOR,
     ENERGY,
     EVENT_LOG,
     INVOCATION_COUNTER,
@@ -44,6 +43,7 @@ from concentrator.simulator.meter import (
     SimulatedMeter,
     local_time,
 )
+from concentrator.simulator.meter_controls import DISCONNECTOR
 
 NOW = datetime(2026, 10, 26, 12, 5, tzinfo=UTC)
 KEYS = SecurityKeys(bytes(range(16)), bytes(range(0xD0, 0xE0)))

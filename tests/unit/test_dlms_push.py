@@ -137,7 +137,7 @@ def test_a_profile_is_pushed_in_part():
     objects = simulated.server.devices[1].objects
     buffer = CaptureObject(7, LOAD_PROFILE, 2)
     bounds = [CosemDateTime.from_datetime(now - timedelta(hours=hours), -120) for hours in (3, 0)]
-    columns = tuple(CaptureObject.from_data(c) for c in objects[7, LOAD_PROFILE].attributes[3].items())
+    columns = tuple(CaptureObject.from_data(c) for c in objects[7, LOAD_PROFILE].attributes[3]().items())
     wanted = (
         PushObject(buffer, EntryDescriptor(2, 4)),
         PushObject(buffer, RangeDescriptor(*bounds)),

@@ -21,9 +21,12 @@ def order(operation, origin=LOCAL, **arguments):
 @pytest.mark.parametrize("origin", [MQTT, PAGE])
 @pytest.mark.parametrize("operation", ["write", "action"])
 def test_only_the_concentrator_itself_may_change_a_meter(operation, origin):
-    with pytest.raises(OrderError, match=f"not from {origin}"):
-        check_order(order(operation, origin))
-    assert check_order(order(operation)).changes_meter
+    arguments = {"class_id": 70, "obis": "0-0:96.3.10*255", "value": "1100"}
+    if operation == "action":
+        del arguments["value"]
+    with pytest.raises(OrderError, match=f"is not taken from {origin}"):
+        check_order(order(operation, origin, **arguments))
+    assert check_order(order(operation, **arguments)).changes_meter
 
 
 @pytest.mark.parametrize("origin", [LOCAL, MQTT, PAGE])
@@ -49,21 +52,29 @@ async def test_an_unknown_operation_is_told_before_an_unknown_meter(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, "OBIS"),
+        ({"obis": "1-0:1.8.0*255", "class_id": "three"}, "class_id"),
+        ({"obis": "1-0:1.8.0*255", "attribute": True}, "attribute"),
+    ],
+)
+def test_a_mistake_in_reading_is_named_before_anything_is_sent(arguments, words):
+    conversation = METER_OPERATIONS["read"].converse(Client(ClientSettings()), order("read", **arguments))
+    with pytest.raises(OrderError, match=words):
+        next(conversation)
+
+
+@pytest.mark.parametrize(
     ("operation", "arguments", "words"),
     [
-        ("read", {}, "OBIS"),
-        ("read", {"obis": "1-0:1.8.0*255", "class_id": "three"}, "class_id"),
-        ("read", {"obis": "1-0:1.8.0*255", "attribute": True}, "attribute"),
         ("write", {"obis": "1-0:1.8.0*255"}, "value: missing"),
         ("write", {"obis": "1-0:1.8.0*255", "value": "5EC5E7"}, "no A-XDR data"),
         ("action", {"obis": "1-0:1.8.0*255"}, "class_id"),
         ("action", {"obis": "1-0:1.8.0*255", "class_id": 3, "method": "x"}, "method"),
     ],
 )
-def test_a_mistake_is_named_before_anything_is_sent(operation, arguments, words):
-    conversation = METER_OPERATIONS[operation].converse(
-        Client(ClientSettings()), order(operation, **arguments)
-    )
+def test_a_mistake_in_a_change_is_named_when_the_order_is_taken(operation, arguments, words):
     with pytest.raises(OrderError, match=words) as caught:
-        next(conversation)
+        check_order(order(operation, **arguments))
     assert "5EC5E7" not in str(caught.value)
