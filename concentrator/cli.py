@@ -282,6 +282,11 @@ def decode(source: str, key: bytes, authentication_key: bytes, system_title: byt
 @click.option(
     "--password-file", type=click.File(), help="Optical: file with the password of programming mode."
 )
+@click.option(
+    "--secure-algorithm",
+    metavar="PROGRAM",
+    help="Optical: maker's program for password command P2; gets the operand as a line, prints the result.",
+)
 @click.option("--hdlc", is_flag=True, help="Optical: by mode E into HDLC, registers by DLMS.")
 @click.option("--wake-up", is_flag=True, help="Optical: wake up a meter with battery first.")
 @click.option("--pushed", is_flag=True, help="Optical: wait for a meter that sends by itself (mode D).")
@@ -300,6 +305,7 @@ def read(  # noqa: PLR0913 - a command's options
     registers: tuple[str, ...],
     writes: tuple[str, ...],
     password_file: TextIO | None,
+    secure_algorithm: str | None,
     baud_rate: int | None,
     key: bytes,
     authentication_key: bytes,
@@ -347,14 +353,17 @@ def read(  # noqa: PLR0913 - a command's options
         _read_by_hdlc(optical or "", registers, key, authentication_key, as_json=as_json)
         return
     from concentrator.iec62056_21.reader import OpticalReader
-    from concentrator.links.optical_head import run_read
+    from concentrator.links.optical_head import program_as_algorithm, run_read
 
+    if secure_algorithm and password_file is not None:
+        raise click.UsageError("give one of --password-file and --secure-algorithm")
     password = password_file.read().strip() if password_file is not None else ""
     reader = OpticalReader(
         device_address=address,
         registers=registers,
         writes=_pairs(writes),
         password=password,
+        secure_algorithm=program_as_algorithm(secure_algorithm) if secure_algorithm else None,
         wake_up=wake_up,
         pushed=pushed,
     )

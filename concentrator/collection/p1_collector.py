@@ -1,11 +1,14 @@
 """A meter's consumer port P1, and the meters on its M-Bus channels: registered and stored like any other meter.
 
-The port speaks every second to ten seconds; one telegram of each interval is kept.
+The port speaks every second to ten seconds; one telegram of each interval is kept. The highest demands of the months
+that have ended (Belgium) are kept twice: in the profile of billing periods at the end of their month, and as the
+register's own readings at the moments when they were reached.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -32,6 +35,8 @@ from concentrator.wmbus.answer import TELEGRAM_PROFILE
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 LINK = "p1"
+# Blue Book: data of billing period (1), which is what Belgium lists its months under.
+_BILLING_PERIODS = Obis(0, 0, 98, 1, 0, 255)
 # Units as written: the Blue Book's code (table of class 3), and the power of ten into its unit.
 _UNITS: dict[str, tuple[int, int]] = {
     "": (255, 0),
@@ -171,9 +176,17 @@ class P1Collector:
             for one in reading.registers
             if one.captured_at is None or is_plausible(one.captured_at)
         ]
+        found += [
+            _reading(peak.obis, peak.value, peak.unit, peak.reached_at)
+            for peak in reading.monthly_peaks
+            if peak.reached_at is not None and peak.reached_at <= now
+        ]
         readings = tuple(one for one in found if one is not None)
         answer = Answer(identity, TELEGRAM_PROFILE, readings, now) if is_plausible(captured_at) else None
         await self.meters.keep(record, answer)
+        months = tuple(_months(reading, now))
+        if months and answer is not None:
+            await self.meters.keep(record, Answer(identity, _BILLING_PERIODS, months, now))
 
     async def _keep_channel_meter(self, meter: P1ChannelMeter, now: datetime) -> None:
         medium = medium_of(meter.device_type or 0)
@@ -198,6 +211,14 @@ class P1Collector:
         await self.meters.keep(
             record, None if reading is None else Answer(identity, TELEGRAM_PROFILE, (reading,), now)
         )
+
+
+def _months(reading: P1Reading, now: datetime) -> Iterator[Reading]:
+    for peak in reading.monthly_peaks:
+        if peak.month_ended_at is not None and peak.month_ended_at <= now:
+            found = _reading(peak.obis, peak.value, peak.unit, peak.month_ended_at)
+            if found is not None:
+                yield found
 
 
 def _reading(code: str, value: Decimal, unit: str, captured_at: datetime) -> Reading | None:
