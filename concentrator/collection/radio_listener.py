@@ -68,6 +68,7 @@ class RadioListener:
             "telegrams": 0,
             "malformed": 0,
             "replays": 0,
+            "unprotected": 0,
             "dropped": 0,
             "stored": 0,
             "fragments": 0,
@@ -207,6 +208,15 @@ class RadioListener:
         record.signal = float(rssi_dbm) if rssi_dbm is not None else record.signal
         record.state = _STATES.get(telegram.security.state) or MeterState.ACTIVE
         record.reason = telegram.security.reason if record.state is not MeterState.ACTIVE else telegram.fault
+        if self._is_unprotected(telegram):
+            # Whoever has a transmitter could send this: a meter whose key we know protects what it says.
+            record.state, record.reason = (
+                MeterState.KEY_WRONG,
+                "sent in the clear, but this meter has a key: a forgery, or remove the key",
+            )
+            self.counters["unprotected"] += 1
+            self._enqueue(record, None)
+            return
         if not self._is_set_up(telegram):
             record.state, record.reason = MeterState.DISCOVERED, "heard, and not set up"
             self._enqueue(record, None)
@@ -219,6 +229,15 @@ class RadioListener:
         meter = telegram.meter
         return not self._set_up.isdisjoint(
             (meter.identification, f"{meter.manufacturer}-{meter.identification}")
+        )
+
+    def _is_unprotected(self, telegram: Telegram) -> bool:
+        """Whether a meter that has a key of its own speaks without any protection, and says something."""
+        return (
+            telegram.meter is not None
+            and telegram.security.state is SecurityState.PLAIN
+            and bool(telegram.payload)
+            and self._keys.key_for(telegram.meter) is not None
         )
 
     def _answer(self, telegram: Telegram, now: datetime, identity: str) -> Answer | None:
@@ -244,6 +263,11 @@ class RadioListener:
             self._queue.put_nowait((record, answer))
         except asyncio.QueueFull:
             self.counters["dropped"] += 1
+
+    @property
+    def queued(self) -> int:
+        """How many records wait to be stored."""
+        return self._queue.qsize()
 
     async def run(self) -> None:
         """Store what was heard, until cancelled."""

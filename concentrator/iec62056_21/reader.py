@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from concentrator.iec62056_21.errors import TelegramError
+from concentrator.iec62056_21.errors import DialogueUsageError, TelegramError
 from concentrator.iec62056_21.messages import (
     ACK,
     EOT,
@@ -107,6 +107,12 @@ _BLOCK_WANTED = (_State.READING, _State.PASSWORD_WANTED, _State.REGISTER_ASKED)
 _ACKNOWLEDGED = (_State.PASSWORD_SENT, _State.REGISTER_WRITTEN)
 
 
+def _check_sendable(what: str, text: str, *, secret: bool = False) -> None:
+    if not (text.isascii() and (text.isprintable() or not text)) or any(one in text for one in "()/!"):
+        got = "something else" if secret else repr(text)
+        raise DialogueUsageError(f"{what}: got {got}; allowed: printable ASCII characters without ( ) / !")
+
+
 class OpticalReader:
     """One dialogue with one meter; bytes on both sides carry parity as their highest bit."""
 
@@ -128,7 +134,16 @@ class OpticalReader:
         What is written goes first: pairs of register and value, by `write_command` (W1: as text; W2 and W5: the
         formatted codings of some makers). `secure_algorithm` makes the result of the operand that the meter sends; it
         takes the place of the password, and may raise `TelegramError` where it cannot.
+
+        Raises:
+            DialogueUsageError: an address, register, value or password has characters that no message can carry.
         """
+        _check_sendable("device address", device_address)
+        for register in (*registers, *(register for register, _value in writes)):
+            _check_sendable("register", register)
+        for register, value in writes:
+            _check_sendable(f"value of register {register}", value, secret=True)
+        _check_sendable("password", password, secret=True)
         self._device_address = device_address
         self._registers = deque(registers)
         self._writes = deque(writes)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from concentrator.cli import main
+from concentrator.iec62056_21.errors import DialogueUsageError
 from concentrator.iec62056_21.reader import (
     BaudRateChanged,
     DataReceived,
@@ -209,6 +210,21 @@ def test_a_meter_without_operand_has_no_secure_algorithm():
     found = dialogue(OpticalReader(registers=("1.8.0",), secure_algorithm=lambda _: "1"), meter)
     assert isinstance(found[-1], ReadingFailed)
     assert "no operand" in found[-1].reason
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"device_address": "é"},
+        {"registers": ("1.8.0)(",)},
+        {"writes": (("0.9.1", "SECRET\r\n"),)},
+        {"password": "SECRET(é"},
+    ],
+)
+def test_what_no_message_can_carry_is_refused_before_anything_is_sent(options):
+    with pytest.raises(DialogueUsageError, match="printable ASCII") as caught:
+        OpticalReader(**options)
+    assert "SECRET" not in str(caught.value)
 
 
 def flipped(said):
