@@ -28,6 +28,7 @@ from concentrator.collection.address_book import AddressBook
 from concentrator.collection.collector import Collector
 from concentrator.collection.group_key import GroupKeyFile
 from concentrator.collection.history_keeper import HistoryKeeper
+from concentrator.collection.key_store import KeyStore
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.mbus_collector import MbusCollector
 from concentrator.collection.network_orders import NetworkOrders
@@ -301,7 +302,9 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
     if with_page:
         _check_page_port(config, config_file)
     key_file = config.collection.key_file
-    keyring = Keyring.load(Path(key_file) if key_file else None)
+    key_store = KeyStore(config.state_directory)
+    key_store.unlock()
+    keyring = Keyring.load(Path(key_file) if key_file else None, key_store)
     clock = SystemClock()
     store = Store(config.store_file, clock)
     try:

@@ -30,7 +30,10 @@ def _fail(error: ConcentratorError) -> NoReturn:
 class _Main(click.Group):
     """The verbs. Groups of many options live in rooms of their own, imported when they are called."""
 
-    lazy: ClassVar[dict[str, tuple[str, str]]] = {"dlms": ("concentrator.dlms_tools.command", "dlms")}
+    lazy: ClassVar[dict[str, tuple[str, str]]] = {
+        "dlms": ("concentrator.dlms_tools.command", "dlms"),
+        "keys": ("concentrator.registry_tools.keys", "keys"),
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every verb by name."""
@@ -165,6 +168,7 @@ def config_example_command() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def check_config(file: Path) -> None:
     """Check a configuration file: exit status 0 when it is right, 2 and one line when it is not."""
+    from concentrator.collection.key_store import KeyStore
     from concentrator.collection.keyring import Keyring
     from concentrator.collection.whitelist import EUI_SIZES, read_whitelist_file
     from concentrator.config import load_config
@@ -172,7 +176,7 @@ def check_config(file: Path) -> None:
 
     config = load_config(file)
     key_file = config.collection.key_file
-    Keyring.load(Path(key_file) if key_file else None)
+    Keyring.load(Path(key_file) if key_file else None, KeyStore(config.state_directory))
     if config.modem is not None:
         load_network_keys(config.modem)
         if config.modem.whitelist_file:
