@@ -33,6 +33,7 @@ class _Main(click.Group):
     lazy: ClassVar[dict[str, tuple[str, str]]] = {
         "dlms": ("concentrator.dlms_tools.command", "dlms"),
         "keys": ("concentrator.registry_tools.keys", "keys"),
+        "models": ("concentrator.registry_tools.models", "models"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -170,6 +171,7 @@ def check_config(file: Path) -> None:
     """Check a configuration file: exit status 0 when it is right, 2 and one line when it is not."""
     from concentrator.collection.key_store import KeyStore
     from concentrator.collection.keyring import Keyring
+    from concentrator.collection.meter_models import ModelLibrary
     from concentrator.collection.whitelist import EUI_SIZES, read_whitelist_file
     from concentrator.config import load_config
     from concentrator.links.plc_networks import load_network_keys
@@ -177,6 +179,8 @@ def check_config(file: Path) -> None:
     config = load_config(file)
     key_file = config.collection.key_file
     Keyring.load(Path(key_file) if key_file else None, KeyStore(config.state_directory))
+    models = config.collection.models_directory
+    ModelLibrary.load(Path(models) if models else None)
     if config.modem is not None:
         load_network_keys(config.modem)
         if config.modem.whitelist_file:

@@ -91,6 +91,10 @@ _IDENTITY_RULE = Allowed("1 to 64 letters, digits, _ or -", lambda value: bool(_
 _HOST = Allowed("a host name or an IP address", _is_host)
 _TCP_PORT = _whole(1, 65535)
 _FOLDER = Allowed("an absolute path of a folder that exists or can be made", _is_folder_to_be)
+_READABLE_FOLDER = Allowed(
+    "the path of a folder that exists and can be read, or empty",
+    lambda value: not value or (Path(value).is_dir() and os.access(value, os.R_OK | os.X_OK)),
+)
 _FILE = Allowed("the path of a file that exists and can be read, or empty", _is_file)
 _SERIAL_PORT = Allowed(
     "the absolute path of a serial device that exists, such as /dev/ttyAMA0", _is_serial_port
@@ -240,6 +244,11 @@ class CollectionSection:
         "Our DLMS system title, unique for each concentrator.",
     )
     profile: str = _key("1-0:99.1.0*255", _OBIS, "Load profile to read.")
+    models_directory: str = _key(
+        "",
+        _READABLE_FOLDER,
+        "Folder with meter models of your own (see concentrator/collection/models/README.md).",
+    )
     history_days: int = _key(7, _whole(0, 3650), "How far back gaps are filled when a meter is new.")
     interval_s: int = _key(900, _SECONDS, "How often a meter is looked at for what is missing.")
     answer_delay_s: int = _key(60, _whole(0, 86_400), "How long after an interval's end it is asked for.")

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from concentrator.clock import Clock, is_plausible
-from concentrator.collection.errors import MeterUnreachableError
+from concentrator.collection.errors import KeysMissingError, MeterUnreachableError
 from concentrator.collection.keyring import Keyring
+from concentrator.collection.meter_models import ModelLibrary
 from concentrator.collection.meter_orders import check_order
 from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
 from concentrator.collection.topology import Topology
-from concentrator.collection.visit import KeysMissingError, Visit
+from concentrator.collection.visit import Visit
 from concentrator.config import CollectionSection
 from concentrator.dlms.errors import AssociationRejectedError, SecurityError
 from concentrator.errors import ConcentratorError, TransientError
@@ -67,6 +69,9 @@ class Collector:
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.registry = Registry()
+        self.models = ModelLibrary.load(
+            Path(settings.models_directory) if settings.models_directory else None
+        )
         self.topology = Topology()
         self.received_counters = ReceivedCounters(store)
         self.unsolicited = 0

@@ -11,20 +11,20 @@ import structlog
 
 from concentrator.clock import Clock
 from concentrator.collection import gaps, meter_reader
+from concentrator.collection.association import NO_AUTHENTICATION, client_settings
 from concentrator.collection.conversation import converse
 from concentrator.collection.errors import CollectionError
 from concentrator.collection.keyring import Keyring, MeterKeys
+from concentrator.collection.meter_models import ModelLibrary
 from concentrator.collection.meter_orders import check_order
 from concentrator.collection.meter_reader import LocalTime, ProfileShape
 from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
 from concentrator.config import CollectionSection
 from concentrator.dlms.client import Client, ClientSettings, Conversation
-from concentrator.dlms.codes import AuthenticationMechanism
 from concentrator.dlms.cosem_time import CosemDateTime
 from concentrator.dlms.errors import AssociationRejectedError, DlmsError
-from concentrator.dlms.security import SecurityKeys
-from concentrator.errors import ConcentratorError, LocalError, TransientError
+from concentrator.errors import ConcentratorError, TransientError
 from concentrator.links.plc_link import MeterChannel, PlcLink
 from concentrator.model import MeterState
 from concentrator.obis import Obis
@@ -41,21 +41,15 @@ _DAY_S = 86_400
 # An interval on the edge of the history is not given up because its meter's turn came a little later.
 _EDGE = timedelta(hours=1)
 _RELEASE_TIMEOUT_S = 5.0
-# Tag, lengths, security header, counter, authentication tag and a system title. The PDU size that was agreed bounds
-# an APDU with all that; some meters do not count it, and the modem drops what is too long without a word.
-_CIPHERING_MARGIN_OCTETS = 40
 _LONGEST_SPAN_DAYS = 16
 _NO_DATA = "the meter has no data for it"
-
-
-class KeysMissingError(CollectionError, LocalError):
-    """A meter is to be read ciphered, and the key file has nothing for it."""
 
 
 class _Host(Protocol):
     """What a visit needs of the collector."""
 
     registry: Registry
+    models: ModelLibrary
     received_counters: ReceivedCounters
     on_progress: Callable[[], None]
 
@@ -100,13 +94,19 @@ class Visit:
             KeysMissingError: there are no keys for it.
             StoreError: what it said could not be kept.
         """
-        keys: MeterKeys | None = None
-        if self._settings.authentication != "none":
-            if not self.meter.identified:
-                await self._introduce()
-            keys = self._keys()
-        with self._open_channel(self._settings.client_sap) as channel:
-            client = self._client(keys, self._counter(keys))
+        if self._settings.authentication != NO_AUTHENTICATION and not self.meter.identified:
+            await self._introduce()
+        record = self.meter.record
+        settings = client_settings(
+            self._host.models.match(record),
+            self._settings,
+            self._keyring,
+            record,
+            self.meter.joined_as,
+            self._link.network.capabilities.largest_apdu,
+        )
+        with self._open_channel(settings.client_sap, settings.server_sap) as channel:
+            client = self._client(settings)
             try:
                 await self._converse(client.associate(), channel)
             except ConcentratorError:
@@ -134,10 +134,10 @@ class Visit:
 
     # Opening
 
-    def _open_channel(self, client_sap: int) -> MeterChannel:
+    def _open_channel(self, client_sap: int, server_sap: int) -> MeterChannel:
         if self.meter.address is None:
             raise MeterGoneError(f"meter {self.meter.identity} left the network")
-        return self._link.open_channel(self.meter.address, client_sap, self._settings.server_sap)
+        return self._link.open_channel(self.meter.address, client_sap, server_sap)
 
     async def _introduce(self) -> None:
         """Ask an unknown meter who it is by the public client, which needs no key.
@@ -152,7 +152,7 @@ class Visit:
                 max_pdu_size=self._link.network.capabilities.largest_apdu,
             )
         )
-        with self._open_channel(_PUBLIC_CLIENT_SAP) as channel:
+        with self._open_channel(_PUBLIC_CLIENT_SAP, self._settings.server_sap) as channel:
             try:
                 await self._converse(client.associate(), channel)
                 name, serial = await self._converse(meter_reader.read_public_identity(client), channel)
@@ -168,53 +168,24 @@ class Visit:
                 return
             await self._release(client, channel)
 
-    def _keys(self) -> MeterKeys:
-        record = self.meter.record
-        names = (
-            record.identity,
-            record.serial,
-            self.meter.joined_as,
-            record.link_address,
-            record.logical_device_name,
-        )
-        keys = self._keyring.meter_keys(*names)
-        if keys is None:
-            raise KeysMissingError(
-                f"no keys for meter {record.identity} (EUI {record.link_address}): add them to the key file"
-            )
-        return keys
-
-    def _counter(self, keys: MeterKeys | None) -> InvocationCounter | None:
-        if keys is None:
+    def _counter(self, settings: ClientSettings) -> InvocationCounter | None:
+        if settings.keys is None:
             return None
         meter = self.meter
         if meter.counter is None:
-            name = f"{meter.record.link_address}/{self._settings.client_sap}"
+            name = f"{meter.record.link_address}/{settings.client_sap}"
             meter.counter = self._store.invocation_counter(name)
         if meter.told_counter is not None:
             meter.counter.raise_to(meter.told_counter + 1)
             meter.told_counter = None
         return meter.counter
 
-    def _client(self, keys: MeterKeys | None, counter: InvocationCounter | None) -> Client:
-        settings = self._settings
-        largest = self._link.network.capabilities.largest_apdu
-        if keys is None:
-            return Client(ClientSettings(settings.client_sap, settings.server_sap, max_pdu_size=largest))
-        client = Client(
-            ClientSettings(
-                settings.client_sap,
-                settings.server_sap,
-                mechanism=AuthenticationMechanism.HLS_GMAC,
-                keys=SecurityKeys(keys.encryption_key, keys.authentication_key),
-                system_title=bytes.fromhex(settings.system_title),
-                max_pdu_size=largest - _CIPHERING_MARGIN_OCTETS,
-            ),
-            counter,
-        )
-        if client.security is not None:
+    def _client(self, settings: ClientSettings) -> Client:
+        client = Client(settings, self._counter(settings))
+        if client.security is not None and settings.keys is not None:
             client.security.received_counters = self._host.received_counters.of(
-                self.meter.record.link_address, keys
+                self.meter.record.link_address,
+                MeterKeys(settings.keys.encryption, settings.keys.authentication),
             )
         return client
 
@@ -255,6 +226,7 @@ class Visit:
         record = self.meter.record
         record.serial, record.firmware = who.serial, who.firmware
         record.logical_device_name, record.manufacturer = who.logical_device_name, who.manufacturer
+        record.model = self._host.models.match(record).name
         await self._store.save_meter(record)
         log.info("meter identified", meter=record.identity, eui=record.link_address, firmware=record.firmware)
 
