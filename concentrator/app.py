@@ -34,6 +34,7 @@ from concentrator.collection.mbus_collector import MbusCollector
 from concentrator.collection.network_orders import NetworkOrders
 from concentrator.collection.p1_collector import P1Collector
 from concentrator.collection.radio_listener import RadioListener
+from concentrator.collection.registry_orders import RegistryOrders
 from concentrator.collection.whitelist import Whitelist
 from concentrator.config import Config, ConfigError, ModemSection
 from concentrator.control import ControlServer
@@ -92,6 +93,7 @@ class Service:
         )
         self.p1 = P1Collector(config.p1, store, clock) if config.p1 is not None else None
         self.network_orders: NetworkOrders | None = None
+        self.registry_orders = RegistryOrders(store, clock, (), self.collector.models, keyring)
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
         self.uplinks: list[Uplink] = [
             *(
@@ -142,6 +144,7 @@ class Service:
         for collector in (self.mbus, self.p1):
             if collector is not None:
                 await collector.load()
+        self.registry_orders = self._make_registry_orders()
         self.reporter.local_ports = {
             name: collector
             for name, collector in (("mbus", self.mbus), ("p1", self.p1))
@@ -177,6 +180,25 @@ class Service:
             lambda: load_network_keys(settings).device_keys,
         )
 
+    def _make_registry_orders(self) -> RegistryOrders:
+        ports = [port.meters for port in (self.mbus, self.p1) if port is not None]
+        radio = [self.listener] if self.listener is not None else []
+        return RegistryOrders(
+            self._store,
+            self._clock,
+            [self.collector.registry, *radio, *ports],
+            self.collector.models,
+            self._keyring,
+            self._use_new_keys,
+        )
+
+    def _use_new_keys(self) -> None:
+        keys = self._keyring.wmbus_keys()
+        for user in (self.listener, self.mbus):
+            if user is not None:
+                user.use_keys(keys)
+        self.collector.try_keys_again()
+
     async def carry_out(self, order: Order) -> dict[str, Any]:
         """Carry out one order, of the network's or of a meter's kind.
 
@@ -186,7 +208,11 @@ class Service:
         orders = self.network_orders
         if orders is not None and order.operation in orders.names:
             return await orders.carry_out(order)
-        return await self.collector.carry_out(order, () if orders is None else orders.names)
+        registry = self.registry_orders
+        if order.operation in registry.names:
+            return await registry.carry_out(order)
+        known = (*registry.names, *(() if orders is None else orders.names))
+        return await self.collector.carry_out(order, known)
 
     async def run(self, *extra: Coroutine[Any, Any, None]) -> None:
         """Run everything until something ends."""

@@ -33,6 +33,7 @@ class _Main(click.Group):
     lazy: ClassVar[dict[str, tuple[str, str]]] = {
         "dlms": ("concentrator.dlms_tools.command", "dlms"),
         "keys": ("concentrator.registry_tools.keys", "keys"),
+        "meters": ("concentrator.registry_tools.meters", "meters"),
         "models": ("concentrator.registry_tools.models", "models"),
     }
 

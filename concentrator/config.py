@@ -91,6 +91,16 @@ _IDENTITY_RULE = Allowed("1 to 64 letters, digits, _ or -", lambda value: bool(_
 _HOST = Allowed("a host name or an IP address", _is_host)
 _TCP_PORT = _whole(1, 65535)
 _FOLDER = Allowed("an absolute path of a folder that exists or can be made", _is_folder_to_be)
+
+
+def _is_pattern(value: str) -> bool:
+    try:
+        re.compile(value)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return True
+
+
 _READABLE_FOLDER = Allowed(
     "the path of a folder that exists and can be read, or empty",
     lambda value: not value or (Path(value).is_dir() and os.access(value, os.R_OK | os.X_OK)),
@@ -248,6 +258,14 @@ class CollectionSection:
         "",
         _READABLE_FOLDER,
         "Folder with meter models of your own (see concentrator/collection/models/README.md).",
+    )
+    own_meters: str = _key(
+        "",
+        Allowed("a regular expression, or empty", _is_pattern),
+        "Serial numbers or logical device names of our meters; others are foreign. Empty: all are ours.",
+    )
+    foreign_after_refusals: int = _key(
+        0, _whole(0, 1000), "Refusals in a row after which a meter counts as foreign; 0: never."
     )
     history_days: int = _key(7, _whole(0, 3650), "How far back gaps are filled when a meter is new.")
     interval_s: int = _key(900, _SECONDS, "How often a meter is looked at for what is missing.")

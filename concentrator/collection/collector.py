@@ -15,7 +15,9 @@ from typing import Any
 import structlog
 
 from concentrator.clock import Clock, is_plausible
+from concentrator.collection import foreign
 from concentrator.collection.errors import KeysMissingError, MeterUnreachableError
+from concentrator.collection.foreign import ForeignMeterError, OwnMeters
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.meter_models import ModelLibrary
 from concentrator.collection.meter_orders import check_order
@@ -45,6 +47,8 @@ from plc.network import (
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
+# Meters and declined nodes together; a street has hundreds, and nobody may fill the memory by asking to join.
+_MOST_METERS = 5000
 _KEEP_COUNTERS_S = 600.0
 _FIRST_RETRY_S = 5.0
 _LONGEST_RETRY_S = 1800.0
@@ -69,6 +73,7 @@ class Collector:
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.registry = Registry()
+        self.own_meters = OwnMeters(settings)
         self.models = ModelLibrary.load(
             Path(settings.models_directory) if settings.models_directory else None
         )
@@ -81,11 +86,16 @@ class Collector:
         self._keyring = keyring
         self.on_progress = on_progress
         self._wake = asyncio.Event()
+        self._declined: asyncio.Queue[CollectedMeter] = asyncio.Queue()
 
     async def load(self) -> None:
         """Take the known meters from the store; they are not reachable until their nodes join."""
         for record in await self._store.load_meters():
             if record.link == "plc":
+                if record.details.get(foreign.DETAIL) == foreign.BY_RULE and not self.own_meters.judge(
+                    record
+                ):
+                    foreign.end(record)
                 self.registry.add(CollectedMeter(record, identified=True))
         await self.received_counters.load()
 
@@ -98,6 +108,7 @@ class Collector:
                 # One place more, which routine never takes: whoever waits for a meter does not wait for others.
                 group.create_task(self._work(link, for_orders=True))
                 group.create_task(self._keep_counters())
+                group.create_task(self._keep_declined())
         finally:
             await self._keep_counters_now()
 
@@ -140,6 +151,7 @@ class Collector:
                 log.info("topology changed", eui=event.eui.hex(), change=event.description)
             case NodeDeclined():
                 log.warning("foreign device declined", eui=event.eui.hex())
+                self._node_declined(event.eui)
             case ApduReceived():
                 self.unsolicited += 1
                 log.info(
@@ -161,6 +173,8 @@ class Collector:
             self.registry.add(meter)
             log.info("meter discovered", meter=identity, eui=link_address)
         meter.joined_as = event.identity
+        if meter.record.details.get(foreign.DETAIL) == foreign.BY_WHITELIST:
+            foreign.end(meter.record)
         self._place(meter, event.eui)
         if meter.address != event.address:
             meter.address = event.address
@@ -169,6 +183,23 @@ class Collector:
         if meter.record.state is MeterState.UNREACHABLE:
             self._set_state(meter, MeterState.ACTIVE if meter.identified else MeterState.DISCOVERED, "")
         self._wake.set()
+
+    def _node_declined(self, eui: bytes) -> None:
+        """List a node that the whitelist keeps out."""
+        meter = self.registry.at_address(eui.hex())
+        if meter is None and len(self.registry) < _MOST_METERS:
+            record = MeterRecord(f"eui-{eui.hex()}", link_address=eui.hex(), first_seen=self._clock.now())
+            meter = CollectedMeter(record)
+            self.registry.add(meter)
+        if meter is None or meter.record.left_alone:
+            return
+        meter.address = None
+        foreign.mark(meter.record, foreign.BY_WHITELIST, "declined: not on the whitelist of the network")
+        self._declined.put_nowait(meter)
+
+    async def _keep_declined(self) -> None:
+        while True:
+            await self._save(await self._declined.get())
 
     def _place(self, meter: CollectedMeter, eui: bytes) -> None:
         """Take over what is known of a node's place; it may have been told before the meter was known."""
@@ -195,6 +226,10 @@ class Collector:
         if order.operation != _COLLECT:
             check_order(order, network_operations)
         meter = self.registry.known(order.target)
+        if meter.record.left_alone:
+            raise MeterUnreachableError(
+                f"meter {meter.identity} is {meter.record.state.value} and left alone: {meter.record.reason}"
+            )
         if order.operation == _COLLECT:
             meter.next_visit = 0.0
             self._wake.set()
@@ -247,6 +282,7 @@ class Collector:
             for meter in self.registry
             if meter.address is not None
             and not meter.busy
+            and not meter.record.left_alone
             and (meter.orders or (not for_orders and meter.next_visit <= now))
         ]
         return min(
@@ -258,7 +294,7 @@ class Collector:
         due = [
             meter.next_visit - now
             for meter in self.registry
-            if not for_orders and meter.address is not None and not meter.busy
+            if not for_orders and meter.address is not None and not (meter.busy or meter.record.left_alone)
         ]
         self._wake.clear()
         try:
@@ -278,6 +314,8 @@ class Collector:
                 await visit.hold()
         except (TransientError, TimeoutError) as error:
             self._failed(visit.meter, str(error) or self._out_of_time(visit.meter))
+        except ForeignMeterError as error:
+            foreign.mark(visit.meter.record, foreign.BY_RULE, str(error))
         except KeysMissingError as error:
             self._refused(visit.meter, MeterState.KEY_MISSING, str(error))
         except (AssociationRejectedError, SecurityError) as error:
@@ -304,7 +342,7 @@ class Collector:
         return f"took longer than {self._settings.dialogue_timeout_s} s{doing}"
 
     def _succeeded(self, meter: CollectedMeter, *, for_orders: bool) -> None:
-        meter.failures = 0
+        meter.failures = meter.refusals = 0
         if not for_orders and meter.next_visit <= self._clock.monotonic():
             meter.next_visit = self._clock.monotonic() + self._until_next_round()
         self._set_state(meter, MeterState.ACTIVE, "")
@@ -332,6 +370,10 @@ class Collector:
         meter.failures += 1
         meter.next_visit = self._clock.monotonic() + _REFUSED_RETRY_S
         self._set_state(meter, state, reason)
+        meter.refusals += state is MeterState.REFUSED
+        limit = self._settings.foreign_after_refusals
+        if limit and meter.refusals >= limit:
+            foreign.mark(meter.record, foreign.BY_REFUSAL, f"refused us {meter.refusals} times: {reason}")
 
     @staticmethod
     def _fail_orders(meter: CollectedMeter) -> None:
@@ -346,16 +388,30 @@ class Collector:
                 )
 
     def _set_state(self, meter: CollectedMeter, state: MeterState, reason: str) -> None:
+        if meter.record.left_alone:
+            return
         if (meter.record.state, meter.record.reason) != (state, reason):
             emit = log.info if state in (MeterState.ACTIVE, MeterState.DISCOVERED) else log.warning
             emit("meter " + state.value, meter=meter.identity, reason=reason)
         meter.record.state, meter.record.reason = state, reason
 
+    def try_keys_again(self) -> None:
+        """There are new keys: those who lacked the right ones are visited now."""
+        for meter in self.registry:
+            if meter.record.state in (MeterState.KEY_MISSING, MeterState.REFUSED):
+                meter.next_visit, meter.refusals = 0.0, 0
+        self._wake.set()
+
     async def _save(self, meter: CollectedMeter) -> None:
-        if not meter.identified:
+        if not meter.identified and not meter.record.left_alone:
             return
         try:
             await self._store.save_meter(meter.record)
+            while self.registry.moves:
+                identity, before, after = self.registry.moves.pop()
+                await self._store.add_events(
+                    [("meter_moved", f"from {before or 'nowhere'} to {after}", identity)]
+                )
         except StoreError as error:
             log.warning("meter not saved", meter=meter.identity, reason=str(error))
 
@@ -387,7 +443,7 @@ class Collector:
 
     def totals(self) -> dict[str, int]:
         """Meters and intervals, summed over the registry."""
-        meters = list(self.registry)
+        meters = [meter for meter in self.registry if not meter.record.left_alone]
         return {
             "meters": len(meters),
             "meters_identified": sum(meter.identified for meter in meters),

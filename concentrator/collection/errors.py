@@ -21,6 +21,10 @@ class MeterModelError(CollectionError, LocalError):
     """A meter model's file is wrong, one line for each mistake; or a role is asked for that no model has."""
 
 
+class MeterEntryError(CollectionError, LocalError):
+    """Something that is said of a meter, in an order or a list, is wrong: one line for each mistake."""
+
+
 class UnknownMeterError(CollectionError, LocalError):
     """An order names a meter that the registry does not have."""
 

@@ -169,7 +169,7 @@ class P1Collector:
             manufacturer=reading.identification[1:4],
             model=reading.identification[5:],
         )
-        record.state = MeterState.ACTIVE
+        self.meters.set_state(record, MeterState.ACTIVE)
         captured_at = reading.captured_at or now
         found = [
             _reading(one.obis, one.value, one.unit, one.captured_at or captured_at)
@@ -203,7 +203,7 @@ class P1Collector:
             manufacturer="",
             model="",
         )
-        record.state = MeterState.ACTIVE
+        self.meters.set_state(record, MeterState.ACTIVE)
         captured_at = meter.captured_at or now
         reading = None
         if obis is not None and meter.value is not None and is_plausible(captured_at):

@@ -52,7 +52,9 @@ _STATES = {
 
 
 class RadioListener:
-    """Takes telegrams from the radio link; `run()` stores what they brought."""
+    """Takes telegrams from the radio link; `run()` stores what they brought. A `registry_orders.RecordHolder`."""
+
+    link = "wmbus"
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class RadioListener:
         self._store = store
         self._clock = clock
         self._keys = KeyRing(keys)
+        self._meters = tuple(meters)
         self._set_up = frozenset(name.upper() for name in (*meters, *keys)) if meters else None
         self._formats = FormatMemory()
         self._fragments = FragmentMemory()
@@ -89,6 +92,20 @@ class RadioListener:
         self._stored_at: dict[str, float] = {}
         self._saved: dict[str, tuple[MeterState, str]] = {}
         self._queue: asyncio.Queue[tuple[MeterRecord, Answer | None]] = asyncio.Queue(_LONGEST_QUEUE)
+
+    def find(self, identity: str) -> MeterRecord | None:
+        """The record of a meter, or None."""
+        return self.records.get(identity)
+
+    def adopt(self, record: MeterRecord) -> None:
+        """Take in a meter that somebody entered: it counts as set up."""
+        self.records[record.identity] = record
+
+    def use_keys(self, keys: dict[str, bytes]) -> None:
+        """Have these keys from now on, instead of those of before; a meter that has one counts as set up."""
+        self._keys = KeyRing(keys)
+        if self._meters:
+            self._set_up = frozenset(name.upper() for name in (*self._meters, *keys))
 
     async def load(self) -> None:
         """Take the known wireless meters, message counters and formats from the store."""
@@ -206,6 +223,8 @@ class RadioListener:
             log.info("meter heard", meter=identity, medium=record.medium.value)
         record.last_contact = now
         record.signal = float(rssi_dbm) if rssi_dbm is not None else record.signal
+        if record.left_alone:
+            return
         record.state = _STATES.get(telegram.security.state) or MeterState.ACTIVE
         record.reason = telegram.security.reason if record.state is not MeterState.ACTIVE else telegram.fault
         if self._is_unprotected(telegram):
@@ -227,6 +246,9 @@ class RadioListener:
         if self._set_up is None or telegram.meter is None:
             return True
         meter = telegram.meter
+        entered = self.records.get(str(meter))
+        if entered is not None and entered.registration.manual:
+            return True
         return not self._set_up.isdisjoint(
             (meter.identification, f"{meter.manufacturer}-{meter.identification}")
         )

@@ -14,6 +14,7 @@ from concentrator.collection import gaps, meter_reader
 from concentrator.collection.association import NO_AUTHENTICATION, client_settings
 from concentrator.collection.conversation import converse
 from concentrator.collection.errors import CollectionError
+from concentrator.collection.foreign import OwnMeters
 from concentrator.collection.keyring import Keyring, MeterKeys
 from concentrator.collection.meter_models import ModelLibrary
 from concentrator.collection.meter_orders import check_order
@@ -50,6 +51,7 @@ class _Host(Protocol):
 
     registry: Registry
     models: ModelLibrary
+    own_meters: OwnMeters
     received_counters: ReceivedCounters
     on_progress: Callable[[], None]
 
@@ -167,6 +169,7 @@ class Visit:
                 log.info("no public client", meter=self.meter.identity, reason=str(error))
                 return
             await self._release(client, channel)
+        self._host.own_meters.check(self.meter.record)
 
     def _counter(self, settings: ClientSettings) -> InvocationCounter | None:
         if settings.keys is None:
@@ -228,6 +231,7 @@ class Visit:
         record.logical_device_name, record.manufacturer = who.logical_device_name, who.manufacturer
         record.model = self._host.models.match(record).name
         await self._store.save_meter(record)
+        self._host.own_meters.check(record)
         log.info("meter identified", meter=record.identity, eui=record.link_address, firmware=record.firmware)
 
     async def _compare_clock(

@@ -13,7 +13,7 @@ from sqlite_utils.migrations import Migrations
 # "ODCs": marks the file as ours in SQLite's header (PRAGMA application_id).
 APPLICATION_ID = 0x4F444373
 # PRAGMA user_version after the newest step below; a file with a higher one was written by a newer release.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 migrations = Migrations("concentrator")
 
@@ -186,6 +186,20 @@ _NETWORK_HISTORY = (
 )
 
 
+# What the operator and the registry say of a meter. `groups` is a JSON list of labels.
+_REGISTRATION = """
+    CREATE TABLE meter_registration (
+        meter_id INTEGER PRIMARY KEY REFERENCES meter (meter_id),
+        installed_at INTEGER,
+        removed_at INTEGER,
+        manual INTEGER NOT NULL,
+        groups TEXT NOT NULL,
+        connection_limit INTEGER,
+        replaced_by TEXT NOT NULL
+    ) STRICT
+    """
+
+
 @migrations()
 def m0001_initial(database: Database) -> None:
     """Meters, channels, readings, batches and destinations."""
@@ -201,3 +215,10 @@ def m0002_network_history(database: Database) -> None:
     for statement in _NETWORK_HISTORY:
         database.conn.execute(statement)
     database.conn.execute("PRAGMA user_version = 2")
+
+
+@migrations()
+def m0003_registration(database: Database) -> None:
+    """When meters were installed and removed, by whom they were replaced, their groups and limits."""
+    database.conn.execute(_REGISTRATION)
+    database.conn.execute("PRAGMA user_version = 3")

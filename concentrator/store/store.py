@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from concentrator.clock import Clock
-from concentrator.model import Answer, MeterRecord
+from concentrator.clock import Clock, is_plausible
+from concentrator.model import Answer, MeterRecord, MeterState
 from concentrator.obis import Obis
-from concentrator.store import counters, meters, network_history, outbox, readings
+from concentrator.store import counters, meters, network_history, outbox, readings, registrations
 from concentrator.store.database import Database
 from concentrator.store.readings import ReadingTable, StoredAnswer, add_event, to_epoch
 
@@ -119,8 +119,30 @@ class Store:
     # Meters
 
     async def save_meter(self, record: MeterRecord) -> None:
-        """Insert or update one meter by its identity."""
-        await self._database.write(lambda c: meters.save_meter(c, record))
+        """Insert or update one meter by its identity. One that is read for the first time counts as installed now."""
+        registration, now = record.registration, self._clock.now()
+        installed = (
+            record.state is MeterState.ACTIVE and registration.installed_at is None and is_plausible(now)
+        )
+        if installed:
+            registration.installed_at = now
+
+        def work(connection: sqlite3.Connection) -> None:
+            meters.save_meter(connection, record)
+            if installed:
+                registrations.save(connection, record.identity, registration)
+
+        await self._database.write(work)
+
+    async def save_registration(self, *records: MeterRecord) -> None:
+        """Keep meters with what the registry says of them, all in one commit."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            for record in records:
+                meters.save_meter(connection, record)
+                registrations.save(connection, record.identity, record.registration)
+
+        await self._database.write(work)
 
     async def load_meters(self) -> list[MeterRecord]:
         """Every meter that was ever known."""
