@@ -17,6 +17,7 @@ from concentrator.model import IDENTITY_PATTERN, Medium, MeterRecord
 
 LINKS = ("plc", "wmbus", "mbus", "p1")
 GROUP_PATTERN = re.compile(r"^[^\x00-\x1f;,]{1,64}$")
+_EUI = re.compile(r"^(?:[0-9a-f]{12}|[0-9a-f]{16})$")
 _LARGEST_LIMIT_W = 10_000_000
 _MOST_ERRORS = 10
 _TEXTS = ("link_address", "serial", "manufacturer", "model")
@@ -65,15 +66,24 @@ def parse_entry(place: str, row: Mapping[str, object]) -> MeterEntry:
         raise MeterEntryError(
             f"{place}: identity: got {identity[:64]!r}; allowed: 1 to 64 letters, digits, _ or -"
         )
+    texts = {name: _text(place, row, name) for name in _TEXTS}
+    link = _choice(place, row, "link", LINKS)
+    address = texts["link_address"].replace(":", "").lower()
+    if _EUI.match(address):
+        texts["link_address"] = address
+    elif link == "plc" and address:
+        raise MeterEntryError(
+            f"{place}: link_address: got {texts['link_address']!r}; allowed: an EUI-48 or EUI-64 in hexadecimal"
+        )
     media = [medium.value for medium in Medium]
     medium = _choice(place, row, "medium", media)
     return MeterEntry(
         identity,
         medium=Medium(medium) if medium else None,
-        link=_choice(place, row, "link", LINKS),
+        link=link,
         groups=_groups(place, row.get("groups")),
         connection_limit=_limit(place, row.get("connection_limit")),
-        **{name: _text(place, row, name) for name in _TEXTS},
+        **texts,
     )
 
 

@@ -102,6 +102,11 @@ class Registry:
             meter.address = None
             for address in [address for address, one in self._by_address.items() if one is meter]:
                 del self._by_address[address]
+        met = self._by_address.get(record.link_address)
+        if met is not None and met is not meter and not met.identified:
+            # Its node was met before anybody said who it is.
+            self._by_identity.pop(met.identity, None)
+            _take_place(meter, met)
         meter.next_visit, meter.refusals = 0.0, 0
         self.add(meter)
 
@@ -137,16 +142,16 @@ class Registry:
             self._by_address.pop(known.record.link_address, None)
             self.moves.append((identity, known.record.link_address, meter.record.link_address))
             known.record.link_address = meter.record.link_address
-            known.address, known.joined_as = meter.address, meter.joined_as
-            known.parent, known.level, known.hops, known.role = (
-                meter.parent,
-                meter.level,
-                meter.hops,
-                meter.role,
-            )
-            known.orders.extend(meter.orders)
+            _take_place(known, meter)
             meter = known
         meter.record.identity = identity
         meter.identified = True
         self.add(meter)
         return meter
+
+
+def _take_place(meter: CollectedMeter, met: CollectedMeter) -> None:
+    """What is known of a node is known of the meter that turned out to be it."""
+    meter.address, meter.joined_as = met.address, met.joined_as
+    meter.parent, meter.level, meter.hops, meter.role = met.parent, met.level, met.hops, met.role
+    meter.orders.extend(met.orders)

@@ -144,7 +144,7 @@ class RegistryOrders:
         entry = parse_entry(
             f"order {order.order_id}: args", {**order.arguments, "identity": order.target or None}
         )
-        record = await self._enter(entry)
+        record = self._enter(entry, await self._known())
         await self._store.save_registration(record)
         return {"meter": entry_of(record)}
 
@@ -159,17 +159,16 @@ class RegistryOrders:
         entries = parse_entries(f"order {order.order_id}", numbered)
         known = await self._known()
         for entry in entries:
-            self._check(entry, known.get(entry.identity))
-        records = [await self._enter(entry, known.get(entry.identity)) for entry in entries]
+            self._check(entry, known)
+        records = [self._enter(entry, known) for entry in entries]
         await self._store.save_registration(*records)
         new = sum(entry.identity not in known for entry in entries)
         return {"added": new, "changed": len(entries) - new}
 
-    async def _enter(self, entry: MeterEntry, known: MeterRecord | None = None) -> MeterRecord:
+    def _enter(self, entry: MeterEntry, meters: Mapping[str, MeterRecord]) -> MeterRecord:
         """Make or change a record, and hand it to whoever collects its kind; what it was removed for is over."""
-        if known is None:
-            known = (await self._known()).get(entry.identity)
-        self._check(entry, known)
+        self._check(entry, meters)
+        known = meters.get(entry.identity)
         record = known or MeterRecord(entry.identity, link=entry.link, first_seen=self._clock.now())
         if known is None:
             record.registration.manual = True
@@ -184,7 +183,16 @@ class RegistryOrders:
             self._holders[record.link].adopt(record)
         return record
 
-    def _check(self, entry: MeterEntry, known: MeterRecord | None) -> None:
+    def _check(self, entry: MeterEntry, meters: Mapping[str, MeterRecord]) -> None:
+        known = meters.get(entry.identity)
+        link = known.link if known is not None else entry.link
+        for other in meters.values() if link == "plc" and entry.link_address else ():
+            there = (other.link, other.link_address) == (link, entry.link_address) and not other.left_alone
+            if there and other.identity != entry.identity:
+                raise MeterEntryError(
+                    f"meter {entry.identity}: link_address: {entry.link_address} is that of {other.identity}; "
+                    "replace that one, or remove it first"
+                )
         if known is None and not entry.link:
             raise MeterEntryError(f"meter {entry.identity}: link: missing; allowed: plc, wmbus, mbus or p1")
         if known is not None and entry.link and entry.link != known.link:
@@ -228,15 +236,16 @@ class RegistryOrders:
 
     async def _replace(self, order: Order) -> dict[str, Any]:
         old = await self._record(order, order.target)
+        meters = await self._known()
         successor = str(order.arguments.get("by") or "")
         if successor == old.identity:
             raise OrderError(f"order {order.order_id}: args: by: a meter cannot be replaced by itself")
         given = {name: value for name, value in order.arguments.items() if name != "by"}
-        known = (await self._known()).get(successor)
-        if known is None:
+        if successor not in meters:
             given = {"link": old.link, "medium": old.medium.value, **given}
         entry = parse_entry(f"order {order.order_id}: args", {**given, "identity": successor})
-        new = await self._enter(entry, known)
+        others = {identity: record for identity, record in meters.items() if identity != old.identity}
+        new = self._enter(entry, others)
         if not new.registration.groups:
             new.registration.groups = old.registration.groups
         if new.registration.connection_limit is None:
@@ -278,7 +287,7 @@ class RegistryOrders:
                 else [one for one in groups if one not in changed]
             )
         entry = parse_entry(f"order {order.order_id}: args", {**arguments, "identity": record.identity})
-        self._check(entry, record)
+        self._check(entry, await self._known())
         self._apply(record, entry)
         if entry.groups is None:
             record.registration.groups = tuple(groups)
