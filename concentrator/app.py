@@ -134,6 +134,7 @@ class Service:
                 config.radio.meters.replace(",", " ").split(),
             )
             await self.listener.load()
+            self.collector.sub_meters.known_elsewhere = self.listener.records.__contains__
             settings = config.radio
             if settings.module == AUTO:
                 found = await find_radio_module(settings.port, settings.mode)
@@ -186,7 +187,7 @@ class Service:
         return RegistryOrders(
             self._store,
             self._clock,
-            [self.collector.registry, *radio, *ports],
+            [self.collector.registry, self.collector.sub_meters, *radio, *ports],
             self.collector.models,
             self._keyring,
             self._use_new_keys,
@@ -258,9 +259,11 @@ class Service:
             ("meter", meter.identity): (meter.record.state.value, meter.record.reason)
             for meter in self.collector.registry
         }
+        others = [*self.collector.sub_meters.records.values()]
         if self.listener is not None:
-            for record in self.listener.records.values():
-                states["meter", record.identity] = (record.state.value, record.reason)
+            others += self.listener.records.values()
+        for record in others:
+            states["meter", record.identity] = (record.state.value, record.reason)
         for kind, collector in self.reporter.local_ports.items():
             states[kind, ""] = (collector.state, collector.reason)
             for record in collector.meters.records.values():

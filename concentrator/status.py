@@ -62,6 +62,9 @@ class StatusReporter:
                 {**_record(record), "reception": _reception(self.listener.reception.get(record.identity))}
                 for record in self.listener.records.values()
             ]
+        for record in self._collector.sub_meters.records.values():
+            if self.listener is None or record.identity not in self.listener.records:
+                meters.append(_record(record))
         for port in self.local_ports.values():
             meters += [_record(record) for record in port.meters.records.values()]
         return {
@@ -94,6 +97,7 @@ class StatusReporter:
             "disk_free": self._disk()["disk_free"],
             "meters_total": known
             + (len(self.listener.records) if self.listener else 0)
+            + len(self._collector.sub_meters.records)
             + sum(len(port.meters.records) for port in self.local_ports.values()),
             "meters_reachable": reachable,
             "availability_pct": round(100 * reachable / known, 1) if known else None,

@@ -23,6 +23,7 @@ from concentrator.collection.meter_models import ModelLibrary
 from concentrator.collection.meter_orders import check_order
 from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
+from concentrator.collection.sub_meters import SubMeters
 from concentrator.collection.topology import Topology
 from concentrator.collection.visit import Visit
 from concentrator.config import CollectionSection
@@ -74,6 +75,7 @@ class Collector:
     ) -> None:
         self.registry = Registry()
         self.own_meters = OwnMeters(settings)
+        self.sub_meters = SubMeters(settings, store, clock)
         self.models = ModelLibrary.load(
             Path(settings.models_directory) if settings.models_directory else None
         )
@@ -97,6 +99,7 @@ class Collector:
                 ):
                     foreign.end(record)
                 self.registry.add(CollectedMeter(record, identified=True))
+        await self.sub_meters.load()
         await self.received_counters.load()
 
     async def run(self, link: PlcLink) -> None:

@@ -18,6 +18,7 @@ import structlog
 from concentrator.clock import Clock, is_plausible
 from concentrator.collection.keyring import read_single_key
 from concentrator.collection.local_meters import LocalMeters
+from concentrator.collection.mbus_client_channels import REGISTER_OF_MEDIUM
 from concentrator.config import P1Section
 from concentrator.iec62056_21.errors import TelegramError
 from concentrator.iec62056_21.p1 import P1Reader
@@ -61,15 +62,6 @@ _UNITS: dict[str, tuple[int, int]] = {
     "MJ": (25, 6),
     "GJ": (25, 9),
     "s": (7, 0),
-}
-# M-Bus channels: value group codes of their register by medium.
-_CHANNEL_OBIS: dict[Medium, Obis] = {
-    Medium.GAS: Obis(7, 0, 3, 0, 0, 255),
-    Medium.WATER: Obis(8, 0, 1, 0, 0, 255),
-    Medium.HOT_WATER: Obis(9, 0, 1, 0, 0, 255),
-    Medium.HEAT: Obis(6, 0, 1, 0, 0, 255),
-    Medium.COOLING: Obis(5, 0, 1, 0, 0, 255),
-    Medium.ELECTRICITY: Obis(1, 0, 1, 8, 0, 255),
 }
 
 
@@ -190,7 +182,7 @@ class P1Collector:
 
     async def _keep_channel_meter(self, meter: P1ChannelMeter, now: datetime) -> None:
         medium = medium_of(meter.device_type or 0)
-        obis = _CHANNEL_OBIS.get(medium)
+        obis = REGISTER_OF_MEDIUM.get(medium)
         try:
             identity = safe_identity(meter.equipment_identifier)
         except IdentityError:

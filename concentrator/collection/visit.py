@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -21,6 +21,8 @@ from concentrator.collection.meter_orders import check_order
 from concentrator.collection.meter_reader import LocalTime, ProfileShape
 from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
+from concentrator.collection.sub_meters import Host as SubMeterHost
+from concentrator.collection.sub_meters import SubMeters
 from concentrator.config import CollectionSection
 from concentrator.dlms.client import Client, ClientSettings, Conversation
 from concentrator.dlms.cosem_time import CosemDateTime
@@ -52,6 +54,7 @@ class _Host(Protocol):
     registry: Registry
     models: ModelLibrary
     own_meters: OwnMeters
+    sub_meters: SubMeters
     received_counters: ReceivedCounters
     on_progress: Callable[[], None]
 
@@ -133,6 +136,19 @@ class Visit:
         self.meter.shape = shape
         await self._compare_clock(clock, client, channel)
         await self._fill_gaps(client, channel, shape)
+        await self._collect_sub_meters(client, channel)
+
+    async def _collect_sub_meters(self, client: Client, channel: MeterChannel) -> None:
+        record = self.meter.record
+        self.meter.activity = "reading its M-Bus channels"
+
+        def converse_here(conversation: Conversation[Result]) -> Awaitable[Result]:
+            return self._converse(conversation, channel)
+
+        model = self._host.models.named(record.model)
+        host = SubMeterHost(record, model, client, self._local_time, converse_here)
+        await self._host.sub_meters.collect(host)
+        self._heard()
 
     # Opening
 

@@ -28,6 +28,7 @@ from concentrator.dlms.security import MemoryCounter, SecurityKeys
 from concentrator.dlms.server import AssociationDefinition, LogicalDevice, Server, visible_only
 from concentrator.obis import Obis
 from concentrator.simulator.load_model import SLOT_S, LoadModel
+from concentrator.simulator.mbus_channels import SimulatedChannelMeter
 
 MANUFACTURER = b"ODC"
 PUBLIC_CLIENT = 16
@@ -179,11 +180,17 @@ class SimulatedMeter:
     """One meter; satisfies `concentrator.simulator.device.Device`.
 
     `clock` gives the true time, aware, in UTC; the meter's own clock is off by `clock_offset_s`. `keys` are
-    what a key list for the product holds.
+    what a key list for the product holds. `channels` are the device types of the meters on its M-Bus.
     """
 
     def __init__(
-        self, serial: str, seed: int, clock: Callable[[], datetime], *, clock_offset_s: float | None = None
+        self,
+        serial: str,
+        seed: int,
+        clock: Callable[[], datetime],
+        *,
+        clock_offset_s: float | None = None,
+        channels: Sequence[int] = (),
     ) -> None:
         digest = hashlib.sha256(f"{seed}/{serial}/meter".encode()).digest()
         self.identity = serial
@@ -217,6 +224,10 @@ class SimulatedMeter:
             DAILY_PROFILE: _PeriodicRows(self, 86400, columns),
         }
         self._events = _EventRows(self)
+        self.channels = [
+            SimulatedChannelMeter(seed, serial, number, device_type, self.now, self.shown)
+            for number, device_type in enumerate(channels, 1)
+        ]
 
     def _key(self, seed: int, use: str) -> bytes:
         return hashlib.sha256(f"{seed}/{self.serial}/{use} key".encode()).digest()[:16]
@@ -353,6 +364,7 @@ class SimulatedMeter:
             ],
             profile_object(EVENT_LOG, self._events, capacity=512, default_deviation=_WINTER),
             self._disconnect_control(),
+            *[one for channel in self.channels for one in channel.objects(_WINTER)],
             self.security_setup.cosem_object(SECURITY_SETUP),
             self.image_transfer.cosem_object(),
         ]

@@ -42,6 +42,10 @@ async def done(bench, group, verb, *arguments):
     return result.stdout
 
 
+def plc_states(status):
+    return sorted(m["state"] for m in status["meters"] if m["link"] == "plc")
+
+
 async def state_of(bench, identity):
     status = await bench.status()
     return next((m["state"] for m in status.get("meters", ()) if m["identity"] == identity), None)
@@ -58,9 +62,7 @@ async def test_keys_are_imported_while_the_service_runs_and_are_shown_nowhere(be
     bench.start_substation(meters=3)
     bench.write_config(mqtt=None, push=None, collection={"key_file": ""})
     await bench.start_product()
-    await bench.until_status(
-        lambda s: [m["state"] for m in s["meters"] if m["link"] == "plc"].count("key_missing") == 3, 90
-    )
+    await bench.until_status(lambda s: plc_states(s) == ["key_missing"] * 3, 90)
     file = bench.directory / "keys.json"
     keys = json.loads(file.read_text())
     keys["meters"]["somebody"] = {"encryption_key": CANARY, "authentication_key": CANARY}
@@ -68,7 +70,13 @@ async def test_keys_are_imported_while_the_service_runs_and_are_shown_nowhere(be
     outputs = [await done(bench, "keys", "import", file)]
     # Nothing else is done: the meters of both kinds are read with what was imported.
     await bench.until_status(
-        lambda s: [m["state"] for m in s["meters"]].count("active") == 4, 90, "all are read with their keys"
+        lambda s: (
+            {m["link"]: m["state"] for m in s["meters"] if m["link"] != "mbus-client"}
+            == {"plc": "active", "wmbus": "active"}
+            and plc_states(s) == ["active"] * 3
+        ),
+        90,
+        "all are read with their keys",
     )
     secret = [value for entry in keys["meters"].values() for value in entry.values()] + [
         *keys["wmbus"].values()
@@ -103,8 +111,8 @@ async def test_meters_are_grouped_left_alone_removed_and_replaced(bench):
     one, other, third, fourth = (meter.serial for meter in substation.meters)
     bench.write_config(mqtt=None, push=None, radio=None)
     await bench.start_product()
-    await bench.until_status(lambda s: [m["state"] for m in s["meters"]].count("active") == 4, 90)
-    listed = json.loads(await done(bench, "meters", "list", "--json"))
+    await bench.until_status(lambda s: plc_states(s) == ["active"] * 4, 90)
+    listed = json.loads(await done(bench, "meters", "list", "--json", "--link", "plc"))
     assert {m["model"] for m in listed} == {"simulated"}
     assert all(m["installed_at"] for m in listed)
 
@@ -202,9 +210,7 @@ async def test_meters_of_another_utility_are_listed_and_never_asked_with_a_key(b
     ours, *others = (meter.serial for meter in substation.meters)
     bench.write_config(mqtt=None, push=None, radio=None, collection={"own_meters": ours})
     await bench.start_product()
-    status = await bench.until_status(
-        lambda s: sorted(m["state"] for m in s["meters"]) == ["active", "foreign", "foreign"], 90
-    )
+    status = await bench.until_status(lambda s: plc_states(s) == ["active", "foreign", "foreign"], 90)
     assert {m["identity"] for m in status["meters"] if m["state"] == "foreign"} == set(others)
     assert all("own_meters" in m["reason"] for m in status["meters"] if m["state"] == "foreign")
     for meter in substation.meters[1:]:
@@ -214,7 +220,7 @@ async def test_meters_of_another_utility_are_listed_and_never_asked_with_a_key(b
     await bench.stop_product()
     bench.write_config(mqtt=None, push=None, radio=None, collection={"own_meters": ""})
     await bench.start_product()
-    await bench.until_status(lambda s: [m["state"] for m in s["meters"]].count("active") == 3, 90)
+    await bench.until_status(lambda s: plc_states(s) == ["active"] * 3, 90)
 
 
 async def test_a_node_that_the_whitelist_declines_is_a_foreign_meter_until_it_may_join(bench):
