@@ -163,5 +163,5 @@ def own_shape(shape: ProfileShape, medium: Medium) -> ProfileShape:
 
 
 def value_answer(meter: ChannelMeter, reading: Reading, received_at: datetime) -> Answer:
-    """One value as an answer of the meter on the channel."""
-    return Answer(meter.identity, meter.register, (reading,), received_at)
+    """One value as an answer of the meter on the channel; a row of its profile at the same time is the same reading."""
+    return Answer(meter.identity, meter.profile, (reading,), received_at)

@@ -24,7 +24,7 @@ from concentrator.collection.meter_models import MeterModel
 from concentrator.collection.meter_reader import LocalTime
 from concentrator.config import CollectionSection
 from concentrator.dlms.client import Client, Conversation
-from concentrator.dlms.errors import DlmsError
+from concentrator.dlms.errors import AccessError, DlmsError
 from concentrator.errors import TransientError
 from concentrator.model import Answer, MeterRecord, MeterState
 from concentrator.store.readings import from_epoch
@@ -128,8 +128,9 @@ class SubMeters(LocalMeters):
         if not self.known_elsewhere(meter.identity):
             await self._store.save_meter(record)
         try:
-            await self._read_value(host, meter, record)
+            # The profile first: the last value is mostly its last row, and is then nothing new.
             await self._fill_gaps(host, meter)
+            await self._read_value(host, meter, record)
         except DlmsError as error:
             if isinstance(error, TransientError):
                 raise
@@ -151,7 +152,10 @@ class SubMeters(LocalMeters):
         await self._keep_answer(value_answer(meter, reading, now))
 
     async def _fill_gaps(self, host: Host, meter: ChannelMeter) -> None:
-        _clock, shape = await host.converse(meter_reader.read_clock_and_shape(host.client, meter.profile))
+        try:
+            _clock, shape = await host.converse(meter_reader.read_clock_and_shape(host.client, meter.profile))
+        except AccessError:
+            return  # the electricity meter keeps no profile of it: its last values have to do
         if shape.period_s <= 0:
             return
         shape = own_shape(shape, meter.medium)
