@@ -249,3 +249,18 @@ async def test_a_node_that_the_whitelist_declines_is_a_foreign_meter_until_it_ma
         ),
         90,
     )
+
+
+async def test_a_meter_that_refuses_us_counts_as_foreign_where_that_is_wanted(bench):
+    substation = bench.start_substation(meters=2)
+    file = bench.directory / "keys.json"
+    keys = json.loads(file.read_text())
+    refusing = substation.meters[1].serial
+    keys["meters"][refusing] = {"encryption_key": CANARY, "authentication_key": CANARY}
+    file.write_text(json.dumps(keys))
+    bench.write_config(mqtt=None, push=None, radio=None, collection={"foreign_after_refusals": 1})
+    await bench.start_product()
+    status = await bench.until_status(lambda s: plc_states(s) == ["active", "foreign"], 90)
+    (foreign,) = (m for m in status["meters"] if m["state"] == "foreign")
+    assert (foreign["identity"], "refused us 1 times" in foreign["reason"]) == (refusing, True)
+    assert CANARY.lower() not in bench.log.lower()

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from concentrator.collection.mbus_client_channels import (
     find_channel_meters,
@@ -13,10 +15,12 @@ from concentrator.collection.meter_reader import LocalTime
 from concentrator.dlms import axdr
 from concentrator.dlms.client import Client, ClientSettings
 from concentrator.dlms.server import AssociationDefinition, LogicalDevice, Server
-from concentrator.model import Channel, Medium
+from concentrator.model import IDENTITY_PATTERN, Channel, Medium
 from concentrator.obis import Obis
 from concentrator.simulator.mbus_channels import GAS, WATER, SimulatedChannelMeter
 from concentrator.simulator.meter import local_time
+
+from dlms_strategies import data
 
 NOW = datetime(2026, 7, 3, 10, 20, tzinfo=UTC)
 
@@ -100,3 +104,16 @@ def test_a_number_may_be_binary():
 )
 def test_only_the_first_value_of_a_channel_is_its_mediums_register(code, unit, medium, own):
     assert str(own_channel(Channel(code, unit), medium).obis) == own
+
+
+@given(st.lists(data, min_size=5, max_size=5), st.lists(data, min_size=4, max_size=4))
+def test_whatever_a_meter_answers_is_a_meter_or_none(answers, values):
+    def change(objects):
+        objects[0].attributes.update(zip((5, 6, 7, 8, 9), answers, strict=True))
+        objects[1].attributes.update(zip((2, 3, 4, 5), values, strict=True))
+
+    ask, client = talk([channel(1, GAS)], change)
+    for found in ask(find_channel_meters(client, 1)):
+        assert IDENTITY_PATTERN.match(found.identity)
+        reading = ask(read_channel_value(client, found, None))
+        assert reading is None or isinstance(reading.value, int)
