@@ -32,6 +32,7 @@ from concentrator.collection.control.rules import OrderRules
 from concentrator.collection.gateway_desk import GatewayDesk
 from concentrator.collection.group_key import GroupKeyFile
 from concentrator.collection.history_keeper import HistoryKeeper
+from concentrator.collection.key_store import KeyStore
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.mbus_collector import MbusCollector
 from concentrator.collection.meter_tasks import TaskError, tasks_of
@@ -39,6 +40,7 @@ from concentrator.collection.network_orders import NetworkOrders
 from concentrator.collection.order_book import OrderBook
 from concentrator.collection.p1_collector import P1Collector
 from concentrator.collection.radio_listener import RadioListener
+from concentrator.collection.registry_orders import RegistryOrders
 from concentrator.collection.whitelist import Whitelist
 from concentrator.config import Config, ConfigError, DlmsSection, ModemSection
 from concentrator.control import ControlServer
@@ -118,6 +120,7 @@ class Service:
         )
         self.p1 = P1Collector(config.p1, store, clock) if config.p1 is not None else None
         self.network_orders: NetworkOrders | None = None
+        self.registry_orders = RegistryOrders(store, clock, (), self.collector.models, keyring)
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
         self.uplinks: list[Uplink] = [
             *(
@@ -161,6 +164,7 @@ class Service:
                 config.radio.meters.replace(",", " ").split(),
             )
             await self.listener.load()
+            self.collector.sub_meters.known_elsewhere = self.listener.records.__contains__
             settings = config.radio
             if settings.module == AUTO:
                 found = await find_radio_module(settings.port, settings.mode)
@@ -171,6 +175,7 @@ class Service:
         for collector in (self.mbus, self.p1):
             if collector is not None:
                 await collector.load()
+        self.registry_orders = self._make_registry_orders()
         self.reporter.local_ports = {
             name: collector
             for name, collector in (("mbus", self.mbus), ("p1", self.p1))
@@ -230,6 +235,25 @@ class Service:
             lambda: load_network_keys(settings).device_keys,
         )
 
+    def _make_registry_orders(self) -> RegistryOrders:
+        ports = [port.meters for port in (self.mbus, self.p1) if port is not None]
+        radio = [self.listener] if self.listener is not None else []
+        return RegistryOrders(
+            self._store,
+            self._clock,
+            [self.collector.registry, self.collector.sub_meters, *radio, *ports],
+            self.collector.models,
+            self._keyring,
+            self._use_new_keys,
+        )
+
+    def _use_new_keys(self) -> None:
+        keys = self._keyring.wmbus_keys()
+        for user in (self.listener, self.mbus):
+            if user is not None:
+                user.use_keys(keys)
+        self.collector.try_keys_again()
+
     async def carry_out(self, order: Order) -> dict[str, Any]:
         """Carry out one order, in its time and once; or take it, when it is deferred.
 
@@ -247,9 +271,13 @@ class Service:
         orders = self.network_orders
         if orders is not None and order.operation in orders.names:
             return await orders.carry_out(order)
-        return await self.collector.carry_out(
-            order, (*order_book.OPERATIONS, *(() if orders is None else orders.names))
-        )
+        registry = self.registry_orders
+        if order.operation in registry.names:
+            result = await registry.carry_out(order)
+            self.collector.plan_all()
+            return result
+        known = (*order_book.OPERATIONS, *registry.names, *(() if orders is None else orders.names))
+        return await self.collector.carry_out(order, known)
 
     def _tell_order(self, order: Order, state: str, outcome: dict[str, Any]) -> None:
         for uplink in self.uplinks:
@@ -305,9 +333,11 @@ class Service:
             ("meter", meter.identity): (meter.record.state.value, meter.record.reason)
             for meter in self.collector.registry
         }
+        others = [*self.collector.sub_meters.records.values()]
         if self.listener is not None:
-            for record in self.listener.records.values():
-                states["meter", record.identity] = (record.state.value, record.reason)
+            others += self.listener.records.values()
+        for record in others:
+            states["meter", record.identity] = (record.state.value, record.reason)
         for kind, collector in self.reporter.local_ports.items():
             states[kind, ""] = (collector.state, collector.reason)
             for record in collector.meters.records.values():
@@ -380,7 +410,11 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
     if with_page:
         _check_page_port(config, config_file)
     key_file = config.collection.key_file
-    keyring = Keyring.load(Path(key_file) if key_file else None, config.state_directory / "meter_keys.json")
+    key_store = KeyStore(config.state_directory)
+    key_store.unlock()
+    keyring = Keyring.load(
+        Path(key_file) if key_file else None, config.state_directory / "meter_keys.json", key_store
+    )
     clock = SystemClock()
     store = Store(config.store_file, clock)
     try:

@@ -36,6 +36,9 @@ class _Main(click.Group):
             verb: ("concentrator.operator_tools.command", f"{verb}_command")
             for verb in ("order", "orders", "tasks", "gaps", "topology")
         },
+        "keys": ("concentrator.registry_tools.keys", "keys"),
+        "meters": ("concentrator.registry_tools.meters", "meters"),
+        "models": ("concentrator.registry_tools.models", "models"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -126,7 +129,9 @@ def config_example_command() -> None:
 def check_config(file: Path) -> None:
     """Check a configuration file: exit status 0 when it is right, 2 and one line when it is not."""
     from concentrator.collection.control.rules import OrderRules
+    from concentrator.collection.key_store import KeyStore
     from concentrator.collection.keyring import Keyring
+    from concentrator.collection.meter_models import ModelLibrary
     from concentrator.collection.meter_tasks import TaskError, tasks_of
     from concentrator.collection.whitelist import EUI_SIZES, read_whitelist_file
     from concentrator.config import ConfigError, load_config
@@ -142,7 +147,9 @@ def check_config(file: Path) -> None:
         load_head_ends(Path(config.dlms.key_file) if config.dlms.key_file else None)
     OrderRules.from_settings(config.orders)
     key_file = config.collection.key_file
-    Keyring.load(Path(key_file) if key_file else None)
+    Keyring.load(Path(key_file) if key_file else None, store=KeyStore(config.state_directory))
+    models = config.collection.models_directory
+    ModelLibrary.load(Path(models) if models else None)
     if config.modem is not None:
         load_network_keys(config.modem)
         if config.modem.whitelist_file:
@@ -252,6 +259,11 @@ def decode(source: str, key: bytes, authentication_key: bytes, system_title: byt
 @click.option(
     "--password-file", type=click.File(), help="Optical: file with the password of programming mode."
 )
+@click.option(
+    "--secure-algorithm",
+    metavar="PROGRAM",
+    help="Optical: maker's program for password command P2; gets the operand as a line, prints the result.",
+)
 @click.option("--hdlc", is_flag=True, help="Optical: by mode E into HDLC, registers by DLMS.")
 @click.option("--wake-up", is_flag=True, help="Optical: wake up a meter with battery first.")
 @click.option("--pushed", is_flag=True, help="Optical: wait for a meter that sends by itself (mode D).")
@@ -270,6 +282,7 @@ def read(  # noqa: PLR0913 - a command's options
     registers: tuple[str, ...],
     writes: tuple[str, ...],
     password_file: TextIO | None,
+    secure_algorithm: str | None,
     baud_rate: int | None,
     key: bytes,
     authentication_key: bytes,
@@ -317,14 +330,17 @@ def read(  # noqa: PLR0913 - a command's options
         _read_by_hdlc(optical or "", registers, key, authentication_key, as_json=as_json)
         return
     from concentrator.iec62056_21.reader import OpticalReader
-    from concentrator.links.optical_head import run_read
+    from concentrator.links.optical_head import program_as_algorithm, run_read
 
+    if secure_algorithm and password_file is not None:
+        raise click.UsageError("give one of --password-file and --secure-algorithm")
     password = password_file.read().strip() if password_file is not None else ""
     reader = OpticalReader(
         device_address=address,
         registers=registers,
         writes=_pairs(writes),
         password=password,
+        secure_algorithm=program_as_algorithm(secure_algorithm) if secure_algorithm else None,
         wake_up=wake_up,
         pushed=pushed,
     )

@@ -103,6 +103,20 @@ _IDENTITY_RULE = Allowed("1 to 64 letters, digits, _ or -", lambda value: bool(_
 _HOST = Allowed("a host name or an IP address", _is_host)
 _TCP_PORT = _whole(1, 65535)
 _FOLDER = Allowed("an absolute path of a folder that exists or can be made", _is_folder_to_be)
+
+
+def _is_pattern(value: str) -> bool:
+    try:
+        re.compile(value)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return True
+
+
+_READABLE_FOLDER = Allowed(
+    "the path of a folder that exists and can be read, or empty",
+    lambda value: not value or (Path(value).is_dir() and os.access(value, os.R_OK | os.X_OK)),
+)
 _FILE = Allowed("the path of a file that exists and can be read, or empty", _is_file)
 _SERIAL_PORT = Allowed(
     "the absolute path of a serial device that exists, such as /dev/ttyAMA0", _is_serial_port
@@ -259,6 +273,19 @@ class CollectionSection:
         "Our DLMS system title, unique for each concentrator.",
     )
     profile: str = _key("1-0:99.1.0*255", _OBIS, "Load profile to read.")
+    models_directory: str = _key(
+        "",
+        _READABLE_FOLDER,
+        "Folder with meter models of your own (see concentrator/collection/models/README.md).",
+    )
+    own_meters: str = _key(
+        "",
+        Allowed("a regular expression, or empty", _is_pattern),
+        "Serial numbers or logical device names of our meters; others are foreign. Empty: all are ours.",
+    )
+    foreign_after_refusals: int = _key(
+        0, _whole(0, 1000), "Refusals in a row after which a meter counts as foreign; 0: never."
+    )
     history_days: int = _key(7, _whole(0, 3650), "How far back gaps are filled when a meter is new.")
     interval_s: int = _key(900, _SECONDS, "How often a meter is looked at for what is missing.")
     answer_delay_s: int = _key(60, _whole(0, 86_400), "How long after an interval's end it is asked for.")

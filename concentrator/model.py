@@ -58,6 +58,7 @@ class MeterState(enum.StrEnum):
     KEY_MISSING = "key_missing"  # heard on the air, encrypted, and no key is set up
     KEY_WRONG = "key_wrong"  # heard, and what the key gives is noise
     FOREIGN = "foreign"  # not ours: listed and left alone
+    REMOVED = "removed"  # was here once: its history stays
 
 
 class Quality(enum.IntFlag):
@@ -126,13 +127,30 @@ class Answer:
 
 
 @dataclass(slots=True)
+class Registration:
+    """What the operator and the registry say of a meter, beside what it says of itself.
+
+    `connection_limit` is the agreed power of the connection in watts, as the utility's registry has it. `manual`:
+    entered by somebody before it was met. `replaced_by` is the identity of the meter that came in its place; "": none.
+    """
+
+    installed_at: datetime | None = None
+    removed_at: datetime | None = None
+    manual: bool = False
+    groups: tuple[str, ...] = ()
+    connection_limit: int | None = None
+    replaced_by: str = ""
+
+
+@dataclass(slots=True)
 class MeterRecord:
     """A meter as the registry knows it. `identity` is what the head-end calls it; it never changes."""
 
     identity: str
     medium: Medium = Medium.ELECTRICITY
     state: MeterState = MeterState.DISCOVERED
-    # How it is reached: "plc", "wmbus", "mbus" or "p1"; and its address there (EUI-48 or EUI-64 in hex, M-Bus address).
+    # How it is reached: "plc", "wmbus", "mbus", "p1", or "mbus-client" through an electricity meter; and its address
+    # there (EUI-48 or EUI-64 in hex, M-Bus address, METER/CHANNEL).
     link: str = "plc"
     link_address: str = ""
     serial: str = ""
@@ -146,3 +164,9 @@ class MeterRecord:
     clock_offset_s: float | None = None
     signal: float | None = None
     details: dict[str, str] = field(default_factory=lambda: dict[str, str]())
+    registration: Registration = field(default_factory=Registration)
+
+    @property
+    def left_alone(self) -> bool:
+        """Whether it is listed only: another utility's, or removed. Nobody asks it, nothing of it is stored."""
+        return self.state in (MeterState.FOREIGN, MeterState.REMOVED)

@@ -62,6 +62,9 @@ class StatusReporter:
                 {**_record(record), "reception": _reception(self.listener.reception.get(record.identity))}
                 for record in self.listener.records.values()
             ]
+        for record in self._collector.sub_meters.records.values():
+            if self.listener is None or record.identity not in self.listener.records:
+                meters.append(_record(record))
         for port in self.local_ports.values():
             meters += [_record(record) for record in port.meters.records.values()]
         return {
@@ -104,6 +107,7 @@ class StatusReporter:
             "disk_free": self._disk()["disk_free"],
             "meters_total": known
             + (len(self.listener.records) if self.listener else 0)
+            + len(self._collector.sub_meters.records)
             + sum(len(port.meters.records) for port in self.local_ports.values()),
             "meters_reachable": reachable,
             "availability_pct": round(100 * reachable / known, 1) if known else None,
@@ -191,6 +195,12 @@ def _record(record: MeterRecord) -> dict[str, Any]:
         "link": record.link,
         "link_address": record.link_address,
         "manufacturer": record.manufacturer,
+        "model": record.model,
+        "serial": record.serial,
+        "groups": list(record.registration.groups),
+        "installed_at": _iso(record.registration.installed_at),
+        "removed_at": _iso(record.registration.removed_at),
+        "replaced_by": record.registration.replaced_by,
         "firmware": record.firmware,
         "last_contact": _iso(record.last_contact),
         "clock_offset_s": record.clock_offset_s,

@@ -11,29 +11,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from concentrator.clock import Clock, is_plausible
+from concentrator.collection import foreign
 from concentrator.collection.agenda import Agenda, Rank
 from concentrator.collection.clock_rule import ClockRule
 from concentrator.collection.control.desk import ControlDesk
 from concentrator.collection.control.errors import NotAuthorisedError
 from concentrator.collection.control.rules import OrderRules
-from concentrator.collection.errors import MeterUnreachableError
+from concentrator.collection.errors import KeysMissingError, MeterUnreachableError
+from concentrator.collection.foreign import ForeignMeterError, OwnMeters
 from concentrator.collection.gap_report import gaps_of
 from concentrator.collection.in_flight import InFlight
 from concentrator.collection.keyring import Keyring
+from concentrator.collection.meter_models import ModelLibrary
 from concentrator.collection.meter_orders import check_order
 from concentrator.collection.meter_reader import ProfileShape
 from concentrator.collection.meter_tasks import MeterTask, TaskError, default_task, zone_of
 from concentrator.collection.quiet_hours import QuietHours
 from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
+from concentrator.collection.sub_meters import SubMeters
 from concentrator.collection.task_book import TaskBook
 from concentrator.collection.topology import Topology
-from concentrator.collection.visit import SYNC_CLOCK, KeysMissingError, Visit
+from concentrator.collection.visit import SYNC_CLOCK, Visit
 from concentrator.config import CollectionSection, OrdersSection
 from concentrator.dlms.errors import AssociationRejectedError, SecurityError
 from concentrator.errors import ConcentratorError, TransientError
@@ -66,6 +71,8 @@ _REFUSED_RETRY_S = 900.0
 _UNREACHABLE_AFTER_FAILURES = 3
 _STORE_RETRY_S = 5.0
 _CLOCK_RETRY_S = 5.0
+# Meters and declined nodes together; a street has hundreds, and nobody may fill the memory by asking to join.
+_MOST_METERS = 5000
 _COLLECT = "collect"
 _TASK_ORDERS = ("tasks", "add_task", "remove_task", "run_task", "gaps")
 _ORDER_TIMEOUT_S = 300.0
@@ -95,6 +102,11 @@ class Collector:
         self.control = ControlDesk(
             store, clock, rules or OrderRules.from_settings(OrdersSection()), keyring.changed
         )
+        self.own_meters = OwnMeters(settings)
+        self.sub_meters = SubMeters(settings, store, clock)
+        self.models = ModelLibrary.load(
+            Path(settings.models_directory) if settings.models_directory else None
+        )
         self.topology = Topology()
         self.received_counters = ReceivedCounters(store)
         self.unsolicited = 0
@@ -102,7 +114,7 @@ class Collector:
         self.in_flight = InFlight(settings.meters_in_flight)
         self.time_watch = time_watch or TimeWatch(clock)
         # What is due was worked out by the time before.
-        self.time_watch.on_step.append(lambda _seconds: self._plan_all())
+        self.time_watch.on_step.append(lambda _seconds: self.plan_all())
         self.clock_rule = ClockRule(settings.clock_leave_s, settings.clock_limit_s, settings.clock_step_s)
         self._settings = settings
         self._store = store
@@ -117,12 +129,18 @@ class Collector:
         self._quiet = QuietHours.parse(settings.quiet_hours, zone_of(settings))
         self._wake = asyncio.Event()
         self._freed = asyncio.Event()
+        self._declined: asyncio.Queue[CollectedMeter] = asyncio.Queue()
 
     async def load(self) -> None:
         """Take the known meters from the store; they are not reachable until their nodes join."""
         for record in await self._store.load_meters():
             if record.link == "plc":
+                if record.details.get(foreign.DETAIL) == foreign.BY_RULE and not self.own_meters.judge(
+                    record
+                ):
+                    foreign.end(record)
                 self.registry.add(CollectedMeter(record, identified=True))
+        await self.sub_meters.load()
         for definition in await self._store.tasks():
             self.tasks.add(MeterTask.from_definition(definition, zone_of(self._settings), "order"))
         self.tasks.restore(await self._store.task_runs())
@@ -138,6 +156,7 @@ class Collector:
                 # One place more, which routine never takes: whoever waits for a meter does not wait for others.
                 group.create_task(self._work(link, for_orders=True))
                 group.create_task(self._keep_counters())
+                group.create_task(self._keep_declined())
         finally:
             await self._keep_counters_now()
 
@@ -180,6 +199,7 @@ class Collector:
                 log.info("topology changed", eui=event.eui.hex(), change=event.description)
             case NodeDeclined():
                 log.warning("foreign device declined", eui=event.eui.hex())
+                self._node_declined(event.eui)
             case ApduReceived():
                 self.unsolicited += 1
                 log.info(
@@ -201,6 +221,8 @@ class Collector:
             self.registry.add(meter)
             log.info("meter discovered", meter=identity, eui=link_address)
         meter.joined_as = event.identity
+        if meter.record.details.get(foreign.DETAIL) == foreign.BY_WHITELIST:
+            foreign.end(meter.record)
         self._place(meter, event.eui)
         if meter.address != event.address:
             meter.address = event.address
@@ -210,6 +232,23 @@ class Collector:
         if meter.record.state is MeterState.UNREACHABLE:
             self._set_state(meter, MeterState.ACTIVE if meter.identified else MeterState.DISCOVERED, "")
         self._wake.set()
+
+    def _node_declined(self, eui: bytes) -> None:
+        """List a node that the whitelist keeps out."""
+        meter = self.registry.at_address(eui.hex())
+        if meter is None and len(self.registry) < _MOST_METERS:
+            record = MeterRecord(f"eui-{eui.hex()}", link_address=eui.hex(), first_seen=self._clock.now())
+            meter = CollectedMeter(record)
+            self.registry.add(meter)
+        if meter is None or meter.record.left_alone:
+            return
+        meter.address = None
+        foreign.mark(meter.record, foreign.BY_WHITELIST, "declined: not on the whitelist of the network")
+        self._declined.put_nowait(meter)
+
+    async def _keep_declined(self) -> None:
+        while True:
+            await self._save(await self._declined.get())
 
     def _gone(self, meter: CollectedMeter) -> None:
         meter.address = None
@@ -246,6 +285,10 @@ class Collector:
                 await self.control.refuse(order, error)
                 raise
         meter = self.registry.known(order.target)
+        if meter.record.left_alone:
+            raise MeterUnreachableError(
+                f"meter {meter.identity} is {meter.record.state.value} and left alone: {meter.record.reason}"
+            )
         if order.operation == _COLLECT:
             meter.rests_until = 0.0
             meter.collect_now = True
@@ -290,7 +333,7 @@ class Collector:
         except TaskError as error:
             raise OrderError(f"order {order.order_id}: args: {error}") from None
         log.info("tasks changed by order", op=order.operation, task=name, order=order.order_id)
-        self._plan_all()
+        self.plan_all()
         return {"task": name, "done": order.operation}
 
     @property
@@ -336,7 +379,7 @@ class Collector:
         for link_address, meter in list(self._with_orders.items()):
             if not meter.orders:
                 del self._with_orders[link_address]
-            elif not (meter.busy or meter.wanted) and meter.address is not None:
+            elif not (meter.busy or meter.wanted or meter.record.left_alone) and meter.address is not None:
                 ready.append(meter)
         return min(ready, key=lambda meter: meter.orders[0].order.priority, default=None)
 
@@ -356,7 +399,7 @@ class Collector:
 
     def _plan(self, meter: CollectedMeter, level: int | None = None) -> None:
         """Put a meter on the agenda for when it owes something; `level` overrides how urgent that is."""
-        if meter.address is None or meter.busy:
+        if meter.address is None or meter.busy or meter.record.left_alone:
             return
         now = self._clock.now()
         owed = self.tasks.owed(meter.record, now)
@@ -368,7 +411,8 @@ class Collector:
             )
         self._agenda.plan(meter.record.link_address, at, Rank(level, meter.failures))
 
-    def _plan_all(self) -> None:
+    def plan_all(self) -> None:
+        """Plan every meter anew: what is due, or who there is, has changed."""
         for meter in self.registry:
             self._plan(meter)
         self._wake.set()
@@ -431,6 +475,8 @@ class Collector:
                 await visit.hold()
         except (TransientError, TimeoutError) as error:
             self._failed(visit, str(error) or self._out_of_time(visit.meter))
+        except ForeignMeterError as error:
+            foreign.mark(visit.meter.record, foreign.BY_RULE, str(error))
         except KeysMissingError as error:
             self._refused(visit, MeterState.KEY_MISSING, str(error))
         except (AssociationRejectedError, SecurityError) as error:
@@ -444,7 +490,7 @@ class Collector:
             log.exception("visit broke", meter=visit.meter.identity)
             self._failed(visit, f"internal error: {type(error).__name__}; the log has the details")
         else:
-            visit.meter.failures = 0
+            visit.meter.failures = visit.meter.refusals = 0
             visit.meter.rests_until = 0.0
             if not for_orders:
                 visit.meter.collect_now = False
@@ -480,6 +526,11 @@ class Collector:
         visit.meter.rests_until = self._clock.monotonic() + _REFUSED_RETRY_S
         self._note_tries(visit, reason)
         self._set_state(visit.meter, state, reason)
+        visit.meter.refusals += state is MeterState.REFUSED
+        limit = self._settings.foreign_after_refusals
+        if limit and visit.meter.refusals >= limit:
+            refused = f"refused us {visit.meter.refusals} times: {reason}"
+            foreign.mark(visit.meter.record, foreign.BY_REFUSAL, refused)
 
     def _note_tries(self, visit: Visit, reason: str) -> None:
         """Runs that were under way, or never got so far, have had a try."""
@@ -502,16 +553,31 @@ class Collector:
                 )
 
     def _set_state(self, meter: CollectedMeter, state: MeterState, reason: str) -> None:
+        if meter.record.left_alone:
+            return
         if (meter.record.state, meter.record.reason) != (state, reason):
             emit = log.info if state in (MeterState.ACTIVE, MeterState.DISCOVERED) else log.warning
             emit("meter " + state.value, meter=meter.identity, reason=reason)
         meter.record.state, meter.record.reason = state, reason
 
+    def try_keys_again(self) -> None:
+        """There are new keys: those who lacked the right ones are visited now."""
+        for meter in self.registry:
+            if meter.record.state in (MeterState.KEY_MISSING, MeterState.REFUSED):
+                meter.rests_until, meter.refusals = 0.0, 0
+                self._plan(meter)
+        self._wake.set()
+
     async def _save(self, meter: CollectedMeter, runs: Sequence[TaskRunRow] = ()) -> None:
-        if not meter.identified:
+        if not meter.identified and not meter.record.left_alone:
             return
         try:
             await self._store.save_meter(meter.record, runs)
+            while self.registry.moves:
+                identity, before, after = self.registry.moves.pop()
+                await self._store.add_events(
+                    [("meter_moved", f"from {before or 'nowhere'} to {after}", identity)]
+                )
         except StoreError as error:
             log.warning("meter not saved", meter=meter.identity, reason=str(error))
 
@@ -547,7 +613,7 @@ class Collector:
 
     def totals(self) -> dict[str, int]:
         """Meters and intervals, summed over the registry."""
-        meters = list(self.registry)
+        meters = [meter for meter in self.registry if not meter.record.left_alone]
         return {
             "meters": len(meters),
             "meters_identified": sum(meter.identified for meter in meters),

@@ -13,6 +13,18 @@ class KeyFileError(CollectionError, LocalError):
     """The key file cannot be used; the text says why, and never shows a key."""
 
 
+class KeysMissingError(CollectionError, LocalError):
+    """A meter is to be read with authentication, and there is no key or password for it."""
+
+
+class MeterModelError(CollectionError, LocalError):
+    """A meter model's file is wrong, one line for each mistake; or a role is asked for that no model has."""
+
+
+class MeterEntryError(CollectionError, LocalError):
+    """Something that is said of a meter, in an order or a list, is wrong: one line for each mistake."""
+
+
 class UnknownMeterError(CollectionError, LocalError):
     """An order names a meter that the registry does not have."""
 

@@ -1,6 +1,6 @@
-"""The meters' keys: read once from a file of mode 0600, handed to the protocol stacks, shown to nobody.
+"""The meters' keys: from the key store and from a file of mode 0600, handed to the protocol stacks, shown to nobody.
 
-The file is JSON:
+The key store (`key_store`) is encrypted at rest and goes first. The file is JSON, in the clear:
 
     {"meters": {"SERIAL or EUI in hex or *": {"encryption_key": "32 hex digits", "authentication_key": "..."}},
      "wmbus": {"12345678": "32 hex digits"}}
@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from concentrator.collection.changed_keys import ChangedEntry, ChangedKeys, KeySet
 from concentrator.collection.errors import KeyFileError
+from concentrator.collection.key_store import KeyStore
 from concentrator.dlms import elliptic
 from concentrator.dlms.codes import AuthenticationMechanism
 from concentrator.dlms.elliptic import PrivateKey, PublicKey
@@ -133,11 +134,16 @@ class MeterKeys:
 
 
 class Keyring:
-    """Keys by meter. `changed` are those that were changed since the key file was written, where changes are kept."""
+    """Keys by meter, of the file and of the `store`. `changed` are those that were changed since they were given."""
 
     def __init__(
-        self, meters: dict[str, MeterKeys], wmbus: dict[str, bytes], changed: ChangedKeys | None = None
+        self,
+        meters: dict[str, MeterKeys],
+        wmbus: dict[str, bytes],
+        changed: ChangedKeys | None = None,
+        store: KeyStore | None = None,
     ) -> None:
+        self.store = store
         self._meters = meters
         self._wmbus = wmbus
         self.changed = changed
@@ -146,15 +152,17 @@ class Keyring:
         return f"Keyring({len(self._meters)} meters, {len(self._wmbus)} wireless meters)"
 
     @classmethod
-    def load(cls, path: Path | None, changed: Path | None = None) -> Keyring:
-        """Read a key file; None gives an empty ring. `changed` is the file of keys that were changed since.
+    def load(cls, path: Path | None, changed: Path | None = None, store: KeyStore | None = None) -> Keyring:
+        """Read a key file; None gives a ring with the keys of the store only, if there is one.
+
+        `changed` is the file of keys that were changed since.
 
         Raises:
             KeyFileError: it cannot be read, others may read it, or an entry has the wrong form.
         """
         kept = None if changed is None else ChangedKeys(changed)
         if path is None:
-            return cls({}, {}, kept)
+            return cls({}, {}, kept, store)
         try:
             content: Any = json.loads(read_private(path))
         except ValueError:
@@ -166,7 +174,7 @@ class Keyring:
             name.upper(): _key(path, name, {"key": value}, "key", _HEX_WMBUS_KEY, "32 (DES: 16)")
             for name, value in _table(path, content, "wmbus").items()
         }
-        return cls(meters, wmbus, kept)
+        return cls(meters, wmbus, kept, store)
 
     def meter_keys(self, *names: str) -> MeterKeys | None:
         """The keys to try first of a meter by any of these names (serial, EUI in hex, logical device name)."""
@@ -176,9 +184,12 @@ class Keyring:
         """The keys that a meter by any of these names may take, the likeliest first.
 
         After a change that was not confirmed these are the pending ones, those before, and what was given up.
+
+        Raises:
+            KeyFileError: its entry in the key store was changed by somebody without the machine's secret.
         """
         configured = next(
-            (self._meters[name] for name in (*names, "*") if name and name in self._meters), None
+            (keys for name in (*names, "*") if name and (keys := self._configured(name)) is not None), None
         )
         if configured is None:
             return []
@@ -200,15 +211,56 @@ class Keyring:
             found.append(recovery)
         return found
 
+    def _configured(self, name: str) -> MeterKeys | None:
+        """What was given under one name: the store goes first."""
+        encryption, authentication = (
+            self._stored(name, kind) for kind in ("encryption_key", "authentication_key")
+        )
+        if encryption is None or authentication is None:
+            return self._meters.get(name)
+        return MeterKeys(encryption, authentication, master_key=self._stored(name, "master_key") or b"")
+
     def _changed_entry(self, configured: MeterKeys, names: tuple[str, ...]) -> ChangedEntry | None:
         if self.changed is None:
             return None
         found = (self.changed.entry(name, configured.origin) for name in names if name)
         return next((entry for entry in found if entry is not None), None)
 
+    def secret(self, kind: str, *names: str) -> bytes | None:
+        """One other kind of key (`key_store.KEY_KINDS`: a password, a master key) by the names of a meter.
+
+        Raises:
+            KeyFileError: as for `meter_keys`.
+        """
+        found = (self._stored(name, kind) for name in (*names, "*") if name)
+        return next((key for key in found if key is not None), None)
+
     def wmbus_keys(self) -> dict[str, bytes]:
-        """Keys of wireless M-Bus meters by their eight-digit identification."""
-        return dict(self._wmbus)
+        """Keys of M-Bus meters by their eight-digit identification, or by manufacturer and identification.
+
+        Raises:
+            KeyFileError: as for `meter_keys`.
+        """
+        stored = {
+            name: key
+            for name, kinds in (self.store.kinds() if self.store is not None else {}).items()
+            if "wmbus_key" in kinds and (key := self._stored(name, "wmbus_key")) is not None
+        }
+        return {**self._wmbus, **stored}
+
+    def kinds(self) -> dict[str, tuple[str, ...]]:
+        """Which meter has which kinds of keys, in the store or in the file; never a key."""
+        found: dict[str, set[str]] = {}
+        for name in self._meters:
+            found.setdefault(name, set()).update(("encryption_key", "authentication_key"))
+        for name in self._wmbus:
+            found.setdefault(name, set()).add("wmbus_key")
+        for name, kinds in (self.store.kinds() if self.store is not None else {}).items():
+            found.setdefault(name, set()).update(kinds)
+        return {name: tuple(sorted(kinds)) for name, kinds in sorted(found.items())}
+
+    def _stored(self, name: str, kind: str) -> bytes | None:
+        return self.store.key(name, kind) if self.store is not None else None
 
 
 def read_private(path: Path) -> str:

@@ -41,6 +41,10 @@ class MbusCollector:
         # Where a meter was found, by its identity.
         self._slaves: dict[str, SecondaryAddress | int] = {}
 
+    def use_keys(self, keys: dict[str, bytes]) -> None:
+        """Have these keys from now on, instead of those of before."""
+        self._keys = KeyRing(keys)
+
     async def load(self) -> None:
         """Take the known meters from the store."""
         await self.meters.load()
@@ -66,6 +70,8 @@ class MbusCollector:
         if self._settings.search:
             addresses += [one for one in await self._search(line, master) if one not in addresses]
         for address in addresses:
+            if self.meters.left_alone(str(address)):
+                continue
             await self._read(line, master, address)
 
     def _configured(self) -> list[SecondaryAddress | int]:
@@ -109,7 +115,7 @@ class MbusCollector:
             manufacturer=meter.manufacturer if meter is not None else "",
             model=f"version {meter.version}" if meter is not None else "",
         )
-        record.state, record.reason = _state(telegrams[-1])
+        self.meters.set_state(record, *_state(telegrams[-1]))
         await self.meters.keep(record, self._answer(telegrams, identity) if is_plausible(now) else None)
 
     def _answer(self, telegrams: tuple[Telegram, ...], identity: str) -> Answer | None:

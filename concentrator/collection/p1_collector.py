@@ -1,11 +1,14 @@
 """A meter's consumer port P1, and the meters on its M-Bus channels: registered and stored like any other meter.
 
-The port speaks every second to ten seconds; one telegram of each interval is kept.
+The port speaks every second to ten seconds; one telegram of each interval is kept. The highest demands of the months
+that have ended (Belgium) are kept twice: in the profile of billing periods at the end of their month, and as the
+register's own readings at the moments when they were reached.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +18,7 @@ import structlog
 from concentrator.clock import Clock, is_plausible
 from concentrator.collection.keyring import read_single_key
 from concentrator.collection.local_meters import LocalMeters
+from concentrator.collection.mbus_client_channels import REGISTER_OF_MEDIUM
 from concentrator.config import P1Section
 from concentrator.iec62056_21.errors import TelegramError
 from concentrator.iec62056_21.p1 import P1Reader
@@ -32,6 +36,8 @@ from concentrator.wmbus.answer import TELEGRAM_PROFILE
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 LINK = "p1"
+# Blue Book: data of billing period (1), which is what Belgium lists its months under.
+_BILLING_PERIODS = Obis(0, 0, 98, 1, 0, 255)
 # Units as written: the Blue Book's code (table of class 3), and the power of ten into its unit.
 _UNITS: dict[str, tuple[int, int]] = {
     "": (255, 0),
@@ -56,15 +62,6 @@ _UNITS: dict[str, tuple[int, int]] = {
     "MJ": (25, 6),
     "GJ": (25, 9),
     "s": (7, 0),
-}
-# M-Bus channels: value group codes of their register by medium.
-_CHANNEL_OBIS: dict[Medium, Obis] = {
-    Medium.GAS: Obis(7, 0, 3, 0, 0, 255),
-    Medium.WATER: Obis(8, 0, 1, 0, 0, 255),
-    Medium.HOT_WATER: Obis(9, 0, 1, 0, 0, 255),
-    Medium.HEAT: Obis(6, 0, 1, 0, 0, 255),
-    Medium.COOLING: Obis(5, 0, 1, 0, 0, 255),
-    Medium.ELECTRICITY: Obis(1, 0, 1, 8, 0, 255),
 }
 
 
@@ -164,20 +161,28 @@ class P1Collector:
             manufacturer=reading.identification[1:4],
             model=reading.identification[5:],
         )
-        record.state = MeterState.ACTIVE
+        self.meters.set_state(record, MeterState.ACTIVE)
         captured_at = reading.captured_at or now
         found = [
             _reading(one.obis, one.value, one.unit, one.captured_at or captured_at)
             for one in reading.registers
             if one.captured_at is None or is_plausible(one.captured_at)
         ]
+        found += [
+            _reading(peak.obis, peak.value, peak.unit, peak.reached_at)
+            for peak in reading.monthly_peaks
+            if peak.reached_at is not None and peak.reached_at <= now
+        ]
         readings = tuple(one for one in found if one is not None)
         answer = Answer(identity, TELEGRAM_PROFILE, readings, now) if is_plausible(captured_at) else None
         await self.meters.keep(record, answer)
+        months = tuple(_months(reading, now))
+        if months and answer is not None:
+            await self.meters.keep(record, Answer(identity, _BILLING_PERIODS, months, now))
 
     async def _keep_channel_meter(self, meter: P1ChannelMeter, now: datetime) -> None:
         medium = medium_of(meter.device_type or 0)
-        obis = _CHANNEL_OBIS.get(medium)
+        obis = REGISTER_OF_MEDIUM.get(medium)
         try:
             identity = safe_identity(meter.equipment_identifier)
         except IdentityError:
@@ -190,7 +195,7 @@ class P1Collector:
             manufacturer="",
             model="",
         )
-        record.state = MeterState.ACTIVE
+        self.meters.set_state(record, MeterState.ACTIVE)
         captured_at = meter.captured_at or now
         reading = None
         if obis is not None and meter.value is not None and is_plausible(captured_at):
@@ -198,6 +203,14 @@ class P1Collector:
         await self.meters.keep(
             record, None if reading is None else Answer(identity, TELEGRAM_PROFILE, (reading,), now)
         )
+
+
+def _months(reading: P1Reading, now: datetime) -> Iterator[Reading]:
+    for peak in reading.monthly_peaks:
+        if peak.month_ended_at is not None and peak.month_ended_at <= now:
+            found = _reading(peak.obis, peak.value, peak.unit, peak.month_ended_at)
+            if found is not None:
+                yield found
 
 
 def _reading(code: str, value: Decimal, unit: str, captured_at: datetime) -> Reading | None:

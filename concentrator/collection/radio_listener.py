@@ -52,7 +52,9 @@ _STATES = {
 
 
 class RadioListener:
-    """Takes telegrams from the radio link; `run()` stores what they brought."""
+    """Takes telegrams from the radio link; `run()` stores what they brought. A `registry_orders.RecordHolder`."""
+
+    link = "wmbus"
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class RadioListener:
             "telegrams": 0,
             "malformed": 0,
             "replays": 0,
+            "unprotected": 0,
             "dropped": 0,
             "stored": 0,
             "fragments": 0,
@@ -78,6 +81,7 @@ class RadioListener:
         self._store = store
         self._clock = clock
         self._keys = KeyRing(keys)
+        self._meters = tuple(meters)
         self._set_up = frozenset(name.upper() for name in (*meters, *keys)) if meters else None
         self._formats = FormatMemory()
         self._fragments = FragmentMemory()
@@ -88,6 +92,20 @@ class RadioListener:
         self._stored_at: dict[str, float] = {}
         self._saved: dict[str, tuple[MeterState, str]] = {}
         self._queue: asyncio.Queue[tuple[MeterRecord, Answer | None]] = asyncio.Queue(_LONGEST_QUEUE)
+
+    def find(self, identity: str) -> MeterRecord | None:
+        """The record of a meter, or None."""
+        return self.records.get(identity)
+
+    def adopt(self, record: MeterRecord) -> None:
+        """Take in a meter that somebody entered: it counts as set up."""
+        self.records[record.identity] = record
+
+    def use_keys(self, keys: dict[str, bytes]) -> None:
+        """Have these keys from now on, instead of those of before; a meter that has one counts as set up."""
+        self._keys = KeyRing(keys)
+        if self._meters:
+            self._set_up = frozenset(name.upper() for name in (*self._meters, *keys))
 
     async def load(self) -> None:
         """Take the known wireless meters, message counters and formats from the store."""
@@ -205,8 +223,19 @@ class RadioListener:
             log.info("meter heard", meter=identity, medium=record.medium.value)
         record.last_contact = now
         record.signal = float(rssi_dbm) if rssi_dbm is not None else record.signal
+        if record.left_alone:
+            return
         record.state = _STATES.get(telegram.security.state) or MeterState.ACTIVE
         record.reason = telegram.security.reason if record.state is not MeterState.ACTIVE else telegram.fault
+        if self._is_unprotected(telegram):
+            # Whoever has a transmitter could send this: a meter whose key we know protects what it says.
+            record.state, record.reason = (
+                MeterState.KEY_WRONG,
+                "sent in the clear, but this meter has a key: a forgery, or remove the key",
+            )
+            self.counters["unprotected"] += 1
+            self._enqueue(record, None)
+            return
         if not self._is_set_up(telegram):
             record.state, record.reason = MeterState.DISCOVERED, "heard, and not set up"
             self._enqueue(record, None)
@@ -217,8 +246,20 @@ class RadioListener:
         if self._set_up is None or telegram.meter is None:
             return True
         meter = telegram.meter
+        entered = self.records.get(str(meter))
+        if entered is not None and entered.registration.manual:
+            return True
         return not self._set_up.isdisjoint(
             (meter.identification, f"{meter.manufacturer}-{meter.identification}")
+        )
+
+    def _is_unprotected(self, telegram: Telegram) -> bool:
+        """Whether a meter that has a key of its own speaks without any protection, and says something."""
+        return (
+            telegram.meter is not None
+            and telegram.security.state is SecurityState.PLAIN
+            and bool(telegram.payload)
+            and self._keys.key_for(telegram.meter) is not None
         )
 
     def _answer(self, telegram: Telegram, now: datetime, identity: str) -> Answer | None:
@@ -244,6 +285,11 @@ class RadioListener:
             self._queue.put_nowait((record, answer))
         except asyncio.QueueFull:
             self.counters["dropped"] += 1
+
+    @property
+    def queued(self) -> int:
+        """How many records wait to be stored."""
+        return self._queue.qsize()
 
     async def run(self) -> None:
         """Store what was heard, until cancelled."""

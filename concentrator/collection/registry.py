@@ -49,6 +49,8 @@ class CollectedMeter:
     told_counter: int | None = None
     # APDUs refused because their invocation counter was not above the last.
     replays: int = 0
+    # How often it refused us in a row.
+    refusals: int = 0
     # Not to be visited for routine before this moment (monotonic seconds): it failed lately.
     rests_until: float = 0.0
     failures: int = 0
@@ -97,11 +99,15 @@ class CollectedMeter:
 
 
 class Registry:
-    """Meters by identity, and by link address (EUI in hex)."""
+    """Meters by identity, and by link address (EUI in hex). A `registry_orders.RecordHolder`."""
+
+    link = "plc"
 
     def __init__(self) -> None:
         self._by_identity: dict[str, CollectedMeter] = {}
         self._by_address: dict[str, CollectedMeter] = {}
+        # Identity, address before and after, of meters that were met at another address; taken by who writes it down.
+        self.moves: list[tuple[str, str, str]] = []
 
     def __iter__(self) -> Iterator[CollectedMeter]:
         return iter(list(self._by_identity.values()))
@@ -114,6 +120,28 @@ class Registry:
         self._by_identity[meter.identity] = meter
         if meter.record.link_address:
             self._by_address[meter.record.link_address] = meter
+
+    def find(self, identity: str) -> MeterRecord | None:
+        """The record of a meter, or None."""
+        meter = self._by_identity.get(identity)
+        return None if meter is None else meter.record
+
+    def adopt(self, record: MeterRecord) -> None:
+        """Take in a meter that somebody entered, or that stands at another address now."""
+        meter = self._by_identity.get(record.identity)
+        if meter is None:
+            meter = CollectedMeter(record)
+        elif self._by_address.get(record.link_address) is not meter:
+            meter.address = None
+            for address in [address for address, one in self._by_address.items() if one is meter]:
+                del self._by_address[address]
+        met = self._by_address.get(record.link_address)
+        if met is not None and met is not meter and not met.identified:
+            # Its node was met before anybody said who it is.
+            self._by_identity.pop(met.identity, None)
+            _take_place(meter, met)
+        meter.rests_until, meter.refusals = 0.0, 0
+        self.add(meter)
 
     def at_address(self, link_address: str) -> CollectedMeter | None:
         """The meter at an EUI."""
@@ -137,24 +165,26 @@ class Registry:
         with its history, at the new address.
         """
         identity = safe_identity(name)
-        if identity == meter.identity:
+        if identity == meter.identity or meter.record.registration.manual:
+            # Whoever entered it by hand has given it the identity that the head-end knows.
             meter.identified = True
             return meter
         self._by_identity.pop(meter.identity, None)
         known = self._by_identity.get(identity)
         if known is not None:
             self._by_address.pop(known.record.link_address, None)
+            self.moves.append((identity, known.record.link_address, meter.record.link_address))
             known.record.link_address = meter.record.link_address
-            known.address, known.joined_as = meter.address, meter.joined_as
-            known.parent, known.level, known.hops, known.role = (
-                meter.parent,
-                meter.level,
-                meter.hops,
-                meter.role,
-            )
-            known.orders.extend(meter.orders)
+            _take_place(known, meter)
             meter = known
         meter.record.identity = identity
         meter.identified = True
         self.add(meter)
         return meter
+
+
+def _take_place(meter: CollectedMeter, met: CollectedMeter) -> None:
+    """What is known of a node is known of the meter that turned out to be it."""
+    meter.address, meter.joined_as = met.address, met.joined_as
+    meter.parent, meter.level, meter.hops, meter.role = met.parent, met.level, met.hops, met.role
+    meter.orders.extend(met.orders)

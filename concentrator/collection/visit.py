@@ -11,14 +11,17 @@ import structlog
 
 from concentrator.clock import Clock
 from concentrator.collection import meter_clock, meter_reader
+from concentrator.collection.association import NO_AUTHENTICATION, client_settings, key_candidates
 from concentrator.collection.clock_rule import ClockAction, ClockRule
 from concentrator.collection.control.desk import ControlDesk, Dialogue, counter_name
 from concentrator.collection.control.errors import AssociateAgainError
 from concentrator.collection.control.operations import ControlOperation
 from concentrator.collection.conversation import converse
-from concentrator.collection.errors import CollectionError
+from concentrator.collection.errors import CollectionError, KeysMissingError
+from concentrator.collection.foreign import OwnMeters
 from concentrator.collection.in_flight import InFlight
 from concentrator.collection.keyring import Keyring, MeterKeys, Standing
+from concentrator.collection.meter_models import ModelLibrary
 from concentrator.collection.meter_orders import check_order
 from concentrator.collection.meter_reader import LocalTime, ProfileShape
 from concentrator.collection.meter_tasks import MeterTask, TaskKind
@@ -26,14 +29,14 @@ from concentrator.collection.object_reader import DEFAULT_OBJECTS, read_objects,
 from concentrator.collection.profile_visit import ProfileOrder, ProfileVisit
 from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
+from concentrator.collection.sub_meters import Host as SubMeterHost
+from concentrator.collection.sub_meters import SubMeters
 from concentrator.collection.task_book import OwedRun, TaskBook
 from concentrator.config import CollectionSection
-from concentrator.dlms.client import DEFAULT_CONFORMANCE, Client, ClientSettings, Conversation
-from concentrator.dlms.codes import Conformance
+from concentrator.dlms.client import Client, ClientSettings, Conversation
 from concentrator.dlms.cosem_time import CosemDateTime
-from concentrator.dlms.envelopes import KeyEstablishment
 from concentrator.dlms.errors import AssociationRejectedError, DlmsError
-from concentrator.errors import ConcentratorError, ConnectionLostError, LocalError, TransientError
+from concentrator.errors import ConcentratorError, ConnectionLostError, TransientError
 from concentrator.links.plc_link import MeterChannel, PlcLink
 from concentrator.model import Answer, MeterState
 from concentrator.obis import Obis
@@ -51,20 +54,16 @@ _PUBLIC_CLIENT_SAP = 16
 _BILLING_PROFILE, _EVENT_LOG = Obis(0, 0, 98, 1, 0, 255), Obis(0, 0, 99, 98, 0, 255)
 _RELEASE_TIMEOUT_S = 5.0
 SYNC_CLOCK = "sync_clock"
-# Tag, lengths, security header, counter, authentication tag and a system title. The PDU size that was agreed bounds
-# an APDU with all that; some meters do not count it, and the modem drops what is too long without a word.
-_CIPHERING_MARGIN_OCTETS = 40
 _LEAST_PATIENCE_SHARE = 0.5
-
-
-class KeysMissingError(CollectionError, LocalError):
-    """A meter is to be read ciphered, and the key file has nothing for it."""
 
 
 class _Host(Protocol):
     """What a visit needs of the collector."""
 
     registry: Registry
+    models: ModelLibrary
+    own_meters: OwnMeters
+    sub_meters: SubMeters
     received_counters: ReceivedCounters
     control: ControlDesk
     on_progress: Callable[[], None]
@@ -127,9 +126,17 @@ class Visit:
         """
         if not self._orders_only:
             self.under_way = self._owed()
-        if self._settings.authentication != "none" and not self.meter.identified:
+        if self._settings.authentication != NO_AUTHENTICATION and not self.meter.identified:
             await self._introduce()
-        with self._open_channel(self._settings.client_sap) as channel:
+        candidates = key_candidates(
+            self._host.models.match(self.meter.record),
+            self._settings,
+            self._keyring,
+            self.meter.record,
+            self.meter.joined_as,
+        )
+        settings = self._settings_for(candidates[0])
+        with self._open_channel(settings.client_sap, settings.server_sap) as channel:
             self._channel = channel
             while True:
                 client = self._client_now = await self._associate()
@@ -144,12 +151,16 @@ class Visit:
 
     async def _associate(self) -> Client:
         """Associate with the keys that the meter takes: after a change these may be the new ones or the old ones."""
-        candidates: list[MeterKeys | None] = [None]
-        if self._settings.authentication != "none":
-            candidates = list(self._keys())
+        candidates = key_candidates(
+            self._host.models.match(self.meter.record),
+            self._settings,
+            self._keyring,
+            self.meter.record,
+            self.meter.joined_as,
+        )
         settled = candidates[0] is None or candidates[0].standing is Standing.CURRENT
         for number, keys in enumerate(candidates, 1):
-            client = self._client(keys, self._counter(keys))
+            client = self._client(self._settings_for(keys), keys)
             try:
                 await self.converse(client.associate())
             except ConcentratorError as error:
@@ -173,7 +184,9 @@ class Visit:
             self._heard()
             return result
 
-        return Dialogue(self.meter.identity, self._counter_name(), client, self._keys_in_use, carry)
+        return Dialogue(
+            self.meter.identity, self._counter_name(client.settings), client, self._keys_in_use, carry
+        )
 
     async def _after_association(self, client: Client) -> None:
         self._heard()
@@ -184,6 +197,17 @@ class Visit:
         if self._orders_only:
             return
         await self._carry_out_tasks(client, self._owed())
+        if self.is_complete:
+            await self._collect_sub_meters(client)
+
+    async def _collect_sub_meters(self, client: Client) -> None:
+        record = self.meter.record
+        self.meter.activity = "reading its M-Bus channels"
+        model = self._host.models.named(record.model)
+        await self._host.sub_meters.collect(
+            SubMeterHost(record, model, client, self.local_time, self.converse)
+        )
+        self._heard()
 
     # Tasks
 
@@ -291,12 +315,10 @@ class Visit:
 
     # Opening
 
-    def _open_channel(self, client_sap: int) -> MeterChannel:
+    def _open_channel(self, client_sap: int, server_sap: int) -> MeterChannel:
         if self.meter.address is None:
             raise MeterGoneError(f"meter {self.meter.identity} left the network")
-        return self._link.open_channel(
-            self.meter.address, client_sap, self._settings.server_sap, urgent=self._orders_only
-        )
+        return self._link.open_channel(self.meter.address, client_sap, server_sap, urgent=self._orders_only)
 
     async def _introduce(self) -> None:
         """Ask an unknown meter who it is by the public client, which needs no key.
@@ -311,7 +333,7 @@ class Visit:
                 max_pdu_size=self._link.network.capabilities.largest_apdu,
             )
         )
-        with self._open_channel(_PUBLIC_CLIENT_SAP) as channel:
+        with self._open_channel(_PUBLIC_CLIENT_SAP, self._settings.server_sap) as channel:
             try:
                 await self._converse(client.associate(), channel)
                 name, serial = await self._converse(meter_reader.read_public_identity(client), channel)
@@ -326,28 +348,13 @@ class Visit:
                 log.info("no public client", meter=self.meter.identity, reason=str(error))
                 return
             await self._release(client, channel)
+        self._host.own_meters.check(self.meter.record)
 
-    def _keys(self) -> list[MeterKeys]:
-        record = self.meter.record
-        names = (
-            record.identity,
-            record.serial,
-            self.meter.joined_as,
-            record.link_address,
-            record.logical_device_name,
-        )
-        keys = self._keyring.candidates(*names)
-        if not keys:
-            raise KeysMissingError(
-                f"no keys for meter {record.identity} (EUI {record.link_address}): add them to the key file"
-            )
-        return keys
-
-    def _counter(self, keys: MeterKeys | None) -> InvocationCounter | None:
+    def _counter(self, settings: ClientSettings, keys: MeterKeys | None) -> InvocationCounter | None:
         if keys is None:
             return None
         meter = self.meter
-        name = counter_name(self._counter_name(), keys)
+        name = counter_name(self._counter_name(settings), keys)
         counter = meter.counters.get(name)
         if counter is None:
             counter = meter.counters[name] = self.store.invocation_counter(name)
@@ -356,32 +363,24 @@ class Visit:
             meter.told_counter = None
         return counter
 
-    def _counter_name(self) -> str:
-        return f"{self.meter.record.link_address}/{self._settings.client_sap}"
+    def _counter_name(self, settings: ClientSettings) -> str:
+        return f"{self.meter.record.link_address}/{settings.client_sap}"
 
-    def _client(self, keys: MeterKeys | None, counter: InvocationCounter | None) -> Client:
-        settings = self._settings
-        largest = self._link.network.capabilities.largest_apdu
-        if keys is None:
-            return Client(ClientSettings(settings.client_sap, settings.server_sap, max_pdu_size=largest))
-        recovery = keys.standing is Standing.RECOVERY
-        client = Client(
-            ClientSettings(
-                settings.client_sap,
-                settings.server_sap,
-                mechanism=keys.mechanism,
-                keys=keys.security_keys(),
-                system_title=bytes.fromhex(settings.system_title),
-                meter_system_title=keys.meter_system_title,
-                security_suite=keys.suite,
-                max_pdu_size=largest - _CIPHERING_MARGIN_OCTETS,
-                key_establishment=KeyEstablishment.WRAPPED if recovery else None,
-                conformance=DEFAULT_CONFORMANCE
-                | (Conformance.GENERAL_PROTECTION if recovery else Conformance.NONE),
-            ),
-            counter,
+    def _settings_for(self, keys: MeterKeys | None) -> ClientSettings:
+        record = self.meter.record
+        return client_settings(
+            self._host.models.match(record),
+            self._settings,
+            self._keyring,
+            record,
+            self.meter.joined_as,
+            self._link.network.capabilities.largest_apdu,
+            keys,
         )
-        if client.security is not None and not recovery:
+
+    def _client(self, settings: ClientSettings, keys: MeterKeys | None) -> Client:
+        client = Client(settings, self._counter(settings, keys))
+        if client.security is not None and keys is not None and keys.standing is not Standing.RECOVERY:
             client.security.received_counters = self._host.received_counters.of(
                 self.meter.record.link_address, keys, forget_others=keys.standing is Standing.CURRENT
             )
@@ -440,7 +439,9 @@ class Visit:
         record = self.meter.record
         record.serial, record.firmware = who.serial, who.firmware
         record.logical_device_name, record.manufacturer = who.logical_device_name, who.manufacturer
+        record.model = self._host.models.match(record).name
         await self.store.save_meter(record)
+        self._host.own_meters.check(record)
         log.info("meter identified", meter=record.identity, eui=record.link_address, firmware=record.firmware)
 
     async def _compare_clock(self, clock: CosemDateTime | None, client: Client) -> None:

@@ -48,8 +48,12 @@ class P1Register:
 
 @dataclass(frozen=True, slots=True)
 class MonthlyPeak:
-    """The highest average demand of one month that has ended (Belgium, the last thirteen of them)."""
+    """The highest average demand of one month that has ended (Belgium, the last thirteen of them).
 
+    `obis` is the register that it is a peak of, as the telegram names it (1-0:1.6.0).
+    """
+
+    obis: str
     month_ended_at: datetime | None
     reached_at: datetime | None
     value: Decimal
@@ -169,12 +173,14 @@ def _register(one: P1Object) -> P1Register | None:
 def _monthly_peaks(values: tuple[str, ...]) -> tuple[MonthlyPeak, ...]:
     """(count)(1-0:1.6.0)(1-0:1.6.0) and threes: end of the month, time of the peak, peak."""
     found: list[MonthlyPeak] = []
+    # The first name is that of the end of the month (class 5 attribute 5 or 6), the second that of the peak.
+    names = [one for one in values[1:] if _PLACE.match(one) is not None]
     entries = [one for one in values[1:] if _PLACE.match(one) is None]
     for ended, reached, peak in zip(entries[::3], entries[1::3], entries[2::3], strict=False):
         number = _NUMBER.match(peak)
-        if number is not None:
+        if number is not None and names:
             value, unit = Decimal(number[1]), number[2] or ""
-            found.append(MonthlyPeak(p1_time(ended), p1_time(reached), value, unit))
+            found.append(MonthlyPeak(names[-1], p1_time(ended), p1_time(reached), value, unit))
     return tuple(found)
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from concentrator.iec62056_21.errors import TelegramError
+from concentrator.iec62056_21.errors import DialogueUsageError, TelegramError
 from concentrator.iec62056_21.messages import (
     ACK,
     EOT,
@@ -106,6 +107,12 @@ _BLOCK_WANTED = (_State.READING, _State.PASSWORD_WANTED, _State.REGISTER_ASKED)
 _ACKNOWLEDGED = (_State.PASSWORD_SENT, _State.REGISTER_WRITTEN)
 
 
+def _check_sendable(what: str, text: str, *, secret: bool = False) -> None:
+    if not (text.isascii() and (text.isprintable() or not text)) or any(one in text for one in "()/!"):
+        got = "something else" if secret else repr(text)
+        raise DialogueUsageError(f"{what}: got {got}; allowed: printable ASCII characters without ( ) / !")
+
+
 class OpticalReader:
     """One dialogue with one meter; bytes on both sides carry parity as their highest bit."""
 
@@ -117,6 +124,7 @@ class OpticalReader:
         writes: tuple[tuple[str, str], ...] = (),
         write_command: str = "W1",
         password: str = "",
+        secure_algorithm: Callable[[str], str] | None = None,
         wake_up: bool = False,
         pushed: bool = False,
         highest_baud_rate: int = 19200,
@@ -124,14 +132,25 @@ class OpticalReader:
         """`registers` and `writes` choose programming mode instead of the read-out; `pushed` waits for mode D.
 
         What is written goes first: pairs of register and value, by `write_command` (W1: as text; W2 and W5: the
-        formatted codings of some makers).
+        formatted codings of some makers). `secure_algorithm` makes the result of the operand that the meter sends; it
+        takes the place of the password, and may raise `TelegramError` where it cannot.
+
+        Raises:
+            DialogueUsageError: an address, register, value or password has characters that no message can carry.
         """
+        _check_sendable("device address", device_address)
+        for register in (*registers, *(register for register, _value in writes)):
+            _check_sendable("register", register)
+        for register, value in writes:
+            _check_sendable(f"value of register {register}", value, secret=True)
+        _check_sendable("password", password, secret=True)
         self._device_address = device_address
         self._registers = deque(registers)
         self._writes = deque(writes)
         self._write_command = write_command
         self._programming = bool(registers or writes)
         self._password = password
+        self._secure_algorithm = secure_algorithm
         self._wake_up = wake_up
         self._pushed = pushed
         self._highest_baud_rate = highest_baud_rate
@@ -333,11 +352,7 @@ class OpticalReader:
 
     def _handle_block(self, body: bytes, *, is_data: bool, now: float) -> None:
         if self._state is _State.PASSWORD_WANTED and not is_data and body.startswith(b"P0"):
-            if self._password:
-                self._output += command_message("P1", f"({self._password})")
-                self._state = _State.PASSWORD_SENT
-            else:
-                self._go_on(now)
+            self._unlock(body, now)
         elif self._state in _ACKNOWLEDGED:
             self._refused(body[:-1].decode("ascii", "replace"))
         elif is_data and self._state is _State.REGISTER_ASKED:
@@ -351,14 +366,40 @@ class OpticalReader:
             self._events.append(DataReceived(decode_data_sets(body[:-1]), checked=True))
             self._finish()
 
+    def _unlock(self, operand_message: bytes, now: float) -> None:
+        """Answer the operand message P0 with P2 or P1, or go on without a password."""
+        if self._secure_algorithm is not None:
+            operands = [value for one in decode_data_sets(operand_message[2:-1]) for value in one.values]
+            if not operands:
+                self._break_off(
+                    "the meter sent no operand for the secure algorithm: it takes a password only"
+                )
+                return
+            try:
+                result = self._secure_algorithm(operands[0])
+            except TelegramError as error:
+                self._break_off(str(error))
+                return
+            self._output += command_message("P2", f"({result})")
+        elif self._password:
+            self._output += command_message("P1", f"({self._password})")
+        else:
+            self._go_on(now)
+            return
+        self._state = _State.PASSWORD_SENT
+
     def _refused(self, said: str = "") -> None:
+        if self._state is _State.PASSWORD_SENT:
+            what = "the password" if self._secure_algorithm is None else "the result of the secure algorithm"
+            self._break_off(f"the meter refused {what}")
+        else:
+            words = f" ({said})" if said else ""
+            self._break_off(f"the meter refused to write register {self._writes[0][0]}{words}")
+
+    def _break_off(self, reason: str) -> None:
         # The break: a meter left in programming mode stays there until its own timer ends it.
         self._output += command_message("B0")
-        words = f" ({said})" if said else ""
-        if self._state is _State.PASSWORD_SENT:
-            self._fail("the meter refused the password")
-        else:
-            self._fail(f"the meter refused to write register {self._writes[0][0]}{words}")
+        self._fail(reason)
 
     def _go_on(self, now: float) -> None:
         """The next command of programming mode: writes, then reads, then the break."""

@@ -118,7 +118,9 @@ def _one(inspector: Inspector, line: str, defaults: tuple[bytes, bytes, bytes]) 
         elif _HEX.match(word):
             octets += word
         else:
-            return {"error": f"not hexadecimal: {word[:40]!r}"}
+            # What stands behind a = may be most of a key: it is not repeated.
+            name, equals, _hidden = word.partition("=")
+            return {"error": f"not hexadecimal: {name[:40] + equals!r}"}
     half = "an odd number of hexadecimal digits: one is missing" if len(octets) % 2 else ""
     try:
         inspector.use_keys(keys["key"], keys["ak"], keys["st"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -27,6 +28,9 @@ from concentrator.links.errors import PortError
 # Longest wait for bytes at once, and for a meter that sends by itself (mode D).
 _SLICE_S = 0.1
 _PUSHED_TIMEOUT_S = 120.0
+# A meter leaves programming mode after a minute or two of silence.
+_ALGORITHM_TIMEOUT_S = 30.0
+_LONGEST_RESULT = 1024
 
 
 class OpticalReading(NamedTuple):
@@ -49,6 +53,36 @@ def read_meter(port: str, reader: OpticalReader) -> OpticalReading:
             return _Dialogue(line, reader).hold()
     except (serial.SerialException, OSError, ValueError) as error:
         raise PortError(f"serial port {port}: {error}") from error
+
+
+def program_as_algorithm(program: str) -> Callable[[str], str]:
+    """A maker's secure algorithm as a program: it gets the meter's operand as a line and prints the result as one.
+
+    What it prints never reaches an error message: it opens the meter.
+    """
+
+    def secure_algorithm(operand: str) -> str:
+        try:
+            answer = subprocess.run(
+                [program],
+                input=operand + "\n",
+                capture_output=True,
+                text=True,
+                timeout=_ALGORITHM_TIMEOUT_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "no answer in time, or none in text"
+            raise TelegramError(f"secure algorithm {program}: {reason}") from None
+        if answer.returncode != 0:
+            raise TelegramError(f"secure algorithm {program}: ended with status {answer.returncode}")
+        result = answer.stdout.strip()
+        sendable = 0 < len(result) <= _LONGEST_RESULT and result.isascii() and result.isprintable()
+        if not sendable or any(one in result for one in "()/!"):
+            raise TelegramError(f"secure algorithm {program}: printed no line that could be sent")
+        return result
+
+    return secure_algorithm
 
 
 class _Dialogue:

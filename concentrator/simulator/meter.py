@@ -31,6 +31,7 @@ from concentrator.dlms.security import KEY_LENGTHS, MemoryCounter, SecurityKeys
 from concentrator.dlms.server import AssociationDefinition, LogicalDevice, Server, visible_only
 from concentrator.obis import Obis
 from concentrator.simulator.load_model import INSTALLED, SLOT_S, LoadModel
+from concentrator.simulator.mbus_channels import SimulatedChannelMeter
 from concentrator.simulator.meter_controls import MeterControls
 from concentrator.simulator.meter_profile import PROFILE_STATUS, PeriodicRows, TruthRow
 
@@ -142,7 +143,7 @@ class SimulatedMeter:
 
     `clock` gives the true time, aware, in UTC; the meter's own clock is off by `clock_offset_s`. `keys` are
     what a key list for the product holds. With `security_suite` 1 or 2 its client proves itself by ECDSA, with
-    `client_signing_key` and as `client_system_title`.
+    `client_signing_key` and as `client_system_title`. `channels` are the device types of the meters on its M-Bus.
     """
 
     def __init__(  # noqa: PLR0913 - what a meter is
@@ -154,6 +155,7 @@ class SimulatedMeter:
         clock_offset_s: float | None = None,
         security_suite: int = 0,
         client_system_title: bytes = b"ODC\0\0\0\0\1",
+        channels: Sequence[int] = (),
     ) -> None:
         digest = hashlib.sha256(f"{seed}/{serial}/meter".encode()).digest()
         self.identity = serial
@@ -198,6 +200,10 @@ class SimulatedMeter:
         self._counter = MemoryCounter()
         self._received_counters: dict[int, dict[tuple[bytes, str], int]] = {}
         self._events = _EventRows(self)
+        self.channels = [
+            SimulatedChannelMeter(seed, serial, number, device_type, self.now, self.shown)
+            for number, device_type in enumerate(channels, 1)
+        ]
 
     def _key(self, seed: int, use: str) -> bytes:
         digest = hashlib.sha256(f"{seed}/{self.serial}/{use} key".encode()).digest()
@@ -404,6 +410,7 @@ class SimulatedMeter:
             ],
             profile_object(EVENT_LOG, self._events, capacity=512, default_deviation=_WINTER),
             *self.controls.cosem_objects(),
+            *[one for channel in self.channels for one in channel.objects(_WINTER)],
             self.security_setup.cosem_object(SECURITY_SETUP),
             self.image_transfer.cosem_object(),
         ]

@@ -19,6 +19,7 @@ from concentrator.simulator.device import Device
 from concentrator.simulator.feeder import G3_CENELEC_A_PHY, PRIME_PHY, SFSK_PHY, Feeder
 from concentrator.simulator.g3_modem import G3Modem
 from concentrator.simulator.g3_modem_a import G3ModemA
+from concentrator.simulator.mbus_channels import GAS, WATER, ChannelRow
 from concentrator.simulator.meter import LOAD_PROFILE, SimulatedMeter, TruthRow
 from concentrator.simulator.prime_modem import PrimeModem
 from concentrator.simulator.pty_port import PtyPort
@@ -31,6 +32,8 @@ from concentrator.simulator.wmbus_meter import SimulatedWaterMeter
 _JOIN_SPREAD_S = 120.0
 _WATER_INTERVAL_S = 5.0
 _WATER_RSSI_DBM = -72
+# Of eight meters in a row, which have others on their M-Bus: one a gas meter, one gas and water.
+_CHANNELS = {3: (GAS,), 6: (GAS, WATER)}
 # Made anew for every simulation: they protect nothing.
 _G3_PSK = bytes(range(16))
 _G3_GMK = bytes(range(16, 32))
@@ -75,7 +78,8 @@ class Substation:
 
     @staticmethod
     def _meter(number: int, seed: int, clock: Callable[[], datetime]) -> SimulatedMeter:
-        meter = SimulatedMeter(f"ODC{seed % 1000:03}{number:07}", seed, clock)
+        channels = _CHANNELS.get(number % 8, ())
+        meter = SimulatedMeter(f"ODC{seed % 1000:03}{number:07}", seed, clock, channels=channels)
         # Numbered, as those of one manufacturer are: a hash of three octets would collide in large networks.
         meter.eui48 = b"\x02\x0d\xc0" + number.to_bytes(3, "big")
         meter.eui64 = b"\x02\x0d\xc0\xff\xfe" + number.to_bytes(3, "big")
@@ -84,6 +88,14 @@ class Substation:
     def truth(self, first: datetime, last: datetime) -> dict[str, list[TruthRow]]:
         """What the load profiles really hold from `first` to `last`, by meter."""
         return {meter.serial: meter.truth(LOAD_PROFILE, first, last) for meter in self.meters}
+
+    def channel_truth(self, first: datetime, last: datetime) -> dict[str, list[ChannelRow]]:
+        """What the meters behind the meters counted from `first` to `last`, by their identity."""
+        return {
+            channel.identity: channel.truth(first, last)
+            for meter in self.meters
+            for channel in meter.channels
+        }
 
     def keys(self, water: SimulatedWaterMeter) -> dict[str, Any]:
         """The key file for the product (see docs/deployment.md)."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from concentrator.model import Medium, MeterRecord, MeterState
+from concentrator.model import Medium, MeterRecord, MeterState, Registration
 from concentrator.obis import Obis
+from concentrator.store import registrations
 from concentrator.store.readings import from_epoch, to_epoch
 
 _COLUMNS = (
@@ -47,6 +48,7 @@ def save_meter(connection: sqlite3.Connection, record: MeterRecord) -> None:
 
 def load_meters(connection: sqlite3.Connection) -> list[MeterRecord]:
     """Every meter, by identity."""
+    registered = registrations.load(connection)
     rows = connection.execute(f"SELECT {_COLUMNS} FROM meter ORDER BY identity")  # noqa: S608 - our own columns
     return [
         MeterRecord(
@@ -66,6 +68,7 @@ def load_meters(connection: sqlite3.Connection) -> list[MeterRecord]:
             clock_offset_s=row[13],
             signal=row[14],
             details=json.loads(row[15]),
+            registration=registered.get(row[0]) or Registration(),
         )
         for row in rows
     ]

@@ -15,7 +15,7 @@ from concentrator.store import collection_tables
 # "ODCs": marks the file as ours in SQLite's header (PRAGMA application_id).
 APPLICATION_ID = 0x4F444373
 # PRAGMA user_version after the newest step below; a file with a higher one was written by a newer release.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 migrations = Migrations("concentrator")
 
@@ -210,6 +210,18 @@ _AUDIT = (
     "CREATE INDEX audit_of_meter ON audit (meter, audit_id)",
     "CREATE INDEX audit_of_order ON audit (order_id, audit_id)",
 )
+# What the operator and the registry say of a meter. `groups` is a JSON list of labels.
+_REGISTRATION = """
+    CREATE TABLE meter_registration (
+        meter_id INTEGER PRIMARY KEY REFERENCES meter (meter_id),
+        installed_at INTEGER,
+        removed_at INTEGER,
+        manual INTEGER NOT NULL,
+        groups TEXT NOT NULL,
+        connection_limit INTEGER,
+        replaced_by TEXT NOT NULL
+    ) STRICT
+    """
 
 
 @migrations()
@@ -243,3 +255,10 @@ def m0004_audit(database: Database) -> None:
     for statement in _AUDIT:
         database.conn.execute(statement)
     database.conn.execute("PRAGMA user_version = 4")
+
+
+@migrations()
+def m0005_registration(database: Database) -> None:
+    """When meters were installed and removed, by whom they were replaced, their groups and limits."""
+    database.conn.execute(_REGISTRATION)
+    database.conn.execute("PRAGMA user_version = 5")

@@ -10,10 +10,19 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from concentrator.clock import Clock
-from concentrator.model import Answer, MeterRecord
+from concentrator.clock import Clock, is_plausible
+from concentrator.model import Answer, MeterRecord, MeterState
 from concentrator.obis import Obis
-from concentrator.store import audit, collection_tables, counters, meters, network_history, outbox, readings
+from concentrator.store import (
+    audit,
+    collection_tables,
+    counters,
+    meters,
+    network_history,
+    outbox,
+    readings,
+    registrations,
+)
 from concentrator.store.collection_tables import GapRow, GivenOrderRow, TaskRunRow
 from concentrator.store.database import Database
 from concentrator.store.readings import ReadingTable, StoredAnswer, add_event, to_epoch
@@ -160,11 +169,32 @@ class Store:
     # Meters
 
     async def save_meter(self, record: MeterRecord, runs: Sequence[TaskRunRow] = ()) -> None:
-        """Insert or update one meter by its identity, and how it came out of the runs of tasks."""
+        """Insert or update one meter by its identity, and how it came out of the runs of tasks.
+
+        One that is read for the first time counts as installed now.
+        """
+        registration, now = record.registration, self._clock.now()
+        installed = (
+            record.state is MeterState.ACTIVE and registration.installed_at is None and is_plausible(now)
+        )
+        if installed:
+            registration.installed_at = now
 
         def work(connection: sqlite3.Connection) -> None:
             meters.save_meter(connection, record)
+            if installed:
+                registrations.save(connection, record.identity, registration)
             collection_tables.keep_task_runs(connection, runs)
+
+        await self._database.write(work)
+
+    async def save_registration(self, *records: MeterRecord) -> None:
+        """Keep meters with what the registry says of them, all in one commit."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            for record in records:
+                meters.save_meter(connection, record)
+                registrations.save(connection, record.identity, record.registration)
 
         await self._database.write(work)
 

@@ -34,6 +34,7 @@ METER_STATES: dict[str, StateWords] = {
     "key_missing": StateWords("warn", "Key missing", "Encrypted, and no key is set up."),
     "key_wrong": StateWords("warn", "Key wrong", "What the key gives is noise: check the key."),
     "foreign": StateWords("off", "Foreign", "Not one of ours: listed and left alone."),
+    "removed": StateWords("off", "Removed", "Was here once; its history stays."),
 }
 PORT_TONES: dict[str, Tone] = {
     "running": "good",

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
+from concentrator.obis import Obis
 from concentrator.wmbus.address import Address
 from concentrator.wmbus.profile_derived import DateSeries, Sum, series_from_table, sum_from_table
 from concentrator.wmbus.profile_fields import Layout, Origin, layout_from_table
@@ -67,6 +68,13 @@ class RecordRule:
         )
 
 
+class PushRegister(NamedTuple):
+    """What a register is in that a meter pushes by DLMS without saying it: the Blue Book's unit, and the scaler."""
+
+    unit: int
+    scaler: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Profile:
     """One meter model.
@@ -81,6 +89,7 @@ class Profile:
     sums: tuple[Sum, ...]
     series: tuple[DateSeries, ...]
     plain_modes: frozenset[int]
+    push_registers: dict[Obis, PushRegister]
 
     def read_records(
         self, origin: Origin, records: Sequence[Record], manufacturer_data: bytes
@@ -132,7 +141,7 @@ def all_profiles() -> tuple[Profile, ...]:
     """Every profile, by file name."""
     folder = resources.files("concentrator.wmbus") / "profiles"
     files = sorted((one for one in folder.iterdir() if one.name.endswith(".toml")), key=lambda one: one.name)
-    return tuple(_from_table(tomllib.loads(one.read_text("utf-8"))) for one in files)
+    return tuple(profile_from_table(tomllib.loads(one.read_text("utf-8"))) for one in files)
 
 
 @cache
@@ -144,7 +153,8 @@ def _profiles_by_manufacturer() -> dict[str, tuple[Profile, ...]]:
     return found
 
 
-def _from_table(table: dict[str, Any]) -> Profile:
+def profile_from_table(table: dict[str, Any]) -> Profile:
+    """The profile that a TOML file of `profiles/README.md`'s form says, as `tomllib` gives it."""
     return Profile(
         name=table["name"],
         meters=tuple(
@@ -170,6 +180,10 @@ def _from_table(table: dict[str, Any]) -> Profile:
         sums=tuple(sum_from_table(one) for one in table.get("sums", ())),
         plain_modes=frozenset(table.get("plain_modes", ())),
         series=tuple(series_from_table(one) for one in table.get("series", ())),
+        push_registers={
+            Obis.parse(one["obis"]): PushRegister(one["unit"], one.get("scaler", 0))
+            for one in table.get("push_registers", ())
+        },
     )
 
 

@@ -2,8 +2,8 @@
 
 Values are exact. A number is an integer and a power of ten; a 32-bit float becomes the shortest decimal
 number that is the same float. Octet patterns that the standard or the field uses for "no value" give
-`valid=False`, never a number. Types K, L and M (summer time, listening window, compound time) are not
-opened.
+`valid=False`, never a number. Types K (summer time), L (listening window) and M (a time or a duration of variable
+length) are given as octets: their layout is in the standard only, which was not at hand.
 """
 
 from __future__ import annotations
@@ -245,4 +245,5 @@ def _decode_variable(raw: bytes, kind: Kind) -> DecodedValue:
         return _decode_bcd(content, kind, negative=lvar in _LVAR_NEGATIVE_BCD) if content else _NOTHING
     if kind is Kind.NUMBER or kind is Kind.UNSIGNED:
         return DecodedValue(int.from_bytes(content, "little")) if content else _NOTHING
-    return decode_time(content) if kind is Kind.DATE_TIME else DecodedValue(content)
+    # A time of variable length is of type M, whatever its length: 6 octets of it are no type I.
+    return DecodedValue(content)

@@ -4,9 +4,9 @@ A row covers `count` codes from `first` on. Its exponent belongs to the first co
 code; where the unit is a tuple, the codes step through the units instead. Units are base units (Wh,
 m3, W, ...), so that a value is always an integer times a power of ten of one of a few units.
 
-Not decoded: VIF EF (third extension table), the second level of VIF FD (FD FD), the units of non-metric values
-(VIFE 3D: such a value has no unit and the exponent 0), and the content of compact profiles, which is named and
-given as octets.
+Not decoded: VIF EF (third extension table; its value is given as octets), the second level of VIF FD (FD FD), the
+units of non-metric values (VIFE 3D: such a value has no unit and the exponent 0), and the content of compact profiles,
+which is named and given as octets.
 """
 
 from __future__ import annotations
@@ -408,8 +408,10 @@ def interpret_vib(vib: bytes) -> Meaning:
         base = table.get(code & 0x7F) or Vif(f"reserved_{letter}_{code & 0x7F:02X}", "", 0, Kind.NUMBER)
         return _qualify(base, vifes[1:])
     if first & 0x7F == _MANUFACTURER or first == _TABLE_EF:
-        name = "manufacturer_specific" if first != _TABLE_EF else "reserved_EF"
-        return Meaning(name, "", 0, Kind.UNSIGNED, (vifes.hex().upper(),) if vifes else ())
+        name, kind = (
+            ("manufacturer_specific", Kind.UNSIGNED) if first != _TABLE_EF else ("reserved_EF", Kind.OCTETS)
+        )
+        return Meaning(name, "", 0, kind, (vifes.hex().upper(),) if vifes else ())
     base = PRIMARY.get(first & 0x7F) or Vif(f"reserved_{first & 0x7F:02X}", "", 0, Kind.NUMBER)
     return _qualify(base, vifes)
 

@@ -115,6 +115,59 @@ def test_a_consumer_port_brings_the_meter_and_its_gas_meter(tmp_path):
     asyncio.run(scenario())
 
 
+def test_the_peaks_of_belgian_months_are_stored_at_their_own_times(tmp_path):
+    lines = (
+        "/FLU5\\253769484_A",
+        "",
+        "0-0:96.1.1(3153414733313031303231363035)",
+        "0-0:1.0.0(260512135409S)",
+        "1-0:1.6.0(260509134558S)(02.589*kW)",
+        (
+            "0-0:98.1.0(3)(1-0:1.6.0)(1-0:1.6.0)(260501000000S)(260423192538S)(03.695*kW)"
+            "(260401000000S)(260305122139W)(05.980*kW)(251101000000W)(251010035421S)(04.318*kW)"
+        ),
+        "!",
+    )
+    body = "\r\n".join(lines).encode()
+    telegram = body + f"{crc16(body):04X}\r\n".encode()
+
+    class BelgianPort(ConsumerPort):
+        def push(self):
+            self.output(telegram)
+
+    async def scenario():
+        device = BelgianPort()
+        port = PtyPort(tmp_path / "p1", device)
+        port.plug()
+        store = Store(tmp_path / "store.db", SystemClock())
+        collector = P1Collector(P1Section(port=str(port.path), store_interval_s=1), store, SystemClock())
+        task = asyncio.create_task(collector.run())
+        await until(lambda: collector.state == "open")
+        device.push()
+        await until(lambda: collector.meters.stored >= 7)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        port.close()
+        found = await store.read(
+            lambda connection: connection.execute(
+                "SELECT profile, captured_at, value FROM reading_in_full WHERE obis = '1-0:1.6.0*255'"
+                " AND scaler = 0 ORDER BY profile, captured_at"
+            ).fetchall()
+        )
+        store.close()
+        return found
+
+    assert asyncio.run(scenario()) == [
+        ("0-0:24.3.0*255", "2025-10-10T01:54:21Z", 4318),
+        ("0-0:24.3.0*255", "2026-03-05T11:21:39Z", 5980),
+        ("0-0:24.3.0*255", "2026-04-23T17:25:38Z", 3695),
+        ("0-0:24.3.0*255", "2026-05-09T11:45:58Z", 2589),
+        ("0-0:98.1.0*255", "2025-10-31T23:00:00Z", 4318),
+        ("0-0:98.1.0*255", "2026-03-31T22:00:00Z", 5980),
+        ("0-0:98.1.0*255", "2026-04-30T22:00:00Z", 3695),
+    ]
+
+
 def test_the_key_of_a_port_is_private(tmp_path):
     file = tmp_path / "p1.key"
     file.write_text("00" * 16)

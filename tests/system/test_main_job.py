@@ -283,10 +283,12 @@ async def test_the_place_of_each_meter_is_known(bench, protocol):
     bench.start_substation(protocol=protocol, meters=8)
     bench.write_config(mqtt=None, push=None, radio=None)
     await bench.start_product()
-    status = await bench.until_status(
-        lambda s: len(s["meters"]) == 8 and all(m["firmware"] for m in s["meters"])
-    )
+
+    def nodes(status):
+        return [meter for meter in status["meters"] if meter["link"] == "plc"]
+
+    status = await bench.until_status(lambda s: len(nodes(s)) == 8 and all(m["firmware"] for m in nodes(s)))
     if protocol == "prime":
-        assert all(meter["role"] and meter["level"] is not None for meter in status["meters"])
+        assert all(meter["role"] and meter["level"] is not None for meter in nodes(status))
     else:
-        assert all(meter["signal"] is not None for meter in status["meters"])
+        assert all(meter["signal"] is not None for meter in nodes(status))

@@ -189,7 +189,7 @@ def test_many_frames_give_one_object_a_line_in_order_with_their_own_keys():
         "7E00F02D0020FD7E",
         "",
         "# a comment",
-        "zz",
+        f"00 key={WRONG_KEY}g",
         f"{ciphered} key={WRONG_KEY} ak={WRONG_KEY} st=4d4d4d0000000001",
         "0f00000001000600000037",
     ]

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from concentrator.cli import main
+from concentrator.iec62056_21.errors import DialogueUsageError
 from concentrator.iec62056_21.reader import (
     BaudRateChanged,
     DataReceived,
@@ -44,6 +45,7 @@ class SimulatedMeter:
     def __init__(self, character="5", password="", echo=False):  # noqa: S107
         self.identification = f"/ELS{character}\\@V1.0\r\n".replace("\\@", "")
         self.password = password
+        self.operand = b"\x02(00000000)"
         self.echo = echo
         self.heard, self.last, self.repeated = b"", b"", 0
         self.disturb, self.following = [], []
@@ -81,10 +83,12 @@ class SimulatedMeter:
         if request.startswith(b"\x060") and request[3:4] == b"0":
             return self.message
         if request.startswith(b"\x060"):
-            return block(b"\x01", b"P0\x02(00000000)")
+            return block(b"\x01", b"P0" + self.operand)
         if request.startswith(b"\x01P1"):
             right = f"({self.password})".encode() in request
             return b"\x06" if right else block(b"\x02", b"(ER01)")
+        if request.startswith(b"\x01P2"):
+            return b"\x06" if b"(00000042)" in request else block(b"\x02", b"(ER01)")
         if request.startswith(b"\x01W1"):
             address, value = request[4 : request.index(b")")].decode().split("(")
             if address not in self.writable:
@@ -177,6 +181,50 @@ def test_programming_mode_writes_registers_and_then_reads():
 def test_a_wrong_password_is_told_without_repeating_it():
     found = dialogue(OpticalReader(registers=("1.8.0",), password="4711"), SimulatedMeter(password="0815"))  # noqa: S106
     assert found[-1] == ReadingFailed("the meter refused the password")
+
+
+def test_the_secure_algorithm_answers_the_operand_by_command_p2():
+    asked = []
+
+    def secret(operand):
+        asked.append(operand)
+        return f"{int(operand) * 2:08}"
+
+    meter = SimulatedMeter()
+    meter.operand = b"\x02(00000021)"
+    found = dialogue(OpticalReader(registers=("1.8.0",), secure_algorithm=secret), meter)
+    assert values(found) == {"1.8.0": "000123.4*kWh"}
+    assert asked == ["00000021"]
+
+
+def test_a_refused_result_is_told_without_it_and_broken_off():
+    meter = SimulatedMeter()
+    found = dialogue(OpticalReader(registers=("1.8.0",), secure_algorithm=lambda _: "0000BEEF"), meter)
+    assert found[-1] == ReadingFailed("the meter refused the result of the secure algorithm")
+    assert meter.broken_off.is_set()
+
+
+def test_a_meter_without_operand_has_no_secure_algorithm():
+    meter = SimulatedMeter()
+    meter.operand = b""
+    found = dialogue(OpticalReader(registers=("1.8.0",), secure_algorithm=lambda _: "1"), meter)
+    assert isinstance(found[-1], ReadingFailed)
+    assert "no operand" in found[-1].reason
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"device_address": "é"},
+        {"registers": ("1.8.0)(",)},
+        {"writes": (("0.9.1", "SECRET\r\n"),)},
+        {"password": "SECRET(é"},
+    ],
+)
+def test_what_no_message_can_carry_is_refused_before_anything_is_sent(options):
+    with pytest.raises(DialogueUsageError, match="printable ASCII") as caught:
+        OpticalReader(**options)
+    assert "SECRET" not in str(caught.value)
 
 
 def flipped(said):
@@ -302,6 +350,39 @@ def write_by_command(meter, *options, tmp_path):
         result = CliRunner().invoke(main, command)
         assert meter.broken_off.wait(5)
     return result
+
+
+def by_program(text, meter, tmp_path):
+    program = tmp_path / "algorithm"
+    program.write_text("#!/bin/sh\n" + text)
+    program.chmod(0o700)
+    with meter_on_a_port(meter) as port:
+        command = ["read", "--optical", port, "--register", "1.8.0", "--secure-algorithm", str(program)]
+        return CliRunner().invoke(main, command)
+
+
+def test_the_command_lets_a_program_answer_the_operand(tmp_path):
+    meter = SimulatedMeter()
+    meter.operand = b"\x02(00000021)"
+    result = by_program('read operand; test "$operand" = 00000021 && echo 00000042', meter, tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "000123.4*kWh" in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("exit 3", "status 3"),
+        ("true", "no line that could be sent"),
+        ("echo 'BEEF)(BEEF'", "no line that could be sent"),
+        ("echo BEEF", "refused the result"),
+    ],
+)
+def test_a_program_that_fails_is_told_without_what_it_printed(text, words, tmp_path):
+    result = by_program(text, SimulatedMeter(), tmp_path)
+    assert result.exit_code == 1
+    assert words in result.output
+    assert "BEEF" not in result.output
 
 
 def test_the_command_writes_every_register_then_reads_and_breaks_off(tmp_path):

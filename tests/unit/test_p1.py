@@ -121,6 +121,7 @@ def test_the_peaks_of_belgian_months_keep_their_times():
         (Decimal("5.980"), "kW"),
         (Decimal("4.318"), "kW"),
     ]
+    assert {one.obis for one in found.monthly_peaks} == {"1-0:1.6.0"}
     newest, _, oldest = found.monthly_peaks
     assert newest.month_ended_at == datetime(2020, 4, 30, 22, tzinfo=UTC)
     assert newest.reached_at == datetime(2020, 4, 23, 17, 25, 38, tzinfo=UTC)

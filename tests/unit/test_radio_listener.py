@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from test_wmbus_layers import COMPACT, FULL, OMS_KEY, OMS_MODE_7
 
 from concentrator.clock import SystemClock
@@ -9,6 +10,8 @@ from concentrator.collection.radio_listener import RadioListener
 from concentrator.model import MeterState
 from concentrator.store.store import Store
 from concentrator.wmbus.modules.face import TelegramHeard
+
+from bench import until
 
 
 def listener_on(store):
@@ -120,3 +123,30 @@ def test_a_meter_that_is_not_set_up_is_listed_and_not_stored(tmp_path):
     states = asyncio.run(scenario())
     assert states["67676767"] == (MeterState.DISCOVERED, "heard, and not set up")
     assert states["12345678"][0] is MeterState.ACTIVE
+
+
+@pytest.mark.parametrize(("keys", "believed"), [({}, True), ({"12345678": OMS_KEY}, False)])
+def test_a_meter_with_a_key_that_speaks_in_the_clear_is_not_believed(tmp_path, keys, believed):
+    address = bytes.fromhex("9315 78563412 3303")
+    plain = bytes.fromhex("44") + address + bytes.fromhex("7A 01 00 0000 0C14 77000000")
+
+    async def scenario():
+        store = Store(tmp_path / "store.db", SystemClock())
+        listener = RadioListener(store, SystemClock(), keys, 900)
+        listener.hear(heard(bytes((len(plain),)) + plain))
+        (record,) = listener.records.values()
+        state = record.state
+        listener.hear(heard(OMS_MODE_7))
+        listener.hear(heard(FULL))  # of another meter: when it is stored, all before it was
+        task = asyncio.create_task(listener.run())
+        await until(lambda: listener.counters["stored"] and listener.queued == 0, timeout_s=5)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        values = await store.read(lambda c: {value for (value,) in c.execute("SELECT value FROM reading")})
+        store.close()
+        return state, listener.counters["unprotected"], values
+
+    state, unprotected, values = asyncio.run(scenario())
+    assert (77 in values) is believed
+    assert state is (MeterState.ACTIVE if believed else MeterState.KEY_WRONG)
+    assert unprotected == (not believed)

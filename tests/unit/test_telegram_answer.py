@@ -13,8 +13,10 @@ from test_wmbus_layers import FULL
 from concentrator.clock import SystemClock
 from concentrator.collection.radio_listener import RadioListener
 from concentrator.collection.telegram_answer import pushed_registers, telegram_answer
+from concentrator.obis import Obis
 from concentrator.store.store import Store
 from concentrator.wmbus.answer import to_answer
+from concentrator.wmbus.profile import profile_from_table
 from concentrator.wmbus.security import KeyRing
 from concentrator.wmbus.telegram import decode_telegram
 
@@ -38,7 +40,6 @@ def shown(registers):
         f"0202 0203 {IMPORT} 0203 {POWER}",
         f"0102 0203 {IMPORT} 0203 {POWER}",
         f"0206 {IMPORT} {POWER}",
-        f"0208 {WITHOUT_UNIT} {IMPORT} {POWER}",
         f"0202 0A026161 0202 0203 {IMPORT} 0203 {POWER}",
     ],
 )
@@ -46,8 +47,45 @@ def test_registers_are_found_in_lists_of_every_shape(body):
     assert shown(pushed_registers(bytes.fromhex(HEADER + body))) == EXPECTED
 
 
-def test_what_has_no_unit_or_is_no_push_gives_no_register():
-    assert pushed_registers(bytes.fromhex(f"{HEADER} 0202 {WITHOUT_UNIT}")) == []
+def test_a_register_without_unit_has_none_or_that_of_the_profile():
+    export = Obis(1, 0, 2, 8, 0, 255)
+    body = bytes.fromhex(f"{HEADER} 0208 {WITHOUT_UNIT} {IMPORT} {POWER}")
+    assert shown(pushed_registers(body)) == [("1-0:2.8.0*255", 255, 0, 0x1234), *EXPECTED]
+    profile = profile_from_table(
+        {
+            "name": "one that leaves units out",
+            "meters": [{"manufacturer": "XYZ"}],
+            "push_registers": [{"obis": "1-0:2.8.0*255", "unit": 30, "scaler": 1}],
+        }
+    )
+    assert profile.push_registers[export] == (30, 1)
+    given = shown(pushed_registers(body, profile.push_registers))
+    assert given == [("1-0:2.8.0*255", 30, 1, 0x1234), *EXPECTED]
+
+
+# Class, logical name, attribute, data index: as class 40 lists what is pushed.
+LISTED = "0204 12 {:04X} 0906 {} 0F {:02X} 12 0000"
+THE_LIST = LISTED.format(40, "0000190900FF", 2)
+
+
+def test_values_behind_their_push_object_list_are_named_by_it():
+    clock = LISTED.format(8, "0000010000FF", 2)
+    energy = LISTED.format(3, "0100010800FF", 2)
+    unit = LISTED.format(3, "0100010800FF", 3)
+    power = LISTED.format(3, "0100010700FF", 2)
+    moment = "090C 07EA050401 0A000000 FFC400"
+    values = f"{moment} 06 00001234 0202 0F01 161E 10 FFFB"
+    body = f"{HEADER} 0206 0105 {THE_LIST} {clock} {energy} {unit} {power} {values} 1107"
+    # Five entries and six elements: the list does not fit, nothing of it may be taken for a register.
+    assert pushed_registers(bytes.fromhex(body)) == []
+    body = f"{HEADER} 0205 0105 {THE_LIST} {clock} {energy} {unit} {power} {values}"
+    assert shown(pushed_registers(bytes.fromhex(body))) == [
+        ("1-0:1.8.0*255", 30, 1, 0x1234),
+        ("1-0:1.7.0*255", 255, 0, -5),
+    ]
+
+
+def test_what_is_no_push_gives_no_register():
     assert pushed_registers(bytes.fromhex("C401C100 06 00001234")) == []
     assert pushed_registers(b"") == []
 

@@ -228,3 +228,32 @@ def test_flow_a_minute_is_told_an_hour_and_floats_become_integers():
 def test_the_first_of_two_units_stands_for_the_value():
     (reading,) = to_answer(telegram_of("0406 2C000000 040E 01000000", 0x04), HEARD_AT).readings
     assert (reading.channel.obis, reading.channel.unit) == (Obis(6, 0, 1, 0, 0), 30)
+
+
+@pytest.mark.parametrize(
+    ("hex_text", "quantity", "octets"),
+    [
+        ("04FD72 01020304", "daylight_saving", "01020304"),  # type K
+        ("0DFD73 E3 AABBCC", "listening_window", "AABBCC"),  # type L
+        ("0D6D E5 0102030405", "date_time", "0102030405"),  # type M
+        ("0D6D E6 010203040506", "date_time", "010203040506"),  # type M of the length of type I
+        ("0DFD70 E4 01020304", "battery_change", "01020304"),  # type M of the length of type F
+        ("04EF01 11223344", "reserved_EF", "11223344"),
+    ],
+)
+def test_what_has_no_public_layout_is_named_and_kept_and_the_rest_is_read(hex_text, quantity, octets):
+    found = decode_records(bytes.fromhex("0413 15550000" + hex_text + "022B 0A00"))
+    assert not found.fault
+    volume, unknown, power = found.records
+    assert (unknown.quantity, unknown.value) == (quantity, bytes.fromhex(octets))
+    assert (volume.decimal, power.decimal) == (Decimal("21.781"), Decimal(10))
+
+
+def test_a_time_of_type_m_stamps_nothing():
+    data = bytes.fromhex("4D6D E6 010203040506 4413 15550000 0413 16550000")
+    address = Address("ELS", "12345678", 0x33, 0x07)
+    frame = encode_frame(LinkFrame(0x44, address, bytes.fromhex("78") + data, FrameFormat.WITHOUT_CRC))
+    answer = to_answer(decode_telegram(frame), HEARD_AT)
+    assert [(str(one.channel.obis), one.captured_at) for one in answer.readings] == [
+        ("8-0:1.0.0*255", HEARD_AT)
+    ]

@@ -1,0 +1,1 @@
+"""Verbs for the registry: meters, their models and their keys."""
