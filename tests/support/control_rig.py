@@ -28,6 +28,27 @@ from concentrator.simulator.meter import SimulatedMeter
 from concentrator.store.store import Store
 
 SERIAL = "ODC0010000001"
+# A calendar as an order has it.
+CALENDAR = {
+    "name": "WINTER26",
+    "seasons": [{"name": "S1", "start": "*-01-01 00:00", "week": "W1"}],
+    "weeks": [
+        {
+            "name": "W1",
+            "monday": 1,
+            "tuesday": 1,
+            "wednesday": 1,
+            "thursday": 1,
+            "friday": 1,
+            "saturday": 2,
+            "sunday": 2,
+        }
+    ],
+    "days": [
+        {"id": 1, "actions": [{"at": "00:00", "selector": 3}, {"at": "06:30", "selector": 1}]},
+        {"id": 2, "actions": [{"at": "00:00", "selector": 3}]},
+    ],
+}
 START = datetime(2026, 11, 17, 10, 7, tzinfo=UTC)
 
 

@@ -7,28 +7,9 @@ from foreign_meters import ForeignRig, gurux_server, pydlms_meter
 
 from concentrator.collection.control.errors import ControlError, NotDoneError, OutcomeOpenError
 
-pytestmark = pytest.mark.system
+from control_rig import CALENDAR
 
-CALENDAR = {
-    "name": "WINTER26",
-    "seasons": [{"name": "S1", "start": "*-01-01 00:00", "week": "W1"}],
-    "weeks": [
-        {
-            "name": "W1",
-            "monday": 1,
-            "tuesday": 1,
-            "wednesday": 1,
-            "thursday": 1,
-            "friday": 1,
-            "saturday": 2,
-            "sunday": 2,
-        }
-    ],
-    "days": [
-        {"id": 1, "actions": [{"at": "00:00", "selector": 3}, {"at": "06:30", "selector": 1}]},
-        {"id": 2, "actions": [{"at": "00:00", "selector": 3}]},
-    ],
-}
+pytestmark = pytest.mark.system
 
 
 class Clock:

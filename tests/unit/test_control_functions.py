@@ -23,28 +23,8 @@ from concentrator.simulator.meter_prepayment import (
     simulated_token,
 )
 
-from control_rig import ControlRig
+from control_rig import CALENDAR, ControlRig
 
-CALENDAR = {
-    "name": "WINTER26",
-    "seasons": [{"name": "S1", "start": "*-01-01 00:00", "week": "W1"}],
-    "weeks": [
-        {
-            "name": "W1",
-            "monday": 1,
-            "tuesday": 1,
-            "wednesday": 1,
-            "thursday": 1,
-            "friday": 1,
-            "saturday": 2,
-            "sunday": 2,
-        }
-    ],
-    "days": [
-        {"id": 1, "actions": [{"at": "00:00", "selector": 3}, {"at": "06:30", "selector": 1}]},
-        {"id": 2, "actions": [{"at": "00:00", "selector": 3}]},
-    ],
-}
 COLUMNS = [
     {"class_id": 8, "obis": "0-0:1.0.0*255"},
     {"class_id": 1, "obis": "0-0:96.10.1*255"},
