@@ -33,6 +33,7 @@ from concentrator.collection.mbus_collector import MbusCollector
 from concentrator.collection.network_orders import NetworkOrders
 from concentrator.collection.p1_collector import P1Collector
 from concentrator.collection.radio_listener import RadioListener
+from concentrator.collection.validation import Validator
 from concentrator.collection.whitelist import Whitelist
 from concentrator.config import Config, ConfigError, ModemSection
 from concentrator.control import ControlServer
@@ -303,7 +304,7 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
     key_file = config.collection.key_file
     keyring = Keyring.load(Path(key_file) if key_file else None)
     clock = SystemClock()
-    store = Store(config.store_file, clock)
+    store = Store(config.store_file, clock, Validator.from_settings(config.validation))
     try:
         if store.set_aside is not None:
             await store.add_events(

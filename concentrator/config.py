@@ -107,6 +107,14 @@ _BAUD_RATE = Allowed(
     "one of 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600",
     lambda value: value in (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600),
 )
+_LIMITS = Allowed(
+    "METER=WATTS, with commas between",
+    lambda value: all(
+        re.fullmatch(r"\s*[A-Za-z0-9_-]{1,64}\s*=\s*\d{1,9}\s*", part)
+        for part in value.split(",")
+        if part.strip()
+    ),
+)
 _SECONDS = _whole(1, 86_400)
 _WPORT = _whole(1, 65535)
 _OBIS = Allowed(
@@ -309,6 +317,19 @@ class StoreSection:
 
 
 @dataclass(frozen=True, slots=True)
+class ValidationSection:
+    """Limits by which values are judged (docs/quality.md)."""
+
+    connection_limit_w: int = _key(
+        100_000, _whole(1, 100_000_000), "Most power of a connection (W), where nothing else is known of it."
+    )
+    connection_limits: str = _key(
+        "", _LIMITS, "Of single meters, such as the supervisor: METER=WATTS, with commas between."
+    )
+    flow_limit_m3h: int = _key(100, _whole(1, 100_000), "Most flow of a gas or water meter, in m³/h.")
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole file."""
 
@@ -319,6 +340,7 @@ class Config:
     p1: P1Section | None = None
     collection: CollectionSection = field(default_factory=CollectionSection)
     store: StoreSection = field(default_factory=StoreSection)
+    validation: ValidationSection = field(default_factory=ValidationSection)
     board: BoardSection = field(default_factory=BoardSection)
     web: WebSection = field(default_factory=WebSection)
     mqtt: tuple[MqttSection, ...] = ()
@@ -349,6 +371,7 @@ _SECTIONS: tuple[tuple[str, type[Any], bool], ...] = (
     ("p1", P1Section, False),
     ("collection", CollectionSection, False),
     ("store", StoreSection, False),
+    ("validation", ValidationSection, False),
     ("board", BoardSection, False),
     ("web", WebSection, False),
     ("mqtt", MqttSection, True),

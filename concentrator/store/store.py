@@ -15,6 +15,7 @@ from concentrator.model import Answer, MeterRecord
 from concentrator.obis import Obis
 from concentrator.store import counters, meters, network_history, outbox, readings
 from concentrator.store.database import Database
+from concentrator.store.judgement import Judge
 from concentrator.store.readings import ReadingTable, StoredAnswer, add_event, to_epoch
 
 Result = TypeVar("Result")
@@ -23,8 +24,8 @@ Result = TypeVar("Result")
 class Store:
     """Readings, meters, outbox, counters and events in one file."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        """Open or create the file.
+    def __init__(self, path: Path, clock: Clock, judge: Judge | None = None) -> None:
+        """Open or create the file; `judge` says of each answer how good its values are.
 
         Raises:
             StoreVersionError: the file is not ours, or a newer release's.
@@ -32,7 +33,7 @@ class Store:
         """
         self._clock = clock
         self._database = Database(path)
-        self._readings = ReadingTable()
+        self._readings = ReadingTable(judge)
         self._stored = asyncio.Condition()
         self._newest_sequence = self._database.newest_sequence()
 
