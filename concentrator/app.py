@@ -29,10 +29,12 @@ from concentrator.collection.collector import Collector
 from concentrator.collection.group_key import GroupKeyFile
 from concentrator.collection.history_keeper import HistoryKeeper
 from concentrator.collection.keyring import Keyring
+from concentrator.collection.late_validation import LateValidator
 from concentrator.collection.mbus_collector import MbusCollector
 from concentrator.collection.network_orders import NetworkOrders
 from concentrator.collection.p1_collector import P1Collector
 from concentrator.collection.radio_listener import RadioListener
+from concentrator.collection.store_orders import StoreOrders
 from concentrator.collection.validation import Validator
 from concentrator.collection.whitelist import Whitelist
 from concentrator.config import Config, ConfigError, ModemSection
@@ -92,6 +94,7 @@ class Service:
         )
         self.p1 = P1Collector(config.p1, store, clock) if config.p1 is not None else None
         self.network_orders: NetworkOrders | None = None
+        self.store_orders = StoreOrders(store, clock, config.collection.profile)
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
         self.uplinks: list[Uplink] = [
             *(
@@ -186,7 +189,10 @@ class Service:
         orders = self.network_orders
         if orders is not None and order.operation in orders.names:
             return await orders.carry_out(order)
-        return await self.collector.carry_out(order, () if orders is None else orders.names)
+        if order.operation in self.store_orders.names:
+            return await self.store_orders.carry_out(order)
+        others = self.store_orders.names if orders is None else (*orders.names, *self.store_orders.names)
+        return await self.collector.carry_out(order, others)
 
     async def run(self, *extra: Coroutine[Any, Any, None]) -> None:
         """Run everything until something ends."""
@@ -194,6 +200,7 @@ class Service:
         loops: list[Coroutine[Any, Any, None]] = [
             control.run(),
             Journal(self._store, self._states).run(),
+            LateValidator(self._store).run(),
             self._keep_house(),
             self._prove_store(),
             self._watchdog.run(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -30,7 +29,10 @@ def _fail(error: ConcentratorError) -> NoReturn:
 class _Main(click.Group):
     """The verbs. Groups of many options live in rooms of their own, imported when they are called."""
 
-    lazy: ClassVar[dict[str, tuple[str, str]]] = {"dlms": ("concentrator.dlms_tools.command", "dlms")}
+    lazy: ClassVar[dict[str, tuple[str, str]]] = {
+        "dlms": ("concentrator.dlms_tools.command", "dlms"),
+        "estimate": ("concentrator.quality_command", "estimate"),
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every verb by name."""
@@ -139,13 +141,9 @@ def topology_command(config_file: Path, meter: str, *, as_json: bool) -> None:
 
 def _give_order(config_file: Path, operation: str, target: str, args: object) -> Any:  # noqa: ANN401 - decoded JSON
     from concentrator.config import load_config
-    from concentrator.control import ControlError, request
+    from concentrator.control import give_order
 
-    order = {"id": f"cli-{os.getpid()}", "op": operation, "target": target, "args": args}
-    answer = asyncio.run(request(load_config(config_file).control_socket, {"op": "order", "order": order}))
-    if answer.get("state") != "done":
-        raise ControlError(f"{operation}: {answer}")
-    return answer["result"]
+    return asyncio.run(give_order(load_config(config_file).control_socket, operation, target, args))
 
 
 @main.group("config")

@@ -143,7 +143,8 @@ class ReadingTable:
                 fresh[at] = reading
         if not fresh:
             return
-        if self._judge is not None:
+        # An estimate is marked as one; it neither needs judging nor speaks for anything.
+        if self._judge is not None and Quality.ESTIMATED not in readings[0].quality:
             between = [row for at, row in known.items() if at not in fresh and not row.quality & _ESTIMATED]
             edges = min(fresh), max(fresh)
             around = surroundings(connection, channel_id, *edges, between)

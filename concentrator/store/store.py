@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -13,10 +13,11 @@ from typing import TypeVar
 from concentrator.clock import Clock
 from concentrator.model import Answer, MeterRecord
 from concentrator.obis import Obis
-from concentrator.store import counters, meters, network_history, outbox, readings
+from concentrator.store import counters, meters, network_history, outbox, readings, series
 from concentrator.store.database import Database
 from concentrator.store.judgement import Judge
 from concentrator.store.readings import ReadingTable, StoredAnswer, add_event, to_epoch
+from concentrator.store.series import Requalification
 
 Result = TypeVar("Result")
 
@@ -96,15 +97,24 @@ class Store:
         except BaseException:
             self._readings.forget()
             raise
-        if stored.sequence is not None:
-            async with self._stored:
-                self._newest_sequence = stored.sequence
-                self._stored.notify_all()
+        await self._tell_newest(stored.sequence)
         return stored
 
     async def stored_times(self, meter: str, profile: Obis, first: datetime, last: datetime) -> set[int]:
         """The capture times (seconds since 1970) of a profile that are stored, from `first` to `last`."""
         return await self._database.read(lambda c: readings.stored_times(c, meter, profile, first, last))
+
+    async def requalify(self, changes: Sequence[Requalification]) -> None:
+        """Give stored values new flags, and forward them anew."""
+        now = self._clock.now()
+        sequences = await self._database.write(lambda c: series.requalify(c, changes, now))
+        await self._tell_newest(max(sequences, default=None))
+
+    async def _tell_newest(self, sequence: int | None) -> None:
+        if sequence is not None:
+            async with self._stored:
+                self._newest_sequence = max(sequence, self._newest_sequence)
+                self._stored.notify_all()
 
     async def close_gap(
         self, meter: str, profile: Obis, first: datetime, last: datetime, reason: str

@@ -1,8 +1,8 @@
 """The DLMS push uplink: every batch as a data-notification over the TCP WRAPPER (IEC 62056-5-3, -4-7).
 
 The body is a structure of what a push object list would name (Blue Book, class 40): the meter's identity,
-the logical name of the profile, its capture objects, its buffer, and scaler and unit of each column. A
-head-end needs nothing else to understand it.
+the logical name of the profile, its capture objects, its buffer, scaler and unit of each column, and the
+qualities of those values that have any. A head-end needs nothing else to understand it.
 
 Confirmed notifications (service class 1) are answered by data-notification-confirm, which names the long
 invoke id: only then is a batch acknowledged. For a head-end that never confirms, TCP's own acknowledgement
@@ -47,6 +47,7 @@ _INVOKE_ID_MODULUS = 2**24
 _CONFIRMED = 0x4000_0000
 _CLOCK = (8, Obis(0, 0, 1, 0, 0), 2)
 _STATUS = (1, Obis(0, 0, 96, 10, 1), 2)
+_FIRST_VALUE_COLUMN = 2
 
 
 def notification_bodies(batch: OutgoingBatch) -> list[Data]:
@@ -91,7 +92,22 @@ def _body(batch: OutgoingBatch, channels: list[Channel], rows: list[dict[Channel
                 for channel in channels
             )
         ),
+        axdr.array(*_qualities(channels, rows)),
     )
+
+
+def _qualities(channels: list[Channel], rows: list[dict[Channel, Reading]]) -> list[Data]:
+    """What speaks against values: row, column and flags of each that has any, all counted from 0."""
+    return [
+        axdr.structure(
+            axdr.long_unsigned(number),
+            axdr.long_unsigned(column),
+            axdr.double_long_unsigned(int(row[channel].quality)),
+        )
+        for number, row in enumerate(rows)
+        for column, channel in enumerate(channels, _FIRST_VALUE_COLUMN)
+        if channel in row and row[channel].quality != 0
+    ]
 
 
 def _row(channels: list[Channel], row: dict[Channel, Reading]) -> Data:
