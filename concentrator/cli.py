@@ -32,6 +32,8 @@ class _Main(click.Group):
     lazy: ClassVar[dict[str, tuple[str, str]]] = {
         "dlms": ("concentrator.dlms_tools.command", "dlms"),
         "estimate": ("concentrator.quality_command", "estimate"),
+        "events": ("concentrator.quality_command", "events"),
+        "interruptions": ("concentrator.quality_command", "interruptions"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -254,6 +254,10 @@ class CollectionSection:
     meters_in_flight: int = _key(4, _whole(1, 64), "Dialogues held at the same time; one per meter always.")
     answer_timeout_s: int = _key(30, _SECONDS, "How long to wait for a meter's answer to one request.")
     dialogue_timeout_s: int = _key(900, _SECONDS, "Longest time that one meter may keep a place.")
+    events_interval_s: int = _key(21_600, _SECONDS, "How often the event logs of a meter are read.")
+    companion: str = _key(
+        "idis", _one_of("idis", "dsmr"), "Specification that the meters' event codes and alarms follow."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,32 @@ class Answer:
     received_at: datetime
 
 
+class EventSeverity(enum.StrEnum):
+    """How soon somebody should look at an event."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ALARM = "alarm"
+
+
+@dataclass(frozen=True, slots=True)
+class MeterEvent:
+    """One thing that a meter says has happened: an entry of a log that it keeps, or an alarm that it sent.
+
+    `log` is the object that it came from; `happened_at` is UTC, by the meter's clock; `code` the meter's own. `ordinal`
+    counts equal entries of the same second. `kind` is what the rest of the product goes by (`event_codes.toml`).
+    """
+
+    log: Obis
+    happened_at: datetime
+    code: int
+    ordinal: int = 0
+    group: str = ""
+    severity: EventSeverity = EventSeverity.INFO
+    kind: str = ""
+    detail: str = ""
+
+
 @dataclass(slots=True)
 class MeterRecord:
     """A meter as the registry knows it. `identity` is what the head-end calls it; it never changes."""

@@ -62,3 +62,44 @@ def estimate(  # noqa: PLR0913 - a command's options
         f"{found['meter']} {found['profile']}: {found['missing']} values missing, "
         f"{found['estimated']} estimated ({found['method']}), {found['left_open']} left open"
     )
+
+
+_DAYS_OPTION = click.option(
+    "--days", type=click.IntRange(1, 400), default=7, show_default=True, help="How far back."
+)
+
+
+@click.command()
+@CONFIG_OPTION
+@_DAYS_OPTION
+@click.option("--meter", default="", help="Of one meter.")
+@JSON_OPTION
+def events(config_file: Path, days: int, meter: str, *, as_json: bool) -> None:
+    """Show what meters say has happened: entries of their event logs, and alarms."""
+    found = ask(config_file, "events", meter, {"days": days})
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for one in found["events"]:
+        click.echo(f"{one['t']}  {one['meter']:<20} {one['severity']:<8} {one['group']:<14} {one['detail']}")
+    if found["left_out"]:
+        click.echo(f"{found['left_out']} older ones are left out: ask for fewer days, or for one meter")
+
+
+@click.command()
+@CONFIG_OPTION
+@_DAYS_OPTION
+@click.option("--meter", default="", help="Of one meter.")
+@JSON_OPTION
+def interruptions(config_file: Path, days: int, meter: str, *, as_json: bool) -> None:
+    """Show interruptions of supply: start, end, how many meters. An outage of a feeder is one."""
+    found = ask(config_file, "interruptions", meter, {"days": days})
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for one in found["outages"]:
+        end = "is not over" if one["end"] is None else f"to {one['end']} ({one['minutes']:g} min)"
+        doubt = ", suspected: nobody said that power failed" if one["suspected"] else ""
+        click.echo(f"{one['start']} {end}: {one['scale']}, {one['meters']} meters{doubt}")
+    if not found["outages"]:
+        click.echo(f"none since {found['from']}")

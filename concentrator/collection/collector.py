@@ -14,8 +14,10 @@ from typing import Any
 import structlog
 
 from concentrator.clock import Clock, is_plausible
+from concentrator.collection.alarms import AlarmDesk
 from concentrator.collection.errors import MeterUnreachableError
 from concentrator.collection.keyring import Keyring
+from concentrator.collection.meter_events import EventReader
 from concentrator.collection.meter_orders import check_order
 from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
@@ -25,7 +27,7 @@ from concentrator.config import CollectionSection
 from concentrator.dlms.errors import AssociationRejectedError, SecurityError
 from concentrator.errors import ConcentratorError, TransientError
 from concentrator.links.plc_link import PlcLink
-from concentrator.model import IdentityError, MeterRecord, MeterState, safe_identity
+from concentrator.model import IdentityError, MeterEvent, MeterRecord, MeterState, safe_identity
 from concentrator.orders import Order
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
@@ -40,6 +42,7 @@ from plc.network import (
     NodeLeft,
     TopologyChanged,
 )
+from plc.sfsk.events import AlarmReported
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -69,7 +72,10 @@ class Collector:
         self.registry = Registry()
         self.topology = Topology()
         self.received_counters = ReceivedCounters(store)
-        self.unsolicited = 0
+        self.event_reader = EventReader(store, clock, settings.events_interval_s)
+        self.alarms = AlarmDesk(
+            store, clock, self.registry, keyring, self.received_counters, settings, self._alarm_came
+        )
         self._settings = settings
         self._store = store
         self._clock = clock
@@ -86,8 +92,10 @@ class Collector:
 
     async def run(self, link: PlcLink) -> None:
         """Visit meters through a link until cancelled."""
+        self.alarms.send = link.send
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self.alarms.run())
                 for _ in range(self._settings.meters_in_flight):
                     group.create_task(self._work(link))
                 # One place more, which routine never takes: whoever waits for a meter does not wait for others.
@@ -136,12 +144,17 @@ class Collector:
             case NodeDeclined():
                 log.warning("foreign device declined", eui=event.eui.hex())
             case ApduReceived():
-                self.unsolicited += 1
-                log.info(
-                    "unsolicited apdu", node=event.address, octets=len(event.apdu), tag=event.apdu[:1].hex()
-                )
+                self.alarms.take(event)
+            case AlarmReported():
+                known = self.registry.at_address(event.eui.hex())
+                if known is not None:
+                    self.alarms.take_report(known, event.alarm)
             case _:
                 pass
+
+    def _alarm_came(self, meter: CollectedMeter, _event: MeterEvent) -> None:
+        self.event_reader.hurry(meter.identity)
+        self._wake.set()
 
     def _node_joined(self, event: NodeJoined) -> None:
         link_address = event.eui.hex()
@@ -214,6 +227,15 @@ class Collector:
         """Whether a meter that nobody speaks with has an order."""
         return any(meter.orders and not meter.busy for meter in self.registry)
 
+    @property
+    def others_waiting(self) -> bool:
+        """Whether a meter that nobody speaks with is due."""
+        now = self._clock.monotonic()
+        return any(
+            meter.address is not None and not meter.busy and meter.next_visit <= now
+            for meter in self.registry
+        )
+
     # Visits
 
     async def _work(self, link: PlcLink, *, for_orders: bool = False) -> None:
@@ -265,6 +287,7 @@ class Collector:
 
     async def _visit(self, link: PlcLink, meter: CollectedMeter, *, for_orders: bool) -> None:
         meter.busy = True
+        last_gasp = meter.without_power
         visit = Visit(
             self, link, meter, self._settings, self._store, self._clock, self._keyring, orders_only=for_orders
         )
@@ -286,7 +309,7 @@ class Collector:
             log.exception("visit broke", meter=visit.meter.identity)
             self._failed(visit.meter, f"internal error: {type(error).__name__}; the log has the details")
         else:
-            self._succeeded(visit.meter, for_orders=for_orders)
+            self._succeeded(visit.meter, last_gasp, for_orders=for_orders)
         finally:
             visit.meter.busy = False
             visit.meter.activity = ""
@@ -298,11 +321,13 @@ class Collector:
         doing = f", {meter.activity} then" if meter.activity else ""
         return f"took longer than {self._settings.dialogue_timeout_s} s{doing}"
 
-    def _succeeded(self, meter: CollectedMeter, *, for_orders: bool) -> None:
+    def _succeeded(self, meter: CollectedMeter, last_gasp: str, *, for_orders: bool) -> None:
         meter.failures = 0
         if not for_orders and meter.next_visit <= self._clock.monotonic():
             meter.next_visit = self._clock.monotonic() + self._until_next_round()
-        self._set_state(meter, MeterState.ACTIVE, "")
+        # A last gasp that came in the midst of the visit is younger than what the meter answered.
+        if meter.without_power == last_gasp:
+            self._set_state(meter, MeterState.ACTIVE, "")
 
     def _until_next_round(self) -> float:
         """Seconds until meters have something new: rounds begin on whole multiples of the interval, in UTC.
@@ -321,7 +346,7 @@ class Collector:
         if meter.failures >= _UNREACHABLE_AFTER_FAILURES:
             self._set_state(meter, MeterState.UNREACHABLE, reason)
         else:
-            meter.record.reason = reason
+            meter.record.reason = meter.without_power or reason
 
     def _refused(self, meter: CollectedMeter, state: MeterState, reason: str) -> None:
         meter.failures += 1
@@ -341,6 +366,10 @@ class Collector:
                 )
 
     def _set_state(self, meter: CollectedMeter, state: MeterState, reason: str) -> None:
+        if state is MeterState.UNREACHABLE:
+            reason = meter.without_power or reason
+        else:
+            meter.without_power = ""
         if (meter.record.state, meter.record.reason) != (state, reason):
             emit = log.info if state in (MeterState.ACTIVE, MeterState.DISCOVERED) else log.warning
             emit("meter " + state.value, meter=meter.identity, reason=reason)

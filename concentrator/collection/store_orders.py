@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from concentrator.clock import Clock
+from concentrator.collection.alarms import POWER_DOWN, POWER_UP
 from concentrator.collection.estimation import Method
 from concentrator.collection.estimator import Estimator
+from concentrator.collection.interruptions import Evidence, Outage, Sign, reconstruct
 from concentrator.obis import Obis, ObisError
 from concentrator.orders import Order, OrderError
+from concentrator.store.meter_events import events_between, network_signs
+from concentrator.store.readings import from_epoch
 from concentrator.store.store import Store
+
+_MOST_DAYS = 400
+_MOST_EVENTS = 5000
+# A meter's clock may be ahead of ours.
+_AHEAD = timedelta(days=1)
 
 Answer = dict[str, Any]
 Handler = Callable[[Order], Awaitable[Answer]]
@@ -23,7 +32,13 @@ class StoreOrders:
     def __init__(self, store: Store, clock: Clock, profile: str) -> None:
         self._profile = profile
         self._estimator = Estimator(store, clock)
-        self._handlers: dict[str, Handler] = {"estimate": self._estimate}
+        self._store = store
+        self._clock = clock
+        self._handlers: dict[str, Handler] = {
+            "estimate": self._estimate,
+            "events": self._events,
+            "interruptions": self._interruptions,
+        }
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,6 +78,83 @@ class StoreOrders:
             "left_open": found.open,
             "channels": found.channels,
         }
+
+    async def _events(self, order: Order) -> Answer:
+        last = self._clock.now()
+        first = last - timedelta(days=_days(order, 7))
+        found = await self._store.read(lambda c: events_between(c, first, last + _AHEAD, order.target))
+        return {
+            "events": [
+                {
+                    "meter": meter,
+                    "t": event.happened_at.isoformat(),
+                    "group": event.group,
+                    "code": event.code,
+                    "severity": event.severity.value,
+                    "kind": event.kind,
+                    "detail": event.detail,
+                }
+                for meter, event in found[-_MOST_EVENTS:]
+            ],
+            "left_out": max(0, len(found) - _MOST_EVENTS),
+        }
+
+    async def _interruptions(self, order: Order) -> Answer:
+        last = self._clock.now()
+        first = last - timedelta(days=_days(order, 7))
+        outages = await outages_between(self._store, first, last + _AHEAD, {})
+        return {
+            "from": first.isoformat(timespec="seconds"),
+            "to": last.isoformat(timespec="seconds"),
+            "outages": [
+                outage_as_json(one) for one in outages if not order.target or order.target in one.meters
+            ],
+        }
+
+
+def outage_as_json(outage: Outage) -> Answer:
+    """An outage with its times written out."""
+    return {
+        "start": from_epoch(round(outage.start)).isoformat(),
+        "end": None if outage.end is None else from_epoch(round(outage.end)).isoformat(),
+        "minutes": None if outage.end is None else round((outage.end - outage.start) / 60, 1),
+        "meters": outage.count,
+        "scale": outage.scale.value,
+        "suspected": outage.suspected,
+        "feeders": outage.feeders,
+        "meter_minutes": round(outage.meter_minutes, 1),
+        "names": [*outage.meters, *outage.silent],
+    }
+
+
+async def outages_between(
+    store: Store, first: datetime, last: datetime, feeders: Mapping[str, str]
+) -> list[Outage]:
+    """The outages that began between two moments, by what is stored.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    happened = await store.read(lambda c: events_between(c, first, last))
+    seen = await store.read(lambda c: network_signs(c, first.timestamp(), last.timestamp()))
+    known = sum(record.link == "plc" for record in await store.load_meters())
+    signs = {POWER_DOWN: Sign.DOWN, POWER_UP: Sign.UP}
+    evidence = [
+        Evidence(event.happened_at.timestamp(), meter, signs[event.kind])
+        for meter, event in happened
+        if event.kind in signs
+    ]
+    evidence += [
+        Evidence(at, meter, Sign.LEFT if what == "left" else Sign.JOINED) for at, meter, what in seen
+    ]
+    return reconstruct(evidence, feeders, known)
+
+
+def _days(order: Order, default: int) -> int:
+    given = order.arguments.get("days", default)
+    if isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= _MOST_DAYS:
+        return given
+    raise OrderError(f"order {order.order_id}: args: days: got {given!r}; allowed: 1 to {_MOST_DAYS}")
 
 
 def moment(order: Order, name: str) -> datetime:

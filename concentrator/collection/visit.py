@@ -11,9 +11,12 @@ import structlog
 
 from concentrator.clock import Clock
 from concentrator.collection import gaps, meter_reader
+from concentrator.collection.alarms import AlarmDesk
 from concentrator.collection.conversation import converse
 from concentrator.collection.errors import CollectionError
+from concentrator.collection.event_codes import event_codes
 from concentrator.collection.keyring import Keyring, MeterKeys
+from concentrator.collection.meter_events import EventReader, companion_of
 from concentrator.collection.meter_orders import check_order
 from concentrator.collection.meter_reader import LocalTime, ProfileShape
 from concentrator.collection.received_counters import ReceivedCounters
@@ -46,6 +49,7 @@ _RELEASE_TIMEOUT_S = 5.0
 _CIPHERING_MARGIN_OCTETS = 40
 _LONGEST_SPAN_DAYS = 16
 _NO_DATA = "the meter has no data for it"
+_EVENTS_LATER_S = 30.0
 
 
 class KeysMissingError(CollectionError, LocalError):
@@ -59,8 +63,14 @@ class _Host(Protocol):
     received_counters: ReceivedCounters
     on_progress: Callable[[], None]
 
+    event_reader: EventReader
+    alarms: AlarmDesk
+
     @property
     def orders_waiting(self) -> bool: ...
+
+    @property
+    def others_waiting(self) -> bool: ...
 
 
 class Visit:
@@ -117,6 +127,7 @@ class Visit:
             finally:
                 await self._release(client, channel)
                 self._tell_replays(client)
+                self._host.alarms.take_notifications(self.meter, client.notifications)
 
     async def _after_association(self, client: Client, channel: MeterChannel) -> None:
         self._heard()
@@ -131,6 +142,7 @@ class Visit:
         self.meter.shape = shape
         await self._compare_clock(clock, client, channel)
         await self._fill_gaps(client, channel, shape)
+        await self._read_events(client, channel)
 
     # Opening
 
@@ -322,6 +334,24 @@ class Visit:
             )
         meter.closed += len(lacking)
         return len(came)
+
+    async def _read_events(self, client: Client, channel: MeterChannel) -> None:
+        """Read the event logs where they are due; not while other meters wait for their day's readings."""
+        meter, reader = self.meter, self._host.event_reader
+        if not reader.is_due(meter.identity):
+            return
+        if self._host.others_waiting:
+            meter.next_visit = self._clock.monotonic() + _EVENTS_LATER_S
+            return
+        meter.activity = "reading event logs"
+        codes = event_codes(companion_of(meter.record.details, self._settings.companion))
+
+        async def carry(conversation: Conversation[Result]) -> Result:
+            result = await self._converse(conversation, channel)
+            self._heard()
+            return result
+
+        await reader.read(meter.identity, client, carry, self._local_time, codes)
 
     # Orders
 

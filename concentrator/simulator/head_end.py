@@ -80,6 +80,8 @@ class MqttReceiver:
         self.ledger = Ledger()
         self.statuses: list[dict[str, Any]] = []
         self.results: list[dict[str, Any]] = []
+        # Meter and payload of each event, as often as it came.
+        self.events: list[tuple[str, dict[str, Any]]] = []
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id="head-end",
@@ -128,6 +130,8 @@ class MqttReceiver:
                 self.ledger.messages += 1
                 for item in payload["items"]:
                     self._take(meter, item["obis"], item, payload["seq"])
+            case ["m", meter, "event"]:
+                self.events.append((meter, payload))
             case ["status"]:
                 self.statuses.append(payload)
             case ["cmd", _order, "result"]:
@@ -149,6 +153,8 @@ class PushReceiver:
 
     def __init__(self) -> None:
         self.ledger = Ledger()
+        # Meter, seconds since 1970 and code of each event, as often as it came.
+        self.events: list[tuple[str, int, int]] = []
         self.port = 0
         self.malformed = 0
         # False: a head-end that takes everything and confirms nothing.
@@ -193,10 +199,12 @@ class PushReceiver:
             self.malformed += 1
             return None
         notification = DataNotification.read(Reader(apdu, 1))
-        meter, _profile, columns, rows, _units, marks = notification.body.items(6)
+        meter, profile, columns, rows, _units, marks = notification.body.items(6)
         captured = capture_objects(columns)
         name = meter.octets().decode()
         self.ledger.messages += 1
+        # Event logs and alarm objects: abstract objects 99.98 and 97.98.
+        is_event = profile.octets()[2:4] in (b"\x63\x62", b"\x61\x62")
         flags = {
             (mark.items(3)[0].integer(), mark.items(3)[1].integer()): mark.items(3)[2].integer()
             for mark in marks.items()
@@ -205,7 +213,9 @@ class PushReceiver:
             cells = row.items(len(captured))
             at = round(CosemDateTime.from_bytes(cells[0].octets()).to_utc().timestamp())
             for place, (column, cell) in list(enumerate(zip(captured, cells, strict=True)))[2:]:
-                if not cell.is_null:
+                if is_event:
+                    self.events.append((name, at, cell.integer()))
+                elif not cell.is_null:
                     value = cell.native
                     self.ledger.take(
                         name,

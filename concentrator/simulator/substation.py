@@ -19,7 +19,13 @@ from concentrator.simulator.device import Device
 from concentrator.simulator.feeder import G3_CENELEC_A_PHY, PRIME_PHY, SFSK_PHY, Feeder
 from concentrator.simulator.g3_modem import G3Modem
 from concentrator.simulator.g3_modem_a import G3ModemA
-from concentrator.simulator.meter import LOAD_PROFILE, SimulatedMeter, TruthRow
+from concentrator.simulator.meter import (
+    LOAD_PROFILE,
+    MANAGEMENT_CLIENT,
+    MANAGEMENT_DEVICE,
+    SimulatedMeter,
+    TruthRow,
+)
 from concentrator.simulator.prime_modem import PrimeModem
 from concentrator.simulator.pty_port import PtyPort
 from concentrator.simulator.radio_module import SimulatedRadioModule
@@ -31,6 +37,9 @@ from concentrator.simulator.wmbus_meter import SimulatedWaterMeter
 _JOIN_SPREAD_S = 120.0
 _WATER_INTERVAL_S = 5.0
 _WATER_RSSI_DBM = -72
+# Bit 0 of the second alarm descriptor (IDIS). A meter's capacitor carries it for some seconds.
+_TOTAL_POWER_FAILURE = 1
+_LAST_GASP_S = 2.0
 # Made anew for every simulation: they protect nothing.
 _G3_PSK = bytes(range(16))
 _G3_GMK = bytes(range(16, 32))
@@ -146,6 +155,27 @@ class Substation:
             port.plug()
         modem.start()
         water.start()
+
+    def push(self, meter: SimulatedMeter, apdu: bytes) -> None:
+        """Let a meter send an APDU by itself, over the feeder."""
+        self.modem.push_apdu(self._name(meter), MANAGEMENT_CLIENT, MANAGEMENT_DEVICE, apdu)
+
+    def fail_power(self, meters: Sequence[SimulatedMeter], duration_s: float) -> None:
+        """Take the power from meters: each sends its last gasp, is away, and comes back; their logs have it then."""
+        for meter in meters:
+            start = int(meter.now().timestamp())
+            meter.power_failures.append((start, start + int(duration_s)))
+            self.push(meter, meter.alarm(1, _TOTAL_POWER_FAILURE))
+        scheduler = AsyncioScheduler()
+        scheduler.call_later(_LAST_GASP_S, lambda: self._drop(meters, duration_s))
+
+    def _drop(self, meters: Sequence[SimulatedMeter], duration_s: float) -> None:
+        for meter in meters:
+            self.modem.drop(self._name(meter), duration_s)
+
+    def _name(self, meter: SimulatedMeter) -> bytes:
+        names = {"prime": meter.eui48, "s-fsk": meter.system_title}
+        return names.get(self.options.protocol, meter.eui64)
 
     def close(self) -> None:
         """Take the ports away."""

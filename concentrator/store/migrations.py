@@ -13,7 +13,7 @@ from sqlite_utils.migrations import Migrations
 # "ODCs": marks the file as ours in SQLite's header (PRAGMA application_id).
 APPLICATION_ID = 0x4F444373
 # PRAGMA user_version after the newest step below; a file with a higher one was written by a newer release.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 migrations = Migrations("concentrator")
 
@@ -186,6 +186,41 @@ _NETWORK_HISTORY = (
 )
 
 
+# What meters say has happened: each entry of their logs once, and how far each log has been read.
+_METER_EVENTS = (
+    # `sequence` is the batch that it leaves with; `severity` and `kind` as collection/event_codes.toml has them.
+    """
+    CREATE TABLE meter_event (
+        meter_event_id INTEGER PRIMARY KEY,
+        meter_id INTEGER NOT NULL REFERENCES meter (meter_id),
+        log TEXT NOT NULL,
+        happened_at INTEGER NOT NULL,
+        code INTEGER NOT NULL,
+        ordinal INTEGER NOT NULL,
+        event_group TEXT NOT NULL,
+        severity TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        UNIQUE (meter_id, log, happened_at, code, ordinal)
+    ) STRICT
+    """,
+    "CREATE INDEX meter_event_of_batch ON meter_event (sequence)",
+    "CREATE INDEX meter_event_by_kind ON meter_event (kind, happened_at)",
+    # `read_up_to` is the capture time of the newest entry that is stored; `state` says why a log cannot be read, or "".
+    """
+    CREATE TABLE meter_event_log (
+        meter_id INTEGER NOT NULL REFERENCES meter (meter_id),
+        log TEXT NOT NULL,
+        read_up_to INTEGER,
+        read_at INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        PRIMARY KEY (meter_id, log)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+
 @migrations()
 def m0001_initial(database: Database) -> None:
     """Meters, channels, readings, batches and destinations."""
@@ -201,3 +236,11 @@ def m0002_network_history(database: Database) -> None:
     for statement in _NETWORK_HISTORY:
         database.conn.execute(statement)
     database.conn.execute("PRAGMA user_version = 2")
+
+
+@migrations()
+def m0003_meter_events(database: Database) -> None:
+    """Events of meters, and how far their logs have been read."""
+    for statement in _METER_EVENTS:
+        database.conn.execute(statement)
+    database.conn.execute("PRAGMA user_version = 3")

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from concentrator.clock import Clock
-from concentrator.model import Answer, MeterRecord
+from concentrator.model import Answer, MeterEvent, MeterRecord
 from concentrator.obis import Obis
-from concentrator.store import counters, meters, network_history, outbox, readings, series
+from concentrator.store import counters, meter_events, meters, network_history, outbox, readings, series
 from concentrator.store.database import Database
 from concentrator.store.judgement import Judge
 from concentrator.store.readings import ReadingTable, StoredAnswer, add_event, to_epoch
@@ -187,6 +187,41 @@ class Store:
 
         await self._database.write(work)
 
+    # Events of meters
+
+    async def store_meter_events(
+        self, meter: str, log: Obis, events: Sequence[MeterEvent], read_up_to: datetime | None = None
+    ) -> int:
+        """Keep what is new of one log, in one commit, with how far it was read; returns how many were new.
+
+        Alarms are no log that is read: they come without `read_up_to`.
+
+        Raises:
+            StoreUnavailableError: nothing was stored.
+        """
+        now = self._clock.now()
+
+        def work(connection: sqlite3.Connection) -> tuple[int | None, int]:
+            before = connection.total_changes
+            sequence = meter_events.store_events(connection, meter, events, now)
+            new = connection.total_changes - before - 1 if sequence is not None else 0
+            if read_up_to is not None or not events:
+                meter_events.note_log_read(connection, meter, log, read_up_to, now)
+            return sequence, new
+
+        sequence, new = await self._database.write(work)
+        await self._tell_newest(sequence)
+        return new
+
+    async def note_event_log(self, meter: str, log: Obis, state: str) -> None:
+        """Note why a log cannot be read."""
+        now = self._clock.now()
+        await self._database.write(lambda c: meter_events.note_log_read(c, meter, log, None, now, state))
+
+    async def event_log_states(self, meter: str) -> list[meter_events.LogState]:
+        """How far each event log of a meter has been read."""
+        return await self._database.read(lambda c: meter_events.log_states(c, meter))
+
     # The history of the network
 
     async def load_network_history(self) -> network_history.HistoryBatch:
@@ -237,6 +272,7 @@ def _deleter(batch: tuple[int, int, str, int, int]) -> Callable[[sqlite3.Connect
             " (SELECT channel_id FROM channel WHERE meter_id = ? AND profile = ?)",
             (sequence, first_at, last_at, meter_id, profile),
         ).rowcount
+        removed += meter_events.delete_events(connection, sequence)
         connection.execute("DELETE FROM batch WHERE sequence = ?", (sequence,))
         return removed
 

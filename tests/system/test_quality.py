@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import sqlite3
+from datetime import datetime, timedelta
 
 import pytest
+
+from concentrator.simulator.meter import EVENT_LOG, FRAUD_LOG
+from concentrator.simulator.meter_events import TERMINAL_COVER_REMOVED, Happening
 
 from bench import CONCENTRATOR, until
 
@@ -86,3 +91,78 @@ async def test_an_estimate_leaves_marked_for_both_head_ends(bench):
     assert "0 left open" in await concentrator(
         bench, "estimate", meter, bench.first.isoformat(), bench.last.isoformat()
     )
+
+
+async def test_event_logs_reach_both_head_ends_once_whatever_happens(bench):
+    await bench.start_outside()
+    bench.start_substation(meters=3)
+    bench.write_config()
+    cover = int(bench.last.timestamp()) - 3000
+    bench.substation.meters[0].happenings.append(Happening(cover, TERMINAL_COVER_REMOVED))
+    truth = {
+        (meter.serial, round(row.captured_at.timestamp()), row.values[0])
+        for meter in bench.substation.meters
+        for log in (EVENT_LOG, FRAUD_LOG)
+        for row in meter.truth(log, bench.last - timedelta(days=89), bench.last)
+    }
+    assert len(truth) > 10
+
+    def by_mqtt():
+        return {(meter, _epoch(one["t"]), one["code"]) for meter, one in bench.mqtt.events}
+
+    for number in (signal.SIGKILL, signal.SIGKILL, None):
+        await bench.start_product()
+        seen = len(bench.mqtt.events)
+        if number is not None:
+            await until(lambda seen=seen: len(bench.mqtt.events) > seen or truth <= by_mqtt(), 90)
+            await bench.stop_product(number)
+    await until(lambda: truth <= by_mqtt() and truth <= set(bench.push.events), 90, "every event")
+    # The same number may come again, the same event under another number may not.
+    numbers = {}
+    for meter, one in bench.mqtt.events:
+        key = (meter, one["profile"], one["t"], one["code"], one["ordinal"])
+        assert numbers.setdefault(key, one["seq"]) == one["seq"]
+    (tampered,) = {
+        one["detail"] for _meter, one in bench.mqtt.events if one["code"] == TERMINAL_COVER_REMOVED
+    }
+    assert tampered == "terminal cover removed"
+    listed = await concentrator(bench, "events", "--days", "9")
+    assert "terminal cover removed" in listed
+
+
+def _epoch(text):
+    return round(datetime.fromisoformat(text).timestamp())
+
+
+@pytest.mark.parametrize("protocol", ["prime", "g3"])
+async def test_a_feeder_without_power_is_told_at_once_and_is_one_outage(bench, protocol):
+    await bench.start_outside()
+    bench.start_substation(meters=5, protocol=protocol)
+    bench.write_config(collection={"events_interval_s": 5})
+    await bench.start_product()
+    await bench.until_delivered()
+    dark = bench.substation.meters[:4]
+    bench.substation.fail_power(dark, 20)
+    names = {meter.serial for meter in dark}
+
+    def gasps():
+        return {m for m, one in bench.mqtt.events if one["kind"] == "power_down" and one["group"] == "alarm"}
+
+    # One or the other may be lost on the line: nobody hears a last gasp twice.
+    await until(lambda: len(gasps() & names) >= 3, 30, "last gasps at the head-end")
+    status = await bench.status()
+    reasons = {meter["identity"]: meter["reason"] for meter in status["meters"]}
+    assert sum("without power since" in reasons[name] for name in names) >= 3
+    await bench.until_status(
+        lambda s: all(m["state"] == "active" for m in s["meters"] if m["link"] == "plc"), 120, "power is back"
+    )
+
+    async def outage():
+        found = json.loads(await concentrator(bench, "interruptions", "--json", "--days", "1"))
+        today = [one for one in found["outages"] if one["scale"] == "feeder"]
+        return today[0] if today and today[0]["end"] and today[0]["meters"] == 4 else None
+
+    found = await until(outage, 90, "one outage of four meters")
+    assert set(found["names"]) == names
+    assert not found["suspected"]
+    assert "feeder, 4 meters" in await concentrator(bench, "interruptions", "--days", "1")
