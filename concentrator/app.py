@@ -29,6 +29,7 @@ from concentrator.collection.collector import Collector
 from concentrator.collection.group_key import GroupKeyFile
 from concentrator.collection.history_keeper import HistoryKeeper
 from concentrator.collection.keyring import Keyring
+from concentrator.collection.kpi_keeper import KpiKeeper
 from concentrator.collection.late_validation import LateValidator
 from concentrator.collection.mbus_collector import MbusCollector
 from concentrator.collection.network_orders import NetworkOrders
@@ -94,7 +95,15 @@ class Service:
         )
         self.p1 = P1Collector(config.p1, store, clock) if config.p1 is not None else None
         self.network_orders: NetworkOrders | None = None
-        self.store_orders = StoreOrders(store, clock, config.collection.profile)
+        self.kpi = KpiKeeper(
+            store,
+            clock,
+            self.collector.registry,
+            self.collector.topology,
+            self.collector.visits,
+            config.collection.profile,
+        )
+        self.store_orders = StoreOrders(store, clock, config.collection.profile, self.kpi)
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
         self.uplinks: list[Uplink] = [
             *(
@@ -103,7 +112,7 @@ class Service:
             ),
             *(PushUplink(one, store, clock) for one in config.push),
         ]
-        self.reporter.uplinks = self.uplinks
+        self.reporter.uplinks, self.reporter.kpi = self.uplinks, self.kpi
         self._keyring = keyring
         self._clock = clock
         self._addresses = AddressBook(store, config.modem.family if config.modem is not None else "")
@@ -114,6 +123,7 @@ class Service:
         """What has to be read from the store before anything runs."""
         config = self._config
         await self.collector.load()
+        await self.kpi.load()
         if config.modem is not None:
             await self._addresses.load()
             await self._history.load()
@@ -201,6 +211,7 @@ class Service:
             control.run(),
             Journal(self._store, self._states).run(),
             LateValidator(self._store).run(),
+            self.kpi.run(),
             self._keep_house(),
             self._prove_store(),
             self._watchdog.run(),

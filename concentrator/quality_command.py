@@ -103,3 +103,47 @@ def interruptions(config_file: Path, days: int, meter: str, *, as_json: bool) ->
         click.echo(f"{one['start']} {end}: {one['scale']}, {one['meters']} meters{doubt}")
     if not found["outages"]:
         click.echo(f"none since {found['from']}")
+
+
+@click.command()
+@CONFIG_OPTION
+@_DAYS_OPTION
+@click.option("--meter", default="", help="The availability of one meter, by day.")
+@JSON_OPTION
+def kpi(config_file: Path, days: int, meter: str, *, as_json: bool) -> None:
+    """Show the figures of the last days: completeness, reachability, retries, airtime, and the worst meters."""
+    found = ask(config_file, "kpi", meter, {"days": days})
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    click.echo("day         complete  08:00    D+1      D+3      reachable  first try  retries  airtime")
+    for one in found["days"]:
+        shares = [
+            _percent(one[f"{name}_pct"])
+            for name in (
+                "completeness",
+                "completeness_0800",
+                "completeness_d1",
+                "completeness_d3",
+                "reachability",
+                "first_try",
+                "airtime",
+            )
+        ]
+        complete, eight, next_day, third, reachable, first_try, airtime = shares
+        click.echo(
+            f"{one['day']}  {complete:<8}  {eight:<7}  {next_day:<7}  {third:<7}  {reachable:<9}  "
+            f"{first_try:<9}  {one['retries']:<7}  {airtime}"
+        )
+    if meter:
+        for day in found["availability"].get(meter, ()):
+            click.echo(
+                f"{meter} {day['day']}: {day['minutes']:g} min, {day['percent']:g} %, {day['changes']} changes"
+            )
+        return
+    for one in found["worst"]:
+        click.echo(f"{one['meter']:<20} {one['stored']} of {one['expected']}: {one['reason']}")
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1f} %"

@@ -17,6 +17,7 @@ from concentrator.clock import Clock, is_plausible
 from concentrator.collection.alarms import AlarmDesk
 from concentrator.collection.errors import MeterUnreachableError
 from concentrator.collection.keyring import Keyring
+from concentrator.collection.kpi import VisitLog
 from concentrator.collection.meter_events import EventReader
 from concentrator.collection.meter_orders import check_order
 from concentrator.collection.received_counters import ReceivedCounters
@@ -72,6 +73,7 @@ class Collector:
         self.registry = Registry()
         self.topology = Topology()
         self.received_counters = ReceivedCounters(store)
+        self.visits = VisitLog()
         self.event_reader = EventReader(store, clock, settings.events_interval_s)
         self.alarms = AlarmDesk(
             store, clock, self.registry, keyring, self.received_counters, settings, self._alarm_came
@@ -287,7 +289,8 @@ class Collector:
 
     async def _visit(self, link: PlcLink, meter: CollectedMeter, *, for_orders: bool) -> None:
         meter.busy = True
-        last_gasp = meter.without_power
+        last_gasp, retry, began_s = meter.without_power, meter.failures > 0, self._clock.monotonic()
+        self.visits.began(began_s)
         visit = Visit(
             self, link, meter, self._settings, self._store, self._clock, self._keyring, orders_only=for_orders
         )
@@ -313,6 +316,9 @@ class Collector:
         finally:
             visit.meter.busy = False
             visit.meter.activity = ""
+            succeeded = visit.meter.failures == 0
+            now_s = self._clock.monotonic()
+            self.visits.ended(visit.meter.identity, began_s, now_s, succeeded=succeeded, retry=retry)
             self._fail_orders(visit.meter)
         await self._save(visit.meter)
         self._wake.set()

@@ -11,6 +11,7 @@ from concentrator.collection.alarms import POWER_DOWN, POWER_UP
 from concentrator.collection.estimation import Method
 from concentrator.collection.estimator import Estimator
 from concentrator.collection.interruptions import Evidence, Outage, Sign, reconstruct
+from concentrator.collection.kpi_keeper import KpiKeeper
 from concentrator.obis import Obis, ObisError
 from concentrator.orders import Order, OrderError
 from concentrator.store.meter_events import events_between, network_signs
@@ -29,7 +30,8 @@ Handler = Callable[[Order], Awaitable[Answer]]
 class StoreOrders:
     """The operations by name, each with what carries it out; `profile` is the load profile that is collected."""
 
-    def __init__(self, store: Store, clock: Clock, profile: str) -> None:
+    def __init__(self, store: Store, clock: Clock, profile: str, kpi: KpiKeeper) -> None:
+        self._kpi = kpi
         self._profile = profile
         self._estimator = Estimator(store, clock)
         self._store = store
@@ -38,6 +40,7 @@ class StoreOrders:
             "estimate": self._estimate,
             "events": self._events,
             "interruptions": self._interruptions,
+            "kpi": self._figures,
         }
 
     @property
@@ -98,6 +101,14 @@ class StoreOrders:
             ],
             "left_out": max(0, len(found) - _MOST_EVENTS),
         }
+
+    async def _figures(self, order: Order) -> Answer:
+        await self._kpi.count()
+        found: Answer = {**self._kpi.latest, "days": await self._kpi.days(_days(order, 7))}
+        availability = self._kpi.availability()
+        if order.target:
+            availability = {order.target: availability.get(order.target, [])}
+        return {**found, "availability": availability}
 
     async def _interruptions(self, order: Order) -> Answer:
         last = self._clock.now()

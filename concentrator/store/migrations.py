@@ -13,7 +13,7 @@ from sqlite_utils.migrations import Migrations
 # "ODCs": marks the file as ours in SQLite's header (PRAGMA application_id).
 APPLICATION_ID = 0x4F444373
 # PRAGMA user_version after the newest step below; a file with a higher one was written by a newer release.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 migrations = Migrations("concentrator")
 
@@ -221,6 +221,35 @@ _METER_EVENTS = (
 )
 
 
+# Figures of each day (its beginning in seconds since 1970, UTC): of the whole as JSON, and of each meter.
+_KPI = (
+    """
+    CREATE TABLE kpi_day (
+        day INTEGER PRIMARY KEY,
+        figures TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE kpi_meter_day (
+        day INTEGER NOT NULL,
+        meter_id INTEGER NOT NULL REFERENCES meter (meter_id),
+        expected INTEGER NOT NULL,
+        stored INTEGER NOT NULL,
+        closed INTEGER NOT NULL,
+        at_0800 INTEGER NOT NULL,
+        at_d1 INTEGER NOT NULL,
+        at_d3 INTEGER NOT NULL,
+        visits INTEGER NOT NULL,
+        first_tries INTEGER NOT NULL,
+        first_successes INTEGER NOT NULL,
+        retries INTEGER NOT NULL,
+        dialogue_s REAL NOT NULL,
+        PRIMARY KEY (day, meter_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+
 @migrations()
 def m0001_initial(database: Database) -> None:
     """Meters, channels, readings, batches and destinations."""
@@ -244,3 +273,11 @@ def m0003_meter_events(database: Database) -> None:
     for statement in _METER_EVENTS:
         database.conn.execute(statement)
     database.conn.execute("PRAGMA user_version = 3")
+
+
+@migrations()
+def m0004_kpi(database: Database) -> None:
+    """Figures of each day."""
+    for statement in _KPI:
+        database.conn.execute(statement)
+    database.conn.execute("PRAGMA user_version = 4")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from concentrator.clock import Clock
 from concentrator.model import Answer, MeterEvent, MeterRecord
 from concentrator.obis import Obis
-from concentrator.store import counters, meter_events, meters, network_history, outbox, readings, series
+from concentrator.store import counters, kpi, meter_events, meters, network_history, outbox, readings, series
 from concentrator.store.database import Database
 from concentrator.store.judgement import Judge
 from concentrator.store.readings import ReadingTable, StoredAnswer, add_event, to_epoch
@@ -233,6 +233,17 @@ class Store:
     ) -> None:
         """Add what is new in it, and let go what is older than the limits."""
         await self._database.write(lambda c: network_history.save(c, batch, hours, days, changes_of_a_node))
+
+    async def save_kpi_day(
+        self, day: int, figures: Mapping[str, Any], rows: Sequence[kpi.MeterDay], keep_days: int
+    ) -> None:
+        """Keep the figures of a day: of the whole, and of each meter."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            kpi.save_meter_days(connection, day, rows)
+            kpi.save_day(connection, day, figures, keep_days)
+
+        await self._database.write(work)
 
     # Retention
 

@@ -104,9 +104,9 @@ async def test_rows_wait_for_a_vanished_broker_and_leave_in_order(bench):
     numbers = []
     original = bench.mqtt.ledger.take
 
-    def take(meter, obis, at, value, number):
+    def take(meter, obis, at, value, number, *more):
         numbers.append(number)
-        original(meter, obis, at, value, number)
+        original(meter, obis, at, value, number, *more)
 
     bench.mqtt.ledger.take = take
     # The broker was really gone meanwhile, and comes back empty; its subscriber finds it first.

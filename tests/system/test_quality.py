@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import sqlite3
+import urllib.request
 from datetime import datetime, timedelta
 
 import pytest
@@ -166,3 +167,37 @@ async def test_a_feeder_without_power_is_told_at_once_and_is_one_outage(bench, p
     assert set(found["names"]) == names
     assert not found["suspected"]
     assert "feeder, 4 meters" in await concentrator(bench, "interruptions", "--days", "1")
+
+
+async def test_the_figures_of_the_day_are_told_everywhere(bench):
+    await bench.start_outside()
+    bench.start_substation(meters=3)
+    bench.write_config()
+    await bench.start_product(page=True)
+    await bench.until_delivered()
+
+    async def counted():
+        found = json.loads(await concentrator(bench, "kpi", "--json"))
+        return found if found["days"] and found["days"][-1]["visits"] >= 3 else None
+
+    found = await until(counted, 30, "visits are counted")
+    today = found["days"][-1]
+    assert today["completeness_pct"] == 100.0
+    assert today["first_try_pct"] == 100.0
+    assert 0 < today["airtime_pct"] < 100
+    assert set(found["availability"]) == {meter.serial for meter in bench.substation.meters}
+    assert today["day"] in await concentrator(bench, "kpi")
+    status = await bench.until_status(lambda s: s["kpi"].get("days"))
+    assert status["kpi"]["days"][-1]["meters"] == 3
+
+    def metrics():
+        with urllib.request.urlopen(f"http://127.0.0.1:{bench.web_port}/metrics", timeout=5) as answer:
+            return answer.read().decode()
+
+    async def exposed():
+        with contextlib.suppress(OSError):
+            text = await asyncio.to_thread(metrics)
+            return text if "concentrator_kpi_completeness_percent" in text else None
+
+    text = await until(exposed, 30, "metrics")
+    assert f'concentrator_kpi_completeness_percent{{day="{today["day"]}"}} 100' in text
