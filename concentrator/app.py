@@ -25,6 +25,7 @@ import structlog
 
 from concentrator.clock import Clock, SystemClock
 from concentrator.collection.address_book import AddressBook
+from concentrator.collection.balance_report import BalanceReport
 from concentrator.collection.collector import Collector
 from concentrator.collection.group_key import GroupKeyFile
 from concentrator.collection.history_keeper import HistoryKeeper
@@ -103,7 +104,9 @@ class Service:
             self.collector.visits,
             config.collection.profile,
         )
-        self.store_orders = StoreOrders(store, clock, config.collection.profile, self.kpi)
+        self.balance = BalanceReport(store, clock, config.balance, config.feeder, config.collection.profile)
+        self.collector.phases.wanted = self.balance.is_set_up
+        self.store_orders = StoreOrders(store, clock, config.collection.profile, self.kpi, self.balance)
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
         self.uplinks: list[Uplink] = [
             *(
@@ -113,6 +116,7 @@ class Service:
             *(PushUplink(one, store, clock) for one in config.push),
         ]
         self.reporter.uplinks, self.reporter.kpi = self.uplinks, self.kpi
+        self.reporter.balance = self.balance
         self._keyring = keyring
         self._clock = clock
         self._addresses = AddressBook(store, config.modem.family if config.modem is not None else "")
@@ -212,6 +216,7 @@ class Service:
             Journal(self._store, self._states).run(),
             LateValidator(self._store).run(),
             self.kpi.run(),
+            self.balance.run(),
             self._keep_house(),
             self._prove_store(),
             self._watchdog.run(),

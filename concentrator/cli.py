@@ -33,6 +33,7 @@ class _Main(click.Group):
         "dlms": ("concentrator.dlms_tools.command", "dlms"),
         "estimate": ("concentrator.quality_command", "estimate"),
         "events": ("concentrator.quality_command", "events"),
+        "balance": ("concentrator.quality_command", "balance"),
         "kpi": ("concentrator.quality_command", "kpi"),
         "interruptions": ("concentrator.quality_command", "interruptions"),
     }

@@ -107,6 +107,10 @@ _BAUD_RATE = Allowed(
     "one of 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600",
     lambda value: value in (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600),
 )
+_METER_LIST = Allowed(
+    "identities of meters, with commas between",
+    lambda value: all(_IDENTITY.match(word) for word in value.replace(",", " ").split()),
+)
 _LIMITS = Allowed(
     "METER=WATTS, with commas between",
     lambda value: all(
@@ -334,6 +338,26 @@ class ValidationSection:
 
 
 @dataclass(frozen=True, slots=True)
+class BalanceSection:
+    """The energy balance: what a supervisor meter sees go out against what meters take (docs/quality.md)."""
+
+    supervisor: str = _key("", _METER_LIST, "Identity of the transformer's supervisor meter; empty: none.")
+    coverage_pct: int = _key(
+        90, _whole(1, 100), "An interval is judged when so many of its meters are known."
+    )
+    suspicion_days: int = _key(14, _whole(3, 90), "How many days suspicions are looked for.")
+
+
+@dataclass(frozen=True, slots=True)
+class FeederSection:
+    """A feeder with a supervisor meter of its own. Repeat the section for several."""
+
+    name: str = _key("feeder", _IDENTITY_RULE, "Name of this feeder.")
+    supervisor: str = _key("", _METER_LIST, "Identity of its supervisor meter.")
+    members: str = _key("", _METER_LIST, "Its meters, with commas between; empty: all that no other has.")
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole file."""
 
@@ -345,6 +369,8 @@ class Config:
     collection: CollectionSection = field(default_factory=CollectionSection)
     store: StoreSection = field(default_factory=StoreSection)
     validation: ValidationSection = field(default_factory=ValidationSection)
+    balance: BalanceSection = field(default_factory=BalanceSection)
+    feeder: tuple[FeederSection, ...] = ()
     board: BoardSection = field(default_factory=BoardSection)
     web: WebSection = field(default_factory=WebSection)
     mqtt: tuple[MqttSection, ...] = ()
@@ -376,6 +402,8 @@ _SECTIONS: tuple[tuple[str, type[Any], bool], ...] = (
     ("collection", CollectionSection, False),
     ("store", StoreSection, False),
     ("validation", ValidationSection, False),
+    ("balance", BalanceSection, False),
+    ("feeder", FeederSection, True),
     ("board", BoardSection, False),
     ("web", WebSection, False),
     ("mqtt", MqttSection, True),

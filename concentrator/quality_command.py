@@ -147,3 +147,34 @@ def kpi(config_file: Path, days: int, meter: str, *, as_json: bool) -> None:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1f} %"
+
+
+@click.command()
+@CONFIG_OPTION
+@click.option("--day", default="", help="The day (UTC), as 2026-11-20; else yesterday.")
+@JSON_OPTION
+def balance(config_file: Path, day: str, *, as_json: bool) -> None:
+    """Show the energy balance of a day: losses of each feeder, and which meters deserve a look."""
+    found = ask(config_file, "balance", "", {"day": day} if day else {})
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for feeder in found["feeders"]:
+        totals = feeder["totals"]
+        click.echo(
+            f"{found['day']} {feeder['name']} (supervisor {feeder['supervisor']}, {feeder['members']} meters): "
+            f"{totals['intervals_judged']} of {totals['intervals']} intervals judged, "
+            f"{totals['coverage_pct']:g} % measured"
+        )
+        if totals["loss_kwh"] is not None:
+            click.echo(
+                f"  supplied {totals['supplied_kwh']:g} kWh, delivered {totals['delivered_kwh']:g} kWh, "
+                f"lost {totals['loss_kwh']:g} kWh ({_percent(totals['loss_pct'])})"
+            )
+        if totals["estimated_loss_kwh"] is not None:
+            click.echo(
+                f"  with what had to be estimated: lost {totals['estimated_loss_kwh']:g} kWh, between "
+                f"{totals['estimated_loss_low_kwh']:g} and {totals['estimated_loss_high_kwh']:g}"
+            )
+        for one in feeder["suspicions"]:
+            click.echo(f"  {one['meter']:<20} {one['score']:5.1f}  {'; '.join(one['reasons'])}")

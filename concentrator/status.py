@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from concentrator.clock import Clock
+from concentrator.collection.balance_report import BalanceReport
 from concentrator.collection.collector import Collector
 from concentrator.collection.kpi_keeper import KpiKeeper
 from concentrator.collection.mbus_collector import MbusCollector
@@ -44,6 +45,7 @@ class StatusReporter:
         self.network_orders: NetworkOrders | None = None
         self.uplinks: Sequence[Uplink] = ()
         self.kpi: KpiKeeper | None = None
+        self.balance: BalanceReport | None = None
         self._config = config
         self._store = store
         self._clock = clock
@@ -80,6 +82,7 @@ class StatusReporter:
             "totals": self._collector.totals(),
             "availability": self._collector.availability(),
             "kpi": self.kpi.latest if self.kpi is not None else {},
+            "balance": self.balance.latest if self.balance is not None else {},
             "meters": meters,
         }
 

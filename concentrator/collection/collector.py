@@ -20,6 +20,7 @@ from concentrator.collection.keyring import Keyring
 from concentrator.collection.kpi import VisitLog
 from concentrator.collection.meter_events import EventReader
 from concentrator.collection.meter_orders import check_order
+from concentrator.collection.phases import PhaseFinder
 from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
 from concentrator.collection.topology import Topology
@@ -43,6 +44,7 @@ from plc.network import (
     NodeLeft,
     TopologyChanged,
 )
+from plc.prime.events import ZeroCrossRead
 from plc.sfsk.events import AlarmReported
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -74,6 +76,7 @@ class Collector:
         self.topology = Topology()
         self.received_counters = ReceivedCounters(store)
         self.visits = VisitLog()
+        self.phases = PhaseFinder()
         self.event_reader = EventReader(store, clock, settings.events_interval_s)
         self.alarms = AlarmDesk(
             store, clock, self.registry, keyring, self.received_counters, settings, self._alarm_came
@@ -147,6 +150,8 @@ class Collector:
                 log.warning("foreign device declined", eui=event.eui.hex())
             case ApduReceived():
                 self.alarms.take(event)
+            case ZeroCrossRead():
+                self.phases.take(event, self.registry.at_address(event.eui.hex()))
             case AlarmReported():
                 known = self.registry.at_address(event.eui.hex())
                 if known is not None:
@@ -313,6 +318,7 @@ class Collector:
             self._failed(visit.meter, f"internal error: {type(error).__name__}; the log has the details")
         else:
             self._succeeded(visit.meter, last_gasp, for_orders=for_orders)
+            self.phases.ask(link, visit.meter, asyncio.get_running_loop().time())
         finally:
             visit.meter.busy = False
             visit.meter.activity = ""

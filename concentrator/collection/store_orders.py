@@ -8,6 +8,7 @@ from typing import Any
 
 from concentrator.clock import Clock
 from concentrator.collection.alarms import POWER_DOWN, POWER_UP
+from concentrator.collection.balance_report import BalanceReport
 from concentrator.collection.estimation import Method
 from concentrator.collection.estimator import Estimator
 from concentrator.collection.interruptions import Evidence, Outage, Sign, reconstruct
@@ -30,8 +31,10 @@ Handler = Callable[[Order], Awaitable[Answer]]
 class StoreOrders:
     """The operations by name, each with what carries it out; `profile` is the load profile that is collected."""
 
-    def __init__(self, store: Store, clock: Clock, profile: str, kpi: KpiKeeper) -> None:
-        self._kpi = kpi
+    def __init__(
+        self, store: Store, clock: Clock, profile: str, kpi: KpiKeeper, balance: BalanceReport
+    ) -> None:
+        self._kpi, self._balance = kpi, balance
         self._profile = profile
         self._estimator = Estimator(store, clock)
         self._store = store
@@ -41,6 +44,7 @@ class StoreOrders:
             "events": self._events,
             "interruptions": self._interruptions,
             "kpi": self._figures,
+            "balance": self._day_balance,
         }
 
     @property
@@ -102,6 +106,12 @@ class StoreOrders:
             "left_out": max(0, len(found) - _MOST_EVENTS),
         }
 
+    async def _day_balance(self, order: Order) -> Answer:
+        day = self._clock.now() - timedelta(days=1)
+        if "day" in order.arguments:
+            day = moment(order, "day")
+        return await self._balance.day(day.astimezone(UTC).date())
+
     async def _figures(self, order: Order) -> Answer:
         await self._kpi.count()
         found: Answer = {**self._kpi.latest, "days": await self._kpi.days(_days(order, 7))}
@@ -113,7 +123,12 @@ class StoreOrders:
     async def _interruptions(self, order: Order) -> Answer:
         last = self._clock.now()
         first = last - timedelta(days=_days(order, 7))
-        outages = await outages_between(self._store, first, last + _AHEAD, {})
+        feeders: dict[str, str] = {}
+        if self._balance.is_set_up:
+            # The transformer comes first: what a feeder says of its meters is nearer.
+            for feeder in await self._balance.feeders():
+                feeders |= dict.fromkeys(feeder.members, feeder.name)
+        outages = await outages_between(self._store, first, last + _AHEAD, feeders)
         return {
             "from": first.isoformat(timespec="seconds"),
             "to": last.isoformat(timespec="seconds"),

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from concentrator.simulator.device import Device
 from concentrator.simulator.feeder import G3_CENELEC_A_PHY, PRIME_PHY, SFSK_PHY, Feeder
 from concentrator.simulator.g3_modem import G3Modem
 from concentrator.simulator.g3_modem_a import G3ModemA
+from concentrator.simulator.load_model import SupervisedLoad, TamperedLoad
 from concentrator.simulator.meter import (
     LOAD_PROFILE,
     MANAGEMENT_CLIENT,
@@ -26,6 +27,7 @@ from concentrator.simulator.meter import (
     SimulatedMeter,
     TruthRow,
 )
+from concentrator.simulator.meter_events import TERMINAL_COVER_REMOVED, Happening
 from concentrator.simulator.prime_modem import PrimeModem
 from concentrator.simulator.pty_port import PtyPort
 from concentrator.simulator.radio_module import SimulatedRadioModule
@@ -39,6 +41,8 @@ _WATER_INTERVAL_S = 5.0
 _WATER_RSSI_DBM = -72
 # Bit 0 of the second alarm descriptor (IDIS). A meter's capacitor carries it for some seconds.
 _TOTAL_POWER_FAILURE = 1
+_LINE_LOSSES = 0.04
+_COUNTED_BY_A_THIEF = 0.35
 _LAST_GASP_S = 2.0
 # Made anew for every simulation: they protect nothing.
 _G3_PSK = bytes(range(16))
@@ -50,7 +54,9 @@ class SubstationOptions:
     """What is simulated. `speed` divides airtime and pauses: 1 is as slow as a real power line.
 
     "g3" has its bootstrap server in the modem, "g3-a" on the host, with a key for each meter. `steady` leaves out
-    the drops of the day, for tests that are about something else.
+    the drops of the day, for tests that are about something else. `supervisor` puts a meter at the transformer, last in
+    the list; `thief` is the number of a meter (from 1) whose cover was opened `thief_days` ago, and which counts only a
+    part of what is drawn since.
     """
 
     protocol: Literal["prime", "g3", "g3-a", "s-fsk"] = "prime"
@@ -59,6 +65,9 @@ class SubstationOptions:
     loss: float = 0.0
     speed: float = 1.0
     steady: bool = False
+    supervisor: bool = False
+    thief: int = 0
+    thief_days: float = 3.0
 
 
 class Substation:
@@ -80,6 +89,13 @@ class Substation:
     ) -> None:
         self.options = options
         self.meters = [self._meter(number, options.seed, clock) for number in range(1, options.meters + 1)]
+        if options.thief:
+            self._tamper(self.meters[options.thief - 1], options, clock())
+        if options.supervisor:
+            supervisor = self._meter(options.meters + 1, options.seed, clock)
+            loads = [meter.load for meter in self.meters]
+            supervisor.load = SupervisedLoad(options.seed, supervisor.serial, loads, _LINE_LOSSES)
+            self.meters.append(supervisor)
         self._others = others
 
     @staticmethod
@@ -89,6 +105,17 @@ class Substation:
         meter.eui48 = b"\x02\x0d\xc0" + number.to_bytes(3, "big")
         meter.eui64 = b"\x02\x0d\xc0\xff\xfe" + number.to_bytes(3, "big")
         return meter
+
+    @staticmethod
+    def _tamper(meter: SimulatedMeter, options: SubstationOptions, now: datetime) -> None:
+        since = now - timedelta(days=options.thief_days)
+        meter.load = TamperedLoad(options.seed, meter.serial, _COUNTED_BY_A_THIEF, since)
+        meter.happenings.append(Happening(int(since.timestamp()), TERMINAL_COVER_REMOVED))
+
+    @property
+    def supervisor(self) -> SimulatedMeter | None:
+        """The meter at the transformer, where there is one."""
+        return self.meters[-1] if self.options.supervisor else None
 
     def truth(self, first: datetime, last: datetime) -> dict[str, list[TruthRow]]:
         """What the load profiles really hold from `first` to `last`, by meter."""

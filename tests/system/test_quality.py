@@ -201,3 +201,28 @@ async def test_the_figures_of_the_day_are_told_everywhere(bench):
 
     text = await until(exposed, 30, "metrics")
     assert f'concentrator_kpi_completeness_percent{{day="{today["day"]}"}} 100' in text
+
+
+async def test_the_thief_behind_the_transformer_is_found(bench):
+    await bench.start_outside()
+    bench.days = 8
+    bench.start_substation(meters=6, supervisor=True, thief=4, thief_days=3, speed=1000.0)
+    supervisor, thief = bench.substation.supervisor.serial, bench.substation.meters[3].serial
+    bench.write_config(balance={"supervisor": supervisor, "suspicion_days": 8})
+    await bench.start_product()
+    await bench.until_delivered(150, bench.mqtt.ledger)
+    day = (bench.last - timedelta(days=1)).date().isoformat()
+
+    async def told():
+        found = json.loads(await concentrator(bench, "balance", "--json", "--day", day))["feeders"][0]
+        # The event log comes after the readings.
+        reasons = "; ".join(found["suspicions"][0]["reasons"]) if found["suspicions"] else ""
+        return found if "cover" in reasons and sum(found["phases"].values()) == 6 else None
+
+    found = await until(told, 90, "the thief's cover and the phases")
+    assert found["suspicions"][0]["meter"] == thief
+    assert "losses rose by" in "; ".join(found["suspicions"][0]["reasons"])
+    assert found["totals"]["intervals_judged"] == 96
+    assert found["totals"]["loss_pct"] > 5
+    text = await concentrator(bench, "balance", "--day", day)
+    assert text.splitlines()[2].split()[0] == thief or thief in text
