@@ -41,6 +41,7 @@ from concentrator.collection.validation import Validator
 from concentrator.collection.whitelist import Whitelist
 from concentrator.config import Config, ConfigError, ModemSection
 from concentrator.control import ControlServer
+from concentrator.errors import ConcentratorError
 from concentrator.journal import Journal, State, Subject
 from concentrator.links.board_control import BoardControl, make_board_control
 from concentrator.links.plc_link import PlcLink
@@ -81,7 +82,8 @@ class Service:
         self._config = config
         self._store = store
         self._notifier = Notifier.from_environment()
-        self._watchdog = Watchdog(self._notifier, clock, watchdog_limit_s(), _tell_overdue)
+        self.journal = Journal(store, self._states, clock)
+        self._watchdog = Watchdog(self._notifier, clock, watchdog_limit_s(), self._tell_overdue)
         self._watchdog.register("store", _STORE_BEAT_LIMIT_S)
         box = config.concentrator
         topics = Topics(box.site, box.name)
@@ -200,6 +202,15 @@ class Service:
         Raises:
             ConcentratorError: it makes no sense, or could not be done; the text says why.
         """
+        try:
+            result = await self._carry_out(order)
+        except ConcentratorError as error:
+            self.journal.note_access(order, f"failed: {error}")
+            raise
+        self.journal.note_access(order, "done")
+        return result
+
+    async def _carry_out(self, order: Order) -> dict[str, Any]:
         orders = self.network_orders
         if orders is not None and order.operation in orders.names:
             return await orders.carry_out(order)
@@ -213,7 +224,7 @@ class Service:
         control = ControlServer(self._config.control_socket, self.reporter.status, self.carry_out)
         loops: list[Coroutine[Any, Any, None]] = [
             control.run(),
-            Journal(self._store, self._states).run(),
+            self.journal.run(),
             LateValidator(self._store).run(),
             self.kpi.run(),
             self.balance.run(),
@@ -246,6 +257,7 @@ class Service:
         if self._board is not None:
             self._board.note(event)
         self.collector.handle_event(event)
+        self.journal.note_network(event)
         if self.network_orders is not None:
             self.network_orders.note(event)
 
@@ -274,6 +286,10 @@ class Service:
     def _collection_moved(self) -> None:
         if self.link is not None:
             self._watchdog.beat("collection")
+
+    def _tell_overdue(self, names: tuple[str, ...]) -> None:
+        log.error("no progress", loops=",".join(names))
+        self.journal.note("fault", f"no progress: {', '.join(names)}")
 
     async def _prove_store(self) -> None:
         """The store's threads answer: that is what the watchdog wants to know of it, full disk or not."""
@@ -305,10 +321,6 @@ class Service:
             else:
                 if removed:
                     log.info("old readings removed", readings=removed)
-
-
-def _tell_overdue(names: tuple[str, ...]) -> None:
-    log.error("no progress", loops=",".join(names))
 
 
 async def run_service(config: Config, config_file: Path, *, with_page: bool) -> int:

@@ -187,6 +187,16 @@ class Store:
 
         await self._database.write(work)
 
+    async def trim_events(self, most: int) -> None:
+        """Let the oldest entries of the concentrator's own event log go, above so many."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "DELETE FROM event WHERE event_id <= (SELECT MAX(event_id) FROM event) - ?", (most,)
+            )
+
+        await self._database.write(work)
+
     # Events of meters
 
     async def store_meter_events(

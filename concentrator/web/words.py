@@ -59,6 +59,12 @@ MEDIA: dict[str, str] = {
     "other": "Other",
 }
 _EVENT_CODES: dict[str, str] = {
+    "boot": "The machine was started",
+    "fault": "A fault",
+    "updated": "The software was updated",
+    "clock_step": "The clock was set",
+    "access": "An order was given",
+    "registration": "A node came, went or was turned away",
     "value_differs": "A meter gave another value for an interval that was stored before",
     "store_set_aside": "The store was damaged and set aside",
 }

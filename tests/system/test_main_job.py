@@ -196,7 +196,7 @@ async def test_the_journal_tells_what_changed(bench):
         events = store.execute(
             "SELECT code, detail, COALESCE(identity, '') FROM event LEFT JOIN meter USING (meter_id) ORDER BY event_id"
         ).fetchall()
-    assert events[0][0] == "service_started"
+    assert [code for code, _detail, _meter in events[:2]] == ["boot", "service_started"]
     assert events[-1][0] == "service_stopped"
     details = {(code, detail) for code, detail, _meter in events}
     assert ("destination_state", "mqtt: not connected → connected") in details
