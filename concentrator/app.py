@@ -27,6 +27,7 @@ import structlog
 from concentrator.clock import Clock, SystemClock
 from concentrator.collection import order_book
 from concentrator.collection.address_book import AddressBook
+from concentrator.collection.balance_report import BalanceReport
 from concentrator.collection.collector import Collector
 from concentrator.collection.control.rules import OrderRules
 from concentrator.collection.gateway_desk import GatewayDesk
@@ -34,6 +35,8 @@ from concentrator.collection.group_key import GroupKeyFile
 from concentrator.collection.history_keeper import HistoryKeeper
 from concentrator.collection.key_store import KeyStore
 from concentrator.collection.keyring import Keyring
+from concentrator.collection.kpi_keeper import KpiKeeper
+from concentrator.collection.late_validation import LateValidator
 from concentrator.collection.mbus_collector import MbusCollector
 from concentrator.collection.meter_tasks import TaskError, tasks_of
 from concentrator.collection.network_orders import NetworkOrders
@@ -41,9 +44,12 @@ from concentrator.collection.order_book import OrderBook
 from concentrator.collection.p1_collector import P1Collector
 from concentrator.collection.radio_listener import RadioListener
 from concentrator.collection.registry_orders import RegistryOrders
+from concentrator.collection.store_orders import StoreOrders
+from concentrator.collection.validation import Validator
 from concentrator.collection.whitelist import Whitelist
 from concentrator.config import Config, ConfigError, DlmsSection, ModemSection
 from concentrator.control import ControlServer
+from concentrator.errors import ConcentratorError
 from concentrator.journal import Journal, State, Subject
 from concentrator.links.board_control import BoardControl, make_board_control
 from concentrator.links.plc_link import PlcLink
@@ -93,7 +99,8 @@ class Service:
         self._config = config
         self._store = store
         self._notifier = Notifier.from_environment()
-        self._watchdog = Watchdog(self._notifier, clock, watchdog_limit_s(), _tell_overdue)
+        self.journal = Journal(store, self._states, clock)
+        self._watchdog = Watchdog(self._notifier, clock, watchdog_limit_s(), self._tell_overdue)
         self._watchdog.register("store", _STORE_BEAT_LIMIT_S)
         box = config.concentrator
         topics = Topics(box.site, box.name)
@@ -121,6 +128,17 @@ class Service:
         self.p1 = P1Collector(config.p1, store, clock) if config.p1 is not None else None
         self.network_orders: NetworkOrders | None = None
         self.registry_orders = RegistryOrders(store, clock, (), self.collector.models, keyring)
+        self.kpi = KpiKeeper(
+            store,
+            clock,
+            self.collector.registry,
+            self.collector.topology,
+            self.collector.visits,
+            config.collection.profile,
+        )
+        self.balance = BalanceReport(store, clock, config.balance, config.feeder, config.collection.profile)
+        self.collector.phases.wanted = self.balance.is_set_up
+        self.store_orders = StoreOrders(store, clock, config.collection.profile, self.kpi, self.balance)
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
         self.uplinks: list[Uplink] = [
             *(
@@ -129,7 +147,8 @@ class Service:
             ),
             *(PushUplink(one, store, clock) for one in config.push),
         ]
-        self.reporter.uplinks = self.uplinks
+        self.reporter.uplinks, self.reporter.kpi = self.uplinks, self.kpi
+        self.reporter.balance = self.balance
         self.order_book = OrderBook(store, clock, self._carry_out_now, self._tell_order)
         self._keyring = keyring
         self._clock = clock
@@ -143,6 +162,7 @@ class Service:
         """What has to be read from the store before anything runs."""
         config = self._config
         await self.collector.load()
+        await self.kpi.load()
         if config.modem is not None:
             await self._addresses.load()
             await self._history.load()
@@ -268,6 +288,15 @@ class Service:
         Raises:
             ConcentratorError: it makes no sense, or could not be done; the text says why.
         """
+        try:
+            result = await self._carry_out(order)
+        except ConcentratorError as error:
+            self.journal.note_access(order, f"failed: {error}")
+            raise
+        self.journal.note_access(order, "done")
+        return result
+
+    async def _carry_out(self, order: Order) -> dict[str, Any]:
         orders = self.network_orders
         if orders is not None and order.operation in orders.names:
             return await orders.carry_out(order)
@@ -276,7 +305,14 @@ class Service:
             result = await registry.carry_out(order)
             self.collector.plan_all()
             return result
-        known = (*order_book.OPERATIONS, *registry.names, *(() if orders is None else orders.names))
+        if order.operation in self.store_orders.names:
+            return await self.store_orders.carry_out(order)
+        known = (
+            *order_book.OPERATIONS,
+            *registry.names,
+            *self.store_orders.names,
+            *(() if orders is None else orders.names),
+        )
         return await self.collector.carry_out(order, known)
 
     def _tell_order(self, order: Order, state: str, outcome: dict[str, Any]) -> None:
@@ -290,6 +326,9 @@ class Service:
         loops: list[Coroutine[Any, Any, None]] = [
             control.run(),
             self.journal.run(),
+            LateValidator(self._store).run(),
+            self.kpi.run(),
+            self.balance.run(),
             self._keep_house(),
             self._prove_store(),
             self._watchdog.run(),
@@ -324,6 +363,7 @@ class Service:
         if self._board is not None:
             self._board.note(event)
         self.collector.handle_event(event)
+        self.journal.note_network(event)
         if self.network_orders is not None:
             self.network_orders.note(event)
 
@@ -360,6 +400,10 @@ class Service:
         if self.link is not None:
             self._watchdog.beat("collection")
 
+    def _tell_overdue(self, names: tuple[str, ...]) -> None:
+        log.error("no progress", loops=",".join(names))
+        self.journal.note("fault", f"no progress: {', '.join(names)}")
+
     async def _prove_store(self) -> None:
         """The store's threads answer: that is what the watchdog wants to know of it, full disk or not."""
         while True:
@@ -392,10 +436,6 @@ class Service:
                     log.info("old readings removed", readings=removed)
 
 
-def _tell_overdue(names: tuple[str, ...]) -> None:
-    log.error("no progress", loops=",".join(names))
-
-
 async def run_service(config: Config, config_file: Path, *, with_page: bool) -> int:
     """Run the concentrator until SIGTERM or SIGINT; returns the exit status.
 
@@ -416,7 +456,7 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
         Path(key_file) if key_file else None, config.state_directory / "meter_keys.json", key_store
     )
     clock = SystemClock()
-    store = Store(config.store_file, clock)
+    store = Store(config.store_file, clock, Validator.from_settings(config.validation))
     try:
         if store.set_aside is not None:
             await store.add_events(

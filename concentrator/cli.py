@@ -39,6 +39,11 @@ class _Main(click.Group):
         "keys": ("concentrator.registry_tools.keys", "keys"),
         "meters": ("concentrator.registry_tools.meters", "meters"),
         "models": ("concentrator.registry_tools.models", "models"),
+        "estimate": ("concentrator.quality_command", "estimate"),
+        "events": ("concentrator.quality_command", "events"),
+        "balance": ("concentrator.quality_command", "balance"),
+        "kpi": ("concentrator.quality_command", "kpi"),
+        "interruptions": ("concentrator.quality_command", "interruptions"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

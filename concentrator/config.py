@@ -133,6 +133,18 @@ _BAUD_RATE = Allowed(
     "one of 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600",
     lambda value: value in (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600),
 )
+_METER_LIST = Allowed(
+    "identities of meters, with commas between",
+    lambda value: all(_IDENTITY.match(word) for word in value.replace(",", " ").split()),
+)
+_LIMITS = Allowed(
+    "METER=WATTS, with commas between",
+    lambda value: all(
+        re.fullmatch(r"\s*[A-Za-z0-9_-]{1,64}\s*=\s*\d{1,9}\s*", part)
+        for part in value.split(",")
+        if part.strip()
+    ),
+)
 _SECONDS = _whole(1, 86_400)
 _WPORT = _whole(1, 65535)
 _OBIS = Allowed(
@@ -301,6 +313,11 @@ class CollectionSection:
         True, _YES_NO, "false: correct meters' clocks though this box is not known to be synchronised."
     )
 
+    events_interval_s: int = _key(21_600, _SECONDS, "How often the event logs of a meter are read.")
+    companion: str = _key(
+        "idis", _one_of("idis", "dsmr"), "Specification that the meters' event codes and alarms follow."
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class TaskSection:
@@ -418,6 +435,39 @@ class StoreSection:
 
 
 @dataclass(frozen=True, slots=True)
+class ValidationSection:
+    """Limits by which values are judged (docs/quality.md)."""
+
+    connection_limit_w: int = _key(
+        100_000, _whole(1, 100_000_000), "Most power of a connection (W), where nothing else is known of it."
+    )
+    connection_limits: str = _key(
+        "", _LIMITS, "Of single meters, such as the supervisor: METER=WATTS, with commas between."
+    )
+    flow_limit_m3h: int = _key(100, _whole(1, 100_000), "Most flow of a gas or water meter, in m³/h.")
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceSection:
+    """The energy balance: what a supervisor meter sees go out against what meters take (docs/quality.md)."""
+
+    supervisor: str = _key("", _METER_LIST, "Identity of the transformer's supervisor meter; empty: none.")
+    coverage_pct: int = _key(
+        90, _whole(1, 100), "An interval is judged when so many of its meters are known."
+    )
+    suspicion_days: int = _key(14, _whole(3, 90), "How many days suspicions are looked for.")
+
+
+@dataclass(frozen=True, slots=True)
+class FeederSection:
+    """A feeder with a supervisor meter of its own. Repeat the section for several."""
+
+    name: str = _key("feeder", _IDENTITY_RULE, "Name of this feeder.")
+    supervisor: str = _key("", _METER_LIST, "Identity of its supervisor meter.")
+    members: str = _key("", _METER_LIST, "Its meters, with commas between; empty: all that no other has.")
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole file."""
 
@@ -429,6 +479,9 @@ class Config:
     collection: CollectionSection = field(default_factory=CollectionSection)
     orders: OrdersSection = field(default_factory=OrdersSection)
     store: StoreSection = field(default_factory=StoreSection)
+    validation: ValidationSection = field(default_factory=ValidationSection)
+    balance: BalanceSection = field(default_factory=BalanceSection)
+    feeder: tuple[FeederSection, ...] = ()
     board: BoardSection = field(default_factory=BoardSection)
     web: WebSection = field(default_factory=WebSection)
     task: tuple[TaskSection, ...] = ()
@@ -462,6 +515,9 @@ _SECTIONS: tuple[tuple[str, type[Any], bool], ...] = (
     ("collection", CollectionSection, False),
     ("orders", OrdersSection, False),
     ("store", StoreSection, False),
+    ("validation", ValidationSection, False),
+    ("balance", BalanceSection, False),
+    ("feeder", FeederSection, True),
     ("board", BoardSection, False),
     ("web", WebSection, False),
     ("task", TaskSection, True),

@@ -175,6 +175,19 @@ async def request(path: Path, payload: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
+async def give_order(path: Path, operation: str, target: str, arguments: object) -> Any:  # noqa: ANN401 - decoded JSON
+    """Give the running service an order; returns its result.
+
+    Raises:
+        ControlError: nobody listens there, or the order was not done; the text says why.
+    """
+    order = {"id": f"cli-{os.getpid()}", "op": operation, "target": target, "args": arguments}
+    answer = await request(path, {"op": "order", "order": order})
+    if answer.get("state") != "done":
+        raise ControlError(f"{operation}: {answer}")
+    return answer["result"]
+
+
 async def subscribe(path: Path) -> AsyncIterator[dict[str, Any]]:
     """The status of the running service, now and after each change; ends when the service does.
 

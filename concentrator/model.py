@@ -62,9 +62,10 @@ class MeterState(enum.StrEnum):
 
 
 class Quality(enum.IntFlag):
-    """How good one value is. Zero says that nothing speaks against it.
+    """How good one value is. Zero says that checks were made and nothing speaks against it.
 
-    After the reading qualities of IEC 61968-9; the meter's own status word is kept beside it.
+    After the reading qualities of IEC 61968-9 (`reading_quality.py` has their codes); the meter's own status word is
+    kept beside it.
     """
 
     VALID = 0
@@ -77,6 +78,16 @@ class Quality(enum.IntFlag):
     SUSPECT = 64  # a check failed
     ESTIMATED = 128
     WRONG_DIGITS = 256  # the meter sent digits that are no number (display codes, error values)
+    # Which check failed; SUSPECT stands beside the first five.
+    OUT_OF_RANGE = 512  # more than the connection can carry, or than the quantity can be
+    RUNS_BACKWARDS = 1024  # a register below what it was before
+    UNIT_UNEXPECTED = 2048  # unit or scaler is not that of the quantity, or of this channel until now
+    SUM_CHECK = 4096  # intervals and registers do not agree
+    DIFFERS = 8192  # the meter gave another value for the same time
+    AFTER_GAP = (
+        16384  # the meter lacks the interval before: the difference to the value before spans more than one
+    )
+    ROLLED_OVER = 32768  # the register began again from zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +151,32 @@ class Registration:
     groups: tuple[str, ...] = ()
     connection_limit: int | None = None
     replaced_by: str = ""
+
+
+class EventSeverity(enum.StrEnum):
+    """How soon somebody should look at an event."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ALARM = "alarm"
+
+
+@dataclass(frozen=True, slots=True)
+class MeterEvent:
+    """One thing that a meter says has happened: an entry of a log that it keeps, or an alarm that it sent.
+
+    `log` is the object that it came from; `happened_at` is UTC, by the meter's clock; `code` the meter's own. `ordinal`
+    counts equal entries of the same second. `kind` is what the rest of the product goes by (`event_codes.toml`).
+    """
+
+    log: Obis
+    happened_at: datetime
+    code: int
+    ordinal: int = 0
+    group: str = ""
+    severity: EventSeverity = EventSeverity.INFO
+    kind: str = ""
+    detail: str = ""
 
 
 @dataclass(slots=True)

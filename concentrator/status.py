@@ -10,7 +10,9 @@ from importlib.metadata import version
 from typing import Any
 
 from concentrator.clock import Clock
+from concentrator.collection.balance_report import BalanceReport
 from concentrator.collection.collector import Collector
+from concentrator.collection.kpi_keeper import KpiKeeper
 from concentrator.collection.mbus_collector import MbusCollector
 from concentrator.collection.network_orders import NetworkOrders
 from concentrator.collection.p1_collector import P1Collector
@@ -42,6 +44,8 @@ class StatusReporter:
         self.local_ports: Mapping[str, MbusCollector | P1Collector] = {}
         self.network_orders: NetworkOrders | None = None
         self.uplinks: Sequence[Uplink] = ()
+        self.kpi: KpiKeeper | None = None
+        self.balance: BalanceReport | None = None
         self._config = config
         self._store = store
         self._clock = clock
@@ -90,6 +94,8 @@ class StatusReporter:
             },
             "totals": self._collector.totals(),
             "availability": self._collector.availability(),
+            "kpi": self.kpi.latest if self.kpi is not None else {},
+            "balance": self.balance.latest if self.balance is not None else {},
             "meters": meters,
         }
 

@@ -19,6 +19,7 @@ import structlog
 from concentrator.clock import Clock, is_plausible
 from concentrator.collection import foreign
 from concentrator.collection.agenda import Agenda, Rank
+from concentrator.collection.alarms import AlarmDesk
 from concentrator.collection.clock_rule import ClockRule
 from concentrator.collection.control.desk import ControlDesk
 from concentrator.collection.control.errors import NotAuthorisedError
@@ -28,10 +29,13 @@ from concentrator.collection.foreign import ForeignMeterError, OwnMeters
 from concentrator.collection.gap_report import gaps_of
 from concentrator.collection.in_flight import InFlight
 from concentrator.collection.keyring import Keyring
+from concentrator.collection.kpi import VisitLog
+from concentrator.collection.meter_events import EventReader
 from concentrator.collection.meter_models import ModelLibrary
 from concentrator.collection.meter_orders import check_order
 from concentrator.collection.meter_reader import ProfileShape
 from concentrator.collection.meter_tasks import MeterTask, TaskError, default_task, zone_of
+from concentrator.collection.phases import PhaseFinder
 from concentrator.collection.quiet_hours import QuietHours
 from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
@@ -43,7 +47,7 @@ from concentrator.config import CollectionSection, OrdersSection
 from concentrator.dlms.errors import AssociationRejectedError, SecurityError
 from concentrator.errors import ConcentratorError, TransientError
 from concentrator.links.plc_link import PlcLink
-from concentrator.model import IdentityError, MeterRecord, MeterState, safe_identity
+from concentrator.model import IdentityError, MeterEvent, MeterRecord, MeterState, safe_identity
 from concentrator.orders import Order, OrderError
 from concentrator.store.collection_tables import TaskRunRow
 from concentrator.store.errors import StoreError
@@ -60,6 +64,8 @@ from plc.network import (
     NodeLeft,
     TopologyChanged,
 )
+from plc.prime.events import ZeroCrossRead
+from plc.sfsk.events import AlarmReported
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -80,6 +86,7 @@ _ORDER_TIMEOUT_S = 300.0
 _ORDERED, _BACKLOG = 0, 9
 # How long a visit may go on with old gaps while meters with fresh data wait.
 _FAIR_SHARE_S = 60.0
+_EVENTS_LATER_S = 30.0
 _IDLE_S = 5.0
 _LEAST_WAIT_S = 0.05
 
@@ -109,13 +116,18 @@ class Collector:
         )
         self.topology = Topology()
         self.received_counters = ReceivedCounters(store)
-        self.unsolicited = 0
         self.tasks = TaskBook(tasks or [default_task(settings)], settings.answer_delay_s)
         self.in_flight = InFlight(settings.meters_in_flight)
         self.time_watch = time_watch or TimeWatch(clock)
         # What is due was worked out by the time before.
         self.time_watch.on_step.append(lambda _seconds: self.plan_all())
         self.clock_rule = ClockRule(settings.clock_leave_s, settings.clock_limit_s, settings.clock_step_s)
+        self.visits = VisitLog()
+        self.phases = PhaseFinder()
+        self.event_reader = EventReader(store, clock, settings.events_interval_s)
+        self.alarms = AlarmDesk(
+            store, clock, self.registry, keyring, self.received_counters, settings, self._alarm_came
+        )
         self._settings = settings
         self._store = store
         self._clock = clock
@@ -149,8 +161,10 @@ class Collector:
 
     async def run(self, link: PlcLink) -> None:
         """Visit meters through a link until cancelled."""
+        self.alarms.send = link.send
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self.alarms.run())
                 for _ in range(self._settings.meters_in_flight):
                     group.create_task(self._work(link))
                 # One place more, which routine never takes: whoever waits for a meter does not wait for others.
@@ -201,12 +215,20 @@ class Collector:
                 log.warning("foreign device declined", eui=event.eui.hex())
                 self._node_declined(event.eui)
             case ApduReceived():
-                self.unsolicited += 1
-                log.info(
-                    "unsolicited apdu", node=event.address, octets=len(event.apdu), tag=event.apdu[:1].hex()
-                )
+                self.alarms.take(event)
+            case ZeroCrossRead():
+                self.phases.take(event, self.registry.at_address(event.eui.hex()))
+            case AlarmReported():
+                known = self.registry.at_address(event.eui.hex())
+                if known is not None:
+                    self.alarms.take_report(known, event.alarm)
             case _:
                 pass
+
+    def _alarm_came(self, meter: CollectedMeter, _event: MeterEvent) -> None:
+        self.event_reader.hurry(meter.identity)
+        self._plan(meter)
+        self._wake.set()
 
     def _node_joined(self, event: NodeJoined) -> None:
         link_address = event.eui.hex()
@@ -341,6 +363,12 @@ class Collector:
         """Whether a meter that nobody speaks with has an order."""
         return any(meter.orders and not meter.busy for meter in self._with_orders.values())
 
+    @property
+    def others_waiting(self) -> bool:
+        """Whether a meter that nobody speaks with has fresh data to give."""
+        best = self._agenda.best_rank(self._clock.monotonic())
+        return best is not None and best.level < _BACKLOG
+
     # Visits
 
     async def _work(self, link: PlcLink, *, for_orders: bool = False) -> None:
@@ -391,7 +419,8 @@ class Collector:
             meter = self.registry.at_address(name)
             if meter is None or meter.wanted:
                 continue
-            if meter.collect_now or self.tasks.owed(meter.record, self._clock.now()):
+            owed = self.tasks.owed(meter.record, self._clock.now())
+            if owed or meter.collect_now or self.event_reader.is_due(meter.identity):
                 return meter
             # A task began that is not for this one.
             self._plan(meter)
@@ -403,7 +432,11 @@ class Collector:
             return
         now = self._clock.now()
         owed = self.tasks.owed(meter.record, now)
-        until_next = 0.0 if owed or meter.collect_now else (self.tasks.next_change(now) - now).total_seconds()
+        until_next = 0.0
+        if not owed and not meter.collect_now:
+            until_next = (self.tasks.next_change(now) - now).total_seconds()
+            until_events = self.event_reader.due_in_s(meter.identity)
+            until_next = min(until_next, max(until_events, _EVENTS_LATER_S))
         at = max(self._clock.monotonic() + until_next, meter.rests_until)
         if level is None:
             level = (
@@ -466,6 +499,8 @@ class Collector:
     async def _visit(self, link: PlcLink, meter: CollectedMeter, *, for_orders: bool) -> None:
         meter.busy = True
         meter.visits += 1
+        last_gasp, retry, began_s = meter.without_power, meter.failures > 0, self._clock.monotonic()
+        self.visits.began(began_s)
         visit = Visit(
             self, link, meter, self._settings, self._store, self._clock, self._keyring, orders_only=for_orders
         )
@@ -495,10 +530,16 @@ class Collector:
             if not for_orders:
                 visit.meter.collect_now = False
                 level = None if visit.is_complete else _BACKLOG
-            self._set_state(visit.meter, MeterState.ACTIVE, "")
+            # A last gasp that came in the midst of the visit is younger than what the meter answered.
+            if visit.meter.without_power == last_gasp:
+                self._set_state(visit.meter, MeterState.ACTIVE, "")
+            self.phases.ask(link, visit.meter, asyncio.get_running_loop().time())
         finally:
             visit.meter.busy = meter.busy = False
             visit.meter.activity = ""
+            succeeded = visit.meter.failures == 0
+            now_s = self._clock.monotonic()
+            self.visits.ended(visit.meter.identity, began_s, now_s, succeeded=succeeded, retry=retry)
             self._fail_orders(visit.meter)
             self._plan(visit.meter, level)
         self._freed.set()
@@ -519,7 +560,7 @@ class Collector:
         if meter.failures >= _UNREACHABLE_AFTER_FAILURES:
             self._set_state(meter, MeterState.UNREACHABLE, reason)
         else:
-            meter.record.reason = reason
+            meter.record.reason = meter.without_power or reason
 
     def _refused(self, visit: Visit, state: MeterState, reason: str) -> None:
         visit.meter.failures += 1
@@ -555,6 +596,10 @@ class Collector:
     def _set_state(self, meter: CollectedMeter, state: MeterState, reason: str) -> None:
         if meter.record.left_alone:
             return
+        if state is MeterState.UNREACHABLE:
+            reason = meter.without_power or reason
+        else:
+            meter.without_power = ""
         if (meter.record.state, meter.record.reason) != (state, reason):
             emit = log.info if state in (MeterState.ACTIVE, MeterState.DISCOVERED) else log.warning
             emit("meter " + state.value, meter=meter.identity, reason=reason)

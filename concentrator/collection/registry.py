@@ -67,6 +67,8 @@ class CollectedMeter:
     level: int | None = None
     hops: int | None = None
     role: str = ""
+    # What its last gasp said, until it is heard again.
+    without_power: str = ""
     orders: deque[PendingOrder] = field(default_factory=_no_orders)
 
     @property

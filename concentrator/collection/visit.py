@@ -11,6 +11,7 @@ import structlog
 
 from concentrator.clock import Clock
 from concentrator.collection import meter_clock, meter_reader
+from concentrator.collection.alarms import AlarmDesk
 from concentrator.collection.association import NO_AUTHENTICATION, client_settings, key_candidates
 from concentrator.collection.clock_rule import ClockAction, ClockRule
 from concentrator.collection.control.desk import ControlDesk, Dialogue, counter_name
@@ -18,9 +19,11 @@ from concentrator.collection.control.errors import AssociateAgainError
 from concentrator.collection.control.operations import ControlOperation
 from concentrator.collection.conversation import converse
 from concentrator.collection.errors import CollectionError, KeysMissingError
+from concentrator.collection.event_codes import event_codes
 from concentrator.collection.foreign import OwnMeters
 from concentrator.collection.in_flight import InFlight
 from concentrator.collection.keyring import Keyring, MeterKeys, Standing
+from concentrator.collection.meter_events import EventReader, companion_of
 from concentrator.collection.meter_models import ModelLibrary
 from concentrator.collection.meter_orders import check_order
 from concentrator.collection.meter_reader import LocalTime, ProfileShape
@@ -51,7 +54,7 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 Result = TypeVar("Result")
 
 _PUBLIC_CLIENT_SAP = 16
-_BILLING_PROFILE, _EVENT_LOG = Obis(0, 0, 98, 1, 0, 255), Obis(0, 0, 99, 98, 0, 255)
+_BILLING_PROFILE = Obis(0, 0, 98, 1, 0, 255)
 _RELEASE_TIMEOUT_S = 5.0
 SYNC_CLOCK = "sync_clock"
 _LEAST_PATIENCE_SHARE = 0.5
@@ -72,9 +75,15 @@ class _Host(Protocol):
     time_watch: TimeWatch
     clock_rule: ClockRule
 
+    event_reader: EventReader
+    alarms: AlarmDesk
+
     def others_wait(self, lasted_s: float) -> bool: ...
 
     def intern(self, shape: ProfileShape) -> ProfileShape: ...
+
+    @property
+    def others_waiting(self) -> bool: ...
 
 
 class Visit:
@@ -148,6 +157,7 @@ class Visit:
                 finally:
                     await self._release(client, channel)
                     self._tell_replays(client)
+                    self._host.alarms.take_notifications(self.meter, client.notifications)
 
     async def _associate(self) -> Client:
         """Associate with the keys that the meter takes: after a change these may be the new ones or the old ones."""
@@ -199,6 +209,7 @@ class Visit:
         await self._carry_out_tasks(client, self._owed())
         if self.is_complete:
             await self._collect_sub_meters(client)
+            await self._read_events(client)
 
     async def _collect_sub_meters(self, client: Client) -> None:
         record = self.meter.record
@@ -240,10 +251,22 @@ class Visit:
         self.under_way = []
 
     def _profiles(self, task: MeterTask) -> tuple[Obis, ...]:
-        if task.what not in (TaskKind.PROFILE, TaskKind.BILLING, TaskKind.EVENTS):
+        if task.what is TaskKind.EVENTS:
+            return task.objects
+        if task.what not in (TaskKind.PROFILE, TaskKind.BILLING):
             return ()
-        defaults = {TaskKind.BILLING: _BILLING_PROFILE, TaskKind.EVENTS: _EVENT_LOG}
-        return task.objects or (defaults.get(task.what) or Obis.parse(self._settings.profile),)
+        if task.what is TaskKind.BILLING:
+            return task.objects or self._of_model("billing") or (_BILLING_PROFILE,)
+        configured = (Obis.parse(self._settings.profile),)
+        if self._settings.profile != CollectionSection().profile:
+            # Somebody has said which, for all meters.
+            return task.objects or configured
+        return task.objects or self._of_model("load_profile") or configured
+
+    def _of_model(self, role: str) -> tuple[Obis, ...]:
+        """What the meter's model has for a role, if it says."""
+        found = self._host.models.objects_of(self.meter.record.model, role)
+        return tuple(dict.fromkeys(entry.obis for entry in found))
 
     async def _carry_out_task(
         self, run: OwedRun, shapes: Mapping[Obis, ProfileShape | DlmsError], client: Client
@@ -251,6 +274,11 @@ class Visit:
         """Returns False when the meter has to be visited again for the rest."""
         task = run.task
         profiles = self._profiles(task)
+        if task.what is TaskKind.EVENTS and not task.objects:
+            # All logs that the meter's companion places, with a book of their own.
+            self._host.event_reader.hurry(self.meter.identity)
+            await self._read_events(client)
+            return not self._host.event_reader.is_due(self.meter.identity)
         for obis in profiles:
             shape = shapes[obis]
             if isinstance(shape, DlmsError):
@@ -269,7 +297,7 @@ class Visit:
 
     async def _read_objects(self, task: MeterTask, client: Client) -> None:
         self.meter.activity = f"reading {task.what.value}"
-        objects = task.objects or DEFAULT_OBJECTS[task.what]
+        objects = task.objects or self._of_model(task.what.value) or DEFAULT_OBJECTS[task.what]
         deviation = None if self.local_time is None else self.local_time.normal_deviation
         readings = await self.converse(
             read_objects(client, objects, self.meter.objects, self.now().replace(microsecond=0), deviation)
@@ -484,6 +512,23 @@ class Visit:
             log.warning("clock wrong", meter=record.identity, reason=trouble)
             await self.store.add_events([("clock_wrong", trouble, record.identity)])
         self.meter.clock_trouble = trouble
+
+    async def _read_events(self, client: Client) -> None:
+        """Read the event logs where they are due; not while other meters wait for their day's readings."""
+        meter, reader = self.meter, self._host.event_reader
+        if not reader.is_due(meter.identity):
+            return
+        if self._host.others_waiting:
+            return
+        meter.activity = "reading event logs"
+        codes = event_codes(companion_of(meter.record.details, self._settings.companion))
+
+        async def carry(conversation: Conversation[Result]) -> Result:
+            result = await self.converse(conversation)
+            self._heard()
+            return result
+
+        await reader.read(meter.identity, client, carry, self.local_time, codes)
 
     # Orders
 

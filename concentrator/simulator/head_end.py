@@ -2,7 +2,7 @@
 
 What it keeps is what a utility would reconcile: each value once by (meter, OBIS, time). A message that is
 delivered again (same number) is a repeat, which at-least-once delivery allows; the same value under
-another number is a duplicate, which nothing allows.
+another number is a duplicate, which nothing allows, unless it comes with other qualities: then it was judged anew.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from concentrator.dlms.errors import DlmsError
 from concentrator.dlms.profile import capture_objects
 from concentrator.dlms.reader import Reader
 from concentrator.dlms.wrapper import WrapperDecoder, WrapperFrame
+from concentrator.model import Quality
 from concentrator.obis import Obis
+from concentrator.uplink.messages import quality_names
 
 ValueKey = tuple[str, str, int]
 # Invoke ids start anew with each connection: a push that comes again is told by its values alone.
@@ -37,11 +39,28 @@ class Ledger:
         self.repeats = 0
         self.duplicates = 0
         self.conflicts = 0
+        self.qualities: dict[ValueKey, frozenset[str]] = {}
         self._numbers: dict[ValueKey, int] = {}
 
-    def take(self, meter: str, obis: str, at: int, value: int | str, number: int) -> None:
-        """Account for one value that came with message `number`."""
+    def take(  # noqa: PLR0913 - what tells one value from another
+        self,
+        meter: str,
+        obis: str,
+        at: int,
+        value: int | str,
+        number: int,
+        qualities: frozenset[str] = frozenset(),
+    ) -> None:
+        """Account for one value that came with message `number`; an estimate gives way to what was measured."""
         key = (meter, obis, at)
+        before = self.qualities.get(key)
+        self.qualities[key] = qualities
+        if (
+            before is not None
+            and before != qualities
+            and ("estimated" in before or self.values[key] == value)
+        ):
+            del self._numbers[key]
         known = self._numbers.get(key)
         if known is None:
             self.values[key] = value
@@ -61,6 +80,8 @@ class MqttReceiver:
         self.ledger = Ledger()
         self.statuses: list[dict[str, Any]] = []
         self.results: list[dict[str, Any]] = []
+        # Meter and payload of each event, as often as it came.
+        self.events: list[tuple[str, dict[str, Any]]] = []
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id="head-end",
@@ -104,17 +125,23 @@ class MqttReceiver:
             case ["m", meter, "reading"]:
                 self.ledger.messages += 1
                 for item in payload["values"]:
-                    self.ledger.take(meter, payload["obis"], _epoch(item["t"]), item["v"], payload["seq"])
+                    self._take(meter, payload["obis"], item, payload["seq"])
             case ["m", meter, "register"]:
                 self.ledger.messages += 1
                 for item in payload["items"]:
-                    self.ledger.take(meter, item["obis"], _epoch(item["t"]), item["v"], payload["seq"])
+                    self._take(meter, item["obis"], item, payload["seq"])
+            case ["m", meter, "event"]:
+                self.events.append((meter, payload))
             case ["status"]:
                 self.statuses.append(payload)
             case ["cmd", _order, "result"]:
                 self.results.append(payload)
             case _:
                 pass
+
+    def _take(self, meter: str, obis: str, item: dict[str, Any], number: int) -> None:
+        qualities = frozenset(item.get("q", ()))
+        self.ledger.take(meter, obis, _epoch(item["t"]), item["v"], number, qualities)
 
 
 def _epoch(text: str) -> int:
@@ -126,6 +153,8 @@ class PushReceiver:
 
     def __init__(self) -> None:
         self.ledger = Ledger()
+        # Meter, seconds since 1970 and code of each event, as often as it came.
+        self.events: list[tuple[str, int, int]] = []
         self.port = 0
         self.malformed = 0
         # False: a head-end that takes everything and confirms nothing.
@@ -170,15 +199,23 @@ class PushReceiver:
             self.malformed += 1
             return None
         notification = DataNotification.read(Reader(apdu, 1))
-        meter, _profile, columns, rows, _units = notification.body.items(5)
+        meter, profile, columns, rows, _units, marks = notification.body.items(6)
         captured = capture_objects(columns)
         name = meter.octets().decode()
         self.ledger.messages += 1
-        for row in rows.items():
+        # Event logs and alarm objects: abstract objects 99.98 and 97.98.
+        is_event = profile.octets()[2:4] in (b"\x63\x62", b"\x61\x62")
+        flags = {
+            (mark.items(3)[0].integer(), mark.items(3)[1].integer()): mark.items(3)[2].integer()
+            for mark in marks.items()
+        }
+        for number, row in enumerate(rows.items()):
             cells = row.items(len(captured))
             at = round(CosemDateTime.from_bytes(cells[0].octets()).to_utc().timestamp())
-            for column, cell in list(zip(captured, cells, strict=True))[2:]:
-                if not cell.is_null:
+            for place, (column, cell) in list(enumerate(zip(captured, cells, strict=True)))[2:]:
+                if is_event:
+                    self.events.append((name, at, cell.integer()))
+                elif not cell.is_null:
                     value = cell.native
                     self.ledger.take(
                         name,
@@ -186,6 +223,7 @@ class PushReceiver:
                         at,
                         value if isinstance(value, int | str) else str(value),
                         _ONE_MESSAGE,
+                        frozenset(quality_names(Quality(flags.get((number, place), 0)))),
                     )
         if not notification.confirmed or not self.confirms:
             return None

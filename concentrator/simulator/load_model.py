@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import accumulate
@@ -107,3 +108,38 @@ class LoadModel:
             return None
         start = day * 86400 + int(80000 * chance(self._key, 8, day))
         return start, start + 60 + int(3000 * chance(self._key, 9, day))
+
+
+class TamperedLoad(LoadModel):
+    """A household whose meter counts only a share of what it draws since a moment: the rest goes beside the meter."""
+
+    def __init__(self, seed: int, serial: str, share: float, since: datetime) -> None:
+        super().__init__(seed, serial)
+        # What is really drawn, and what a supervisor meter sees.
+        self.drawn = LoadModel(seed, serial)
+        self._share = share
+        self._since_slot = int(since.timestamp()) // SLOT_S
+        self.at_slot = lru_cache(maxsize=4)(self._counted_at)
+
+    def _counted_at(self, slot: int) -> tuple[int, int, int, int]:
+        drawn = self.drawn.at_slot(slot)
+        if slot <= self._since_slot:
+            return drawn
+        base = self.drawn.at_slot(self._since_slot)
+        a, c, d = (base[i] + int((drawn[i] - base[i]) * self._share) for i in (0, 2, 3))
+        return a, drawn[1], c, d
+
+
+class SupervisedLoad(LoadModel):
+    """What a supervisor meter at the transformer sees: everything drawn behind it, with the losses of the line."""
+
+    def __init__(self, seed: int, serial: str, members: Sequence[LoadModel], losses: float) -> None:
+        super().__init__(seed, serial)
+        self._members = [one.drawn if isinstance(one, TamperedLoad) else one for one in members]
+        self._losses = losses
+        self.at_slot = lru_cache(maxsize=128)(self._sum_at)
+
+    def _sum_at(self, slot: int) -> tuple[int, int, int, int]:
+        every = [one.at_slot(slot) for one in self._members]
+        a, b, c, d = (sum(column) for column in zip(*every, strict=True))
+        return int(a * (1 + self._losses)), b, c, d

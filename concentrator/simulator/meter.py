@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from concentrator.dlms import axdr
 from concentrator.dlms.apdu.notification import DataNotification
-from concentrator.dlms.attributes import CLOCK_COLUMN, CaptureObject
+from concentrator.dlms.apdu.protection import GENERAL_GLO, GeneralCiphered
 from concentrator.dlms.axdr import Data
 from concentrator.dlms.codes import AuthenticationMechanism, DataAccessResult
 from concentrator.dlms.cosem.image_transfer import ImageToActivate, ImageTransfer, Outcome
@@ -27,12 +27,13 @@ from concentrator.dlms.cosem.security_setup import SecurityPolicy, SecuritySetup
 from concentrator.dlms.cosem_time import DEVIATION_NOT_SPECIFIED, ClockStatus, CosemDateTime
 from concentrator.dlms.elliptic import PrivateKey, curve_of, public_octets
 from concentrator.dlms.errors import DecodeError
-from concentrator.dlms.security import KEY_LENGTHS, MemoryCounter, SecurityKeys
+from concentrator.dlms.security import KEY_LENGTHS, MemoryCounter, SecurityControl, SecurityKeys, protect
 from concentrator.dlms.server import AssociationDefinition, LogicalDevice, Server, visible_only
 from concentrator.obis import Obis
 from concentrator.simulator.load_model import INSTALLED, SLOT_S, LoadModel
 from concentrator.simulator.mbus_channels import SimulatedChannelMeter
 from concentrator.simulator.meter_controls import MeterControls
+from concentrator.simulator.meter_events import EventRows, Happening, alarm_notification
 from concentrator.simulator.meter_profile import PROFILE_STATUS, PeriodicRows, TruthRow
 
 MANUFACTURER = b"ODC"
@@ -51,6 +52,7 @@ SAP_ASSIGNMENT = Obis(0, 0, 41, 0, 0, 255)
 LOAD_PROFILE = Obis(1, 0, 99, 1, 0, 255)
 DAILY_PROFILE = Obis(1, 0, 99, 2, 0, 255)
 EVENT_LOG = Obis(0, 0, 99, 98, 0, 255)
+FRAUD_LOG = Obis(0, 0, 99, 98, 1, 255)
 ENERGY = (
     Obis(1, 0, 1, 8, 0, 255),
     Obis(1, 0, 2, 8, 0, 255),
@@ -66,8 +68,6 @@ STATUS_DAYLIGHT_SAVING = 0x08
 STATUS_CLOCK_ADJUSTED = 0x20
 STATUS_POWER_DOWN = 0x80
 
-POWER_DOWN_EVENT, POWER_UP_EVENT, CLOCK_ADJUSTED_EVENT = 1, 2, 4
-
 _IMAGE_BLOCK_SIZE = 128
 _POLICY = (
     SecurityPolicy.AUTHENTICATED_REQUEST
@@ -75,6 +75,7 @@ _POLICY = (
     | SecurityPolicy.AUTHENTICATED_RESPONSE
     | SecurityPolicy.ENCRYPTED_RESPONSE
 )
+_ALARM_CONTROL = SecurityControl.AUTHENTICATED | SecurityControl.ENCRYPTED
 _WINTER, _SUMMER = -60, -120
 
 
@@ -96,46 +97,6 @@ def local_time(moment: datetime) -> CosemDateTime:
     deviation = deviation_at(moment)
     status = ClockStatus.DAYLIGHT_SAVING_ACTIVE if deviation == _SUMMER else ClockStatus.OK
     return CosemDateTime.from_datetime(moment, deviation, int(status))
-
-
-class _EventRows:
-    """The event log: power failures, each with its end."""
-
-    columns: Sequence[CaptureObject] = (CLOCK_COLUMN, CaptureObject(1, EVENT_CODE, 2))
-    period_s = 0
-
-    def __init__(self, meter: SimulatedMeter) -> None:
-        self._meter = meter
-        self._day = -1
-        self._events: list[tuple[int, int]] = []
-
-    def events(self) -> list[tuple[int, int]]:
-        """Seconds from 1970 and code of all events in the log."""
-        now = int(self._meter.now().timestamp())
-        if now // 86400 != self._day:
-            self._day = now // 86400
-            outages = [self._meter.load.outage(day) for day in range(self._day - 90, self._day + 1)]
-            self._events = [
-                event
-                for outage in outages
-                if outage
-                for event in ((outage[0], POWER_DOWN_EVENT), (outage[1], POWER_UP_EVENT))
-            ]
-        return [event for event in self._events if event[0] <= now]
-
-    def entries(self) -> range:
-        return range(len(self.events()))
-
-    def between(self, start: datetime | None, end: datetime | None) -> range:
-        events = self.events()
-        first = 0 if start is None else sum(1 for moment, _ in events if moment < start.timestamp())
-        last = len(events) if end is None else sum(1 for moment, _ in events if moment <= end.timestamp())
-        return range(first, max(first, last))
-
-    def cells(self, entry: int) -> Sequence[bytes]:
-        moment, code = self.events()[entry]
-        clock = self._meter.shown(datetime.fromtimestamp(moment, UTC)).to_bytes()
-        return [b"\x09\x0c" + clock, bytes((0x11, code))]
 
 
 class SimulatedMeter:
@@ -197,13 +158,19 @@ class SimulatedMeter:
         self._clock = clock
         self._adjusted_at: list[datetime] = []
         self._server: Server | None = None
-        self._counter = MemoryCounter()
+        self.counter = MemoryCounter()
         self._received_counters: dict[int, dict[tuple[bytes, str], int]] = {}
-        self._events = _EventRows(self)
         self.channels = [
             SimulatedChannelMeter(seed, serial, number, device_type, self.now, self.shown)
             for number, device_type in enumerate(channels, 1)
         ]
+        # Power failures and tampering that a test or a demonstration made happen.
+        self.happenings: list[Happening] = []
+        self.power_failures: list[tuple[int, int]] = []
+        self._events = {
+            EVENT_LOG: EventRows(self, fraud=False),
+            FRAUD_LOG: EventRows(self, fraud=True),
+        }
 
     def _key(self, seed: int, use: str) -> bytes:
         digest = hashlib.sha256(f"{seed}/{self.serial}/{use} key".encode()).digest()
@@ -283,6 +250,8 @@ class SimulatedMeter:
             outage = self.load.outage(day)
             if outage and outage[0] < end and outage[1] > end - period_s:
                 status |= STATUS_POWER_DOWN
+        if any(start < end and stop > end - period_s for start, stop in self.power_failures):
+            status |= STATUS_POWER_DOWN
         if any(
             captured_at - timedelta(seconds=period_s) < moment <= captured_at for moment in self._adjusted_at
         ):
@@ -291,11 +260,12 @@ class SimulatedMeter:
 
     def truth(self, profile: Obis, start: datetime, end: datetime) -> list[TruthRow]:
         """The rows of a profile captured from `start` to `end`, both included, that the buffer holds now."""
-        if profile == EVENT_LOG:
-            events = self._events.events()
+        if profile in self._events:
+            log = self._events[profile]
+            events = log.events()
             return [
                 TruthRow(datetime.fromtimestamp(moment, UTC), None, (code,))
-                for moment, code in (events[entry] for entry in self._events.between(start, end))
+                for moment, code in (events[entry] for entry in log.between(start, end))
             ]
         rows = self._profiles[profile]
         return [rows.row(entry) for entry in rows.between(start, end)]
@@ -344,6 +314,24 @@ class SimulatedMeter:
         items = [part for obis, value in pairs for part in (axdr.octet_string(bytes(obis)), value)]
         return DataNotification(0, self.shown(now).to_bytes(), axdr.structure(*items)).to_bytes()
 
+    def alarm(self, register: int, bits: int, *, ciphered: bool = True, confirmed: bool = False) -> bytes:
+        """A data-notification of an alarm descriptor (0: the first)."""
+        plain = alarm_notification(
+            self.serial, self.shown(self.now()), register, bits, confirmed=confirmed
+        ).to_bytes()
+        if not ciphered:
+            return plain
+        control = int(_ALARM_CONTROL)
+        content = protect(
+            self.keys.encryption,
+            self.keys.authentication,
+            self.system_title,
+            control,
+            self.counter.next(),
+            plain,
+        )
+        return GeneralCiphered(GENERAL_GLO, self.system_title, content).to_bytes()
+
     @property
     def server(self) -> Server:
         """The COSEM server; built when the first APDU comes, as most of a thousand meters are idle."""
@@ -369,7 +357,7 @@ class SimulatedMeter:
                 ),
             ],
             system_title=self.system_title,
-            counter=self._counter,
+            counter=self.counter,
             max_pdu_size=self.max_pdu_size,
         )
         # Like all that security rests on, these outlive a power failure.
@@ -408,7 +396,10 @@ class SimulatedMeter:
                 rows.cosem_object(compressed=self.compressed, default_deviation=_WINTER)
                 for rows in self._profiles.values()
             ],
-            profile_object(EVENT_LOG, self._events, capacity=512, default_deviation=_WINTER),
+            *[
+                profile_object(obis, rows, capacity=512, default_deviation=_WINTER)
+                for obis, rows in self._events.items()
+            ],
             *self.controls.cosem_objects(),
             *[one for channel in self.channels for one in channel.objects(_WINTER)],
             self.security_setup.cosem_object(SECURITY_SETUP),
@@ -416,8 +407,8 @@ class SimulatedMeter:
         ]
 
     def _last_event(self) -> int:
-        events = self._events.events()
-        return events[-1][1] if events else 0
+        events = self._events[EVENT_LOG].events()
+        return events[-1].code if events else 0
 
     def _clock_object(self) -> CosemObject:
         def set_time(value: Data) -> None:

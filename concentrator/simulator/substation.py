@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +19,16 @@ from concentrator.simulator.device import Device
 from concentrator.simulator.feeder import G3_CENELEC_A_PHY, PRIME_PHY, SFSK_PHY, Feeder
 from concentrator.simulator.g3_modem import G3Modem
 from concentrator.simulator.g3_modem_a import G3ModemA
+from concentrator.simulator.load_model import SupervisedLoad, TamperedLoad
 from concentrator.simulator.mbus_channels import GAS, WATER, ChannelRow
-from concentrator.simulator.meter import LOAD_PROFILE, SimulatedMeter, TruthRow
+from concentrator.simulator.meter import (
+    LOAD_PROFILE,
+    MANAGEMENT_CLIENT,
+    MANAGEMENT_DEVICE,
+    SimulatedMeter,
+    TruthRow,
+)
+from concentrator.simulator.meter_events import TERMINAL_COVER_REMOVED, Happening
 from concentrator.simulator.prime_modem import PrimeModem
 from concentrator.simulator.pty_port import PtyPort
 from concentrator.simulator.radio_module import SimulatedRadioModule
@@ -34,6 +42,11 @@ _WATER_INTERVAL_S = 5.0
 _WATER_RSSI_DBM = -72
 # Of eight meters in a row, which have others on their M-Bus: one a gas meter, one gas and water.
 _CHANNELS = {3: (GAS,), 6: (GAS, WATER)}
+# Bit 0 of the second alarm descriptor (IDIS). A meter's capacitor carries it for some seconds.
+_TOTAL_POWER_FAILURE = 1
+_LINE_LOSSES = 0.04
+_COUNTED_BY_A_THIEF = 0.35
+_LAST_GASP_S = 2.0
 # Made anew for every simulation: they protect nothing.
 _G3_PSK = bytes(range(16))
 _G3_GMK = bytes(range(16, 32))
@@ -44,7 +57,9 @@ class SubstationOptions:
     """What is simulated. `speed` divides airtime and pauses: 1 is as slow as a real power line.
 
     "g3" has its bootstrap server in the modem, "g3-a" on the host, with a key for each meter. `steady` leaves out
-    the drops of the day, for tests that are about something else.
+    the drops of the day, for tests that are about something else. `supervisor` puts a meter at the transformer, last in
+    the list; `thief` is the number of a meter (from 1) whose cover was opened `thief_days` ago, and which counts only a
+    part of what is drawn since.
     """
 
     protocol: Literal["prime", "g3", "g3-a", "s-fsk"] = "prime"
@@ -53,6 +68,9 @@ class SubstationOptions:
     loss: float = 0.0
     speed: float = 1.0
     steady: bool = False
+    supervisor: bool = False
+    thief: int = 0
+    thief_days: float = 3.0
 
 
 class Substation:
@@ -74,6 +92,13 @@ class Substation:
     ) -> None:
         self.options = options
         self.meters = [self._meter(number, options.seed, clock) for number in range(1, options.meters + 1)]
+        if options.thief:
+            self._tamper(self.meters[options.thief - 1], options, clock())
+        if options.supervisor:
+            supervisor = self._meter(options.meters + 1, options.seed, clock)
+            loads = [meter.load for meter in self.meters]
+            supervisor.load = SupervisedLoad(options.seed, supervisor.serial, loads, _LINE_LOSSES)
+            self.meters.append(supervisor)
         self._others = others
 
     @staticmethod
@@ -84,6 +109,17 @@ class Substation:
         meter.eui48 = b"\x02\x0d\xc0" + number.to_bytes(3, "big")
         meter.eui64 = b"\x02\x0d\xc0\xff\xfe" + number.to_bytes(3, "big")
         return meter
+
+    @staticmethod
+    def _tamper(meter: SimulatedMeter, options: SubstationOptions, now: datetime) -> None:
+        since = now - timedelta(days=options.thief_days)
+        meter.load = TamperedLoad(options.seed, meter.serial, _COUNTED_BY_A_THIEF, since)
+        meter.happenings.append(Happening(int(since.timestamp()), TERMINAL_COVER_REMOVED))
+
+    @property
+    def supervisor(self) -> SimulatedMeter | None:
+        """The meter at the transformer, where there is one."""
+        return self.meters[-1] if self.options.supervisor else None
 
     def truth(self, first: datetime, last: datetime) -> dict[str, list[TruthRow]]:
         """What the load profiles really hold from `first` to `last`, by meter."""
@@ -152,6 +188,27 @@ class Substation:
             port.plug()
         modem.start()
         water.start()
+
+    def push(self, meter: SimulatedMeter, apdu: bytes) -> None:
+        """Let a meter send an APDU by itself, over the feeder."""
+        self.modem.push_apdu(self._name(meter), MANAGEMENT_CLIENT, MANAGEMENT_DEVICE, apdu)
+
+    def fail_power(self, meters: Sequence[SimulatedMeter], duration_s: float) -> None:
+        """Take the power from meters: each sends its last gasp, is away, and comes back; their logs have it then."""
+        for meter in meters:
+            start = int(meter.now().timestamp())
+            meter.power_failures.append((start, start + int(duration_s)))
+            self.push(meter, meter.alarm(1, _TOTAL_POWER_FAILURE))
+        scheduler = AsyncioScheduler()
+        scheduler.call_later(_LAST_GASP_S, lambda: self._drop(meters, duration_s))
+
+    def _drop(self, meters: Sequence[SimulatedMeter], duration_s: float) -> None:
+        for meter in meters:
+            self.modem.drop(self._name(meter), duration_s)
+
+    def _name(self, meter: SimulatedMeter) -> bytes:
+        names = {"prime": meter.eui48, "s-fsk": meter.system_title}
+        return names.get(self.options.protocol, meter.eui64)
 
     def close(self) -> None:
         """Take the ports away."""

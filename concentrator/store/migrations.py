@@ -15,7 +15,7 @@ from concentrator.store import collection_tables
 # "ODCs": marks the file as ours in SQLite's header (PRAGMA application_id).
 APPLICATION_ID = 0x4F444373
 # PRAGMA user_version after the newest step below; a file with a higher one was written by a newer release.
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 7
 
 migrations = Migrations("concentrator")
 
@@ -222,6 +222,68 @@ _REGISTRATION = """
         replaced_by TEXT NOT NULL
     ) STRICT
     """
+# What meters say has happened: each entry of their logs once, and how far each log has been read.
+_METER_EVENTS = (
+    # `sequence` is the batch that it leaves with; `severity` and `kind` as collection/event_codes.toml has them.
+    """
+    CREATE TABLE meter_event (
+        meter_event_id INTEGER PRIMARY KEY,
+        meter_id INTEGER NOT NULL REFERENCES meter (meter_id),
+        log TEXT NOT NULL,
+        happened_at INTEGER NOT NULL,
+        code INTEGER NOT NULL,
+        ordinal INTEGER NOT NULL,
+        event_group TEXT NOT NULL,
+        severity TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        UNIQUE (meter_id, log, happened_at, code, ordinal)
+    ) STRICT
+    """,
+    "CREATE INDEX meter_event_of_batch ON meter_event (sequence)",
+    "CREATE INDEX meter_event_by_kind ON meter_event (kind, happened_at)",
+    # `read_up_to` is the capture time of the newest entry that is stored; `state` says why a log cannot be read, or "".
+    """
+    CREATE TABLE meter_event_log (
+        meter_id INTEGER NOT NULL REFERENCES meter (meter_id),
+        log TEXT NOT NULL,
+        read_up_to INTEGER,
+        read_at INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        PRIMARY KEY (meter_id, log)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+
+# Figures of each day (its beginning in seconds since 1970, UTC): of the whole as JSON, and of each meter.
+_KPI = (
+    """
+    CREATE TABLE kpi_day (
+        day INTEGER PRIMARY KEY,
+        figures TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE kpi_meter_day (
+        day INTEGER NOT NULL,
+        meter_id INTEGER NOT NULL REFERENCES meter (meter_id),
+        expected INTEGER NOT NULL,
+        stored INTEGER NOT NULL,
+        closed INTEGER NOT NULL,
+        at_0800 INTEGER NOT NULL,
+        at_d1 INTEGER NOT NULL,
+        at_d3 INTEGER NOT NULL,
+        visits INTEGER NOT NULL,
+        first_tries INTEGER NOT NULL,
+        first_successes INTEGER NOT NULL,
+        retries INTEGER NOT NULL,
+        dialogue_s REAL NOT NULL,
+        PRIMARY KEY (day, meter_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
 
 
 @migrations()
@@ -262,3 +324,19 @@ def m0005_registration(database: Database) -> None:
     """When meters were installed and removed, by whom they were replaced, their groups and limits."""
     database.conn.execute(_REGISTRATION)
     database.conn.execute("PRAGMA user_version = 5")
+
+
+@migrations()
+def m0006_meter_events(database: Database) -> None:
+    """Events of meters, and how far their logs have been read."""
+    for statement in _METER_EVENTS:
+        database.conn.execute(statement)
+    database.conn.execute("PRAGMA user_version = 6")
+
+
+@migrations()
+def m0007_kpi(database: Database) -> None:
+    """Figures of each day."""
+    for statement in _KPI:
+        database.conn.execute(statement)
+    database.conn.execute("PRAGMA user_version = 7")

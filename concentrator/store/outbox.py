@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from concentrator.model import Channel, Quality, Reading
+from concentrator.model import Channel, MeterEvent, Quality, Reading
 from concentrator.obis import Obis
+from concentrator.store.meter_events import events_of_batch
 from concentrator.store.readings import from_epoch, to_epoch
 
 
@@ -28,6 +29,7 @@ class OutgoingBatch:
     profile: Obis
     received_at: datetime
     readings: tuple[Reading, ...]
+    events: tuple[MeterEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +61,17 @@ def pending(connection: sqlite3.Connection, destination: str, after: int, limit:
         " ORDER BY batch.sequence LIMIT ?",
         (destination, after, limit),
     ).fetchall()
-    return [
-        OutgoingBatch(
-            sequence,
-            identity,
-            medium,
-            Obis.parse(profile),
-            from_epoch(received_at),
-            _readings_of(connection, sequence, meter_id, profile, first_at, last_at),
+    found: list[OutgoingBatch] = []
+    for sequence, meter_id, identity, medium, profile, first_at, last_at, received_at in rows:
+        readings = _readings_of(connection, sequence, meter_id, profile, first_at, last_at)
+        # A batch is of one kind.
+        events = () if readings else events_of_batch(connection, sequence)
+        found.append(
+            OutgoingBatch(
+                sequence, identity, medium, Obis.parse(profile), from_epoch(received_at), readings, events
+            )
         )
-        for sequence, meter_id, identity, medium, profile, first_at, last_at, received_at in rows
-    ]
+    return found
 
 
 def _readings_of(

@@ -5,27 +5,32 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from concentrator.clock import Clock, is_plausible
-from concentrator.model import Answer, MeterRecord, MeterState
+from concentrator.model import Answer, MeterEvent, MeterRecord, MeterState
 from concentrator.obis import Obis
 from concentrator.store import (
     audit,
     collection_tables,
     counters,
+    kpi,
+    meter_events,
     meters,
     network_history,
     outbox,
     readings,
     registrations,
+    series,
 )
 from concentrator.store.collection_tables import GapRow, GivenOrderRow, TaskRunRow
 from concentrator.store.database import Database
+from concentrator.store.judgement import Judge
 from concentrator.store.readings import ReadingTable, StoredAnswer, add_event, to_epoch
+from concentrator.store.series import Requalification
 
 Result = TypeVar("Result")
 
@@ -33,8 +38,8 @@ Result = TypeVar("Result")
 class Store:
     """Readings, meters, outbox, counters and events in one file."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        """Open or create the file.
+    def __init__(self, path: Path, clock: Clock, judge: Judge | None = None) -> None:
+        """Open or create the file; `judge` says of each answer how good its values are.
 
         Raises:
             StoreVersionError: the file is not ours, or a newer release's.
@@ -42,7 +47,7 @@ class Store:
         """
         self._clock = clock
         self._database = Database(path)
-        self._readings = ReadingTable()
+        self._readings = ReadingTable(judge)
         self._stored = asyncio.Condition()
         self._newest_sequence = self._database.newest_sequence()
 
@@ -105,15 +110,24 @@ class Store:
         except BaseException:
             self._readings.forget()
             raise
-        if stored.sequence is not None:
-            async with self._stored:
-                self._newest_sequence = stored.sequence
-                self._stored.notify_all()
+        await self._tell_newest(stored.sequence)
         return stored
 
     async def stored_times(self, meter: str, profile: Obis, first: datetime, last: datetime) -> set[int]:
         """The capture times (seconds since 1970) of a profile that are stored, from `first` to `last`."""
         return await self._database.read(lambda c: readings.stored_times(c, meter, profile, first, last))
+
+    async def requalify(self, changes: Sequence[Requalification]) -> None:
+        """Give stored values new flags, and forward them anew."""
+        now = self._clock.now()
+        sequences = await self._database.write(lambda c: series.requalify(c, changes, now))
+        await self._tell_newest(max(sequences, default=None))
+
+    async def _tell_newest(self, sequence: int | None) -> None:
+        if sequence is not None:
+            async with self._stored:
+                self._newest_sequence = max(sequence, self._newest_sequence)
+                self._stored.notify_all()
 
     async def newest_time(self, meter: str, profile: Obis) -> int | None:
         """The newest capture time of a profile (seconds since 1970), or None."""
@@ -277,6 +291,51 @@ class Store:
         """What is known of an order that was taken before."""
         return await self._database.read(lambda c: audit.of_order(c, order_id, origin))
 
+    async def trim_events(self, most: int) -> None:
+        """Let the oldest entries of the concentrator's own event log go, above so many."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "DELETE FROM event WHERE event_id <= (SELECT MAX(event_id) FROM event) - ?", (most,)
+            )
+
+        await self._database.write(work)
+
+    # Events of meters
+
+    async def store_meter_events(
+        self, meter: str, log: Obis, events: Sequence[MeterEvent], read_up_to: datetime | None = None
+    ) -> int:
+        """Keep what is new of one log, in one commit, with how far it was read; returns how many were new.
+
+        Alarms are no log that is read: they come without `read_up_to`.
+
+        Raises:
+            StoreUnavailableError: nothing was stored.
+        """
+        now = self._clock.now()
+
+        def work(connection: sqlite3.Connection) -> tuple[int | None, int]:
+            before = connection.total_changes
+            sequence = meter_events.store_events(connection, meter, events, now)
+            new = connection.total_changes - before - 1 if sequence is not None else 0
+            if read_up_to is not None or not events:
+                meter_events.note_log_read(connection, meter, log, read_up_to, now)
+            return sequence, new
+
+        sequence, new = await self._database.write(work)
+        await self._tell_newest(sequence)
+        return new
+
+    async def note_event_log(self, meter: str, log: Obis, state: str) -> None:
+        """Note why a log cannot be read."""
+        now = self._clock.now()
+        await self._database.write(lambda c: meter_events.note_log_read(c, meter, log, None, now, state))
+
+    async def event_log_states(self, meter: str) -> list[meter_events.LogState]:
+        """How far each event log of a meter has been read."""
+        return await self._database.read(lambda c: meter_events.log_states(c, meter))
+
     # The history of the network
 
     async def load_network_history(self) -> network_history.HistoryBatch:
@@ -288,6 +347,17 @@ class Store:
     ) -> None:
         """Add what is new in it, and let go what is older than the limits."""
         await self._database.write(lambda c: network_history.save(c, batch, hours, days, changes_of_a_node))
+
+    async def save_kpi_day(
+        self, day: int, figures: Mapping[str, Any], rows: Sequence[kpi.MeterDay], keep_days: int
+    ) -> None:
+        """Keep the figures of a day: of the whole, and of each meter."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            kpi.save_meter_days(connection, day, rows)
+            kpi.save_day(connection, day, figures, keep_days)
+
+        await self._database.write(work)
 
     # Retention
 
@@ -328,6 +398,7 @@ def _deleter(batch: tuple[int, int, str, int, int]) -> Callable[[sqlite3.Connect
             " (SELECT channel_id FROM channel WHERE meter_id = ? AND profile = ?)",
             (sequence, first_at, last_at, meter_id, profile),
         ).rowcount
+        removed += meter_events.delete_events(connection, sequence)
         connection.execute("DELETE FROM batch WHERE sequence = ?", (sequence,))
         return removed
 

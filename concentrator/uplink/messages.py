@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
-from concentrator.model import Channel, Quality, Reading
+from concentrator.model import Channel, MeterEvent, Quality, Reading
 from concentrator.store.outbox import OutgoingBatch
 from concentrator.units import unit_symbol
 
@@ -84,6 +84,7 @@ def batch_messages(topics: Topics, batch: OutgoingBatch) -> list[tuple[str, byte
         for part in _parts(list(group)):
             body = _interval_body(channel, part) if channel.period_s else _register_body(part)
             messages.append((topics.meter(batch.meter, kind), body))
+    messages += [(topics.meter(batch.meter, "event"), _event_body(event)) for event in batch.events]
     first = batch.sequence * MESSAGES_PER_BATCH
     return [
         (
@@ -133,6 +134,18 @@ def _register_body(readings: list[Reading]) -> dict[str, Any]:
             )
             for reading in readings
         ],
+    }
+
+
+def _event_body(event: MeterEvent) -> dict[str, Any]:
+    return {
+        "t": timestamp(event.happened_at),
+        "code": event.code,
+        "group": event.group,
+        "severity": event.severity.value,
+        "kind": event.kind,
+        "detail": event.detail,
+        "ordinal": event.ordinal,
     }
 
 

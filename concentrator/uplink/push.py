@@ -1,8 +1,8 @@
 """The DLMS push uplink: every batch as a data-notification over the TCP WRAPPER (IEC 62056-5-3, -4-7).
 
 The body is a structure of what a push object list would name (Blue Book, class 40): the meter's identity,
-the logical name of the profile, its capture objects, its buffer, and scaler and unit of each column. A
-head-end needs nothing else to understand it.
+the logical name of the profile, its capture objects, its buffer, scaler and unit of each column, and the
+qualities of those values that have any. A head-end needs nothing else to understand it.
 
 Confirmed notifications (service class 1) are answered by data-notification-confirm, which names the long
 invoke id: only then is a batch acknowledged. For a head-end that never confirms, TCP's own acknowledgement
@@ -16,6 +16,7 @@ import fcntl
 import socket
 import struct
 import termios
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,11 +30,12 @@ from concentrator.dlms.axdr import Data, DataType
 from concentrator.dlms.cosem_time import CosemDateTime
 from concentrator.dlms.reader import Reader
 from concentrator.dlms.wrapper import WrapperDecoder, WrapperFrame
-from concentrator.model import Channel, Reading
+from concentrator.model import Channel, MeterEvent, Reading
 from concentrator.obis import Obis
 from concentrator.store.outbox import OutgoingBatch
 from concentrator.store.store import Store
 from concentrator.tasks import until_first_ends
+from concentrator.units import NO_UNIT
 from concentrator.uplink.uplink import CONNECTED, Uplink, UplinkLostError
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -47,10 +49,16 @@ _INVOKE_ID_MODULUS = 2**24
 _CONFIRMED = 0x4000_0000
 _CLOCK = (8, Obis(0, 0, 1, 0, 0), 2)
 _STATUS = (1, Obis(0, 0, 96, 10, 1), 2)
+_FIRST_VALUE_COLUMN = 2
 
 
 def notification_bodies(batch: OutgoingBatch) -> list[Data]:
     """The bodies of one batch: rows of at most 250 capture times each, oldest first."""
+    if batch.events:
+        return [
+            _events_body(batch, batch.events[start : start + _ROWS_PER_NOTIFICATION])
+            for start in range(0, len(batch.events), _ROWS_PER_NOTIFICATION)
+        ]
     channels = list(dict.fromkeys(reading.channel for reading in batch.readings))
     rows: dict[tuple[int, int | None], dict[Channel, Reading]] = {}
     for reading in batch.readings:
@@ -64,6 +72,42 @@ def notification_bodies(batch: OutgoingBatch) -> list[Data]:
     ]
 
 
+def _events_body(batch: OutgoingBatch, events: Sequence[MeterEvent]) -> Data:
+    """Events as the log has them: clock, and the code of the event object that belongs to the log."""
+    code = Obis(0, batch.profile.b, 96, 11, batch.profile.e)
+    return axdr.structure(
+        axdr.octet_string(batch.meter.encode()),
+        axdr.octet_string(batch.profile.to_bytes()),
+        _capture_objects([_CLOCK, _STATUS, (1, code, 2)]),
+        axdr.array(
+            *(
+                axdr.structure(
+                    axdr.octet_string(CosemDateTime.from_datetime(event.happened_at, deviation=0).to_bytes()),
+                    axdr.NULL,
+                    axdr.double_long_unsigned(event.code),
+                )
+                for event in events
+            )
+        ),
+        axdr.array(axdr.structure(axdr.integer(0), axdr.enumeration(NO_UNIT))),
+        axdr.array(),
+    )
+
+
+def _capture_objects(columns: Sequence[tuple[int, Obis, int]]) -> Data:
+    return axdr.array(
+        *(
+            axdr.structure(
+                axdr.long_unsigned(class_id),
+                axdr.octet_string(obis.to_bytes()),
+                axdr.integer(attribute),
+                axdr.long_unsigned(0),
+            )
+            for class_id, obis, attribute in columns
+        )
+    )
+
+
 def _body(batch: OutgoingBatch, channels: list[Channel], rows: list[dict[Channel, Reading]]) -> Data:
     columns = [
         _CLOCK,
@@ -73,17 +117,7 @@ def _body(batch: OutgoingBatch, channels: list[Channel], rows: list[dict[Channel
     return axdr.structure(
         axdr.octet_string(batch.meter.encode()),
         axdr.octet_string(batch.profile.to_bytes()),
-        axdr.array(
-            *(
-                axdr.structure(
-                    axdr.long_unsigned(class_id),
-                    axdr.octet_string(obis.to_bytes()),
-                    axdr.integer(attribute),
-                    axdr.long_unsigned(0),
-                )
-                for class_id, obis, attribute in columns
-            )
-        ),
+        _capture_objects(columns),
         axdr.array(*(_row(channels, row) for row in rows)),
         axdr.array(
             *(
@@ -91,7 +125,22 @@ def _body(batch: OutgoingBatch, channels: list[Channel], rows: list[dict[Channel
                 for channel in channels
             )
         ),
+        axdr.array(*_qualities(channels, rows)),
     )
+
+
+def _qualities(channels: list[Channel], rows: list[dict[Channel, Reading]]) -> list[Data]:
+    """What speaks against values: row, column and flags of each that has any, all counted from 0."""
+    return [
+        axdr.structure(
+            axdr.long_unsigned(number),
+            axdr.long_unsigned(column),
+            axdr.double_long_unsigned(int(row[channel].quality)),
+        )
+        for number, row in enumerate(rows)
+        for column, channel in enumerate(channels, _FIRST_VALUE_COLUMN)
+        if channel in row and row[channel].quality != 0
+    ]
 
 
 def _row(channels: list[Channel], row: dict[Channel, Reading]) -> Data:

@@ -34,6 +34,26 @@ def _escaped(text: str) -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
+_KPI_WORDS = {
+    "completeness_pct": "Share of the day's intervals that are stored.",
+    "completeness_0800_pct": "Share of the day's intervals that were stored by 08:00 of the next day.",
+    "completeness_d1_pct": "Share of the day's intervals that were stored by the end of the next day.",
+    "completeness_d3_pct": "Share of the day's intervals that were stored by the end of the third day after.",
+    "reachability_pct": "Share of the known nodes that were on the network.",
+    "first_try_pct": "Share of visits that succeeded, among those that followed no failure.",
+    "retries": "Visits that followed a failure.",
+    "airtime_pct": "Share of the time in which some meter was spoken with.",
+}
+
+
+def _add_kpi(out: _Exposition, kpi: Mapping[str, Any]) -> None:
+    days: list[Mapping[str, Any]] = kpi.get("days") or []
+    for name, words in _KPI_WORDS.items():
+        samples = [({"day": str(day["day"])}, float(day[name])) for day in days if day.get(name) is not None]
+        if samples:
+            out.add(f"kpi_{name.replace('_pct', '_percent')}", words, samples)
+
+
 def exposition(  # noqa: PLR0913 - what there is to tell
     snapshot: Snapshot,
     meters: list[MeterView],
@@ -69,6 +89,7 @@ def exposition(  # noqa: PLR0913 - what there is to tell
                 counters: Mapping[str, float] = port.get("counters") or {}
                 samples = [({"name": name}, float(value)) for name, value in counters.items()]
                 out.add(f"{what}_counter", f"The {what} driver's own counters.", samples, "untyped")
+        _add_kpi(out, snapshot.status.get("kpi") or {})
         out.add(
             "destination_connected",
             "Whether a destination is connected.",

@@ -60,6 +60,12 @@ MEDIA: dict[str, str] = {
     "other": "Other",
 }
 _EVENT_CODES: dict[str, str] = {
+    "boot": "The machine was started",
+    "fault": "A fault",
+    "updated": "The software was updated",
+    "clock_step": "The clock was set",
+    "access": "An order was given",
+    "registration": "A node came, went or was turned away",
     "value_differs": "A meter gave another value for an interval that was stored before",
     "store_set_aside": "The store was damaged and set aside",
 }
@@ -73,6 +79,13 @@ _QUALITY_WORDS: dict[Quality, str] = {
     Quality.SUSPECT: "suspect",
     Quality.ESTIMATED: "estimated",
     Quality.WRONG_DIGITS: "not a number at the meter",
+    Quality.OUT_OF_RANGE: "more than the connection can carry",
+    Quality.RUNS_BACKWARDS: "register ran backwards",
+    Quality.UNIT_UNEXPECTED: "unexpected unit or scaler",
+    Quality.SUM_CHECK: "intervals and register disagree",
+    Quality.DIFFERS: "the meter gave another value too",
+    Quality.AFTER_GAP: "interval before is missing",
+    Quality.ROLLED_OVER: "register began again",
 }
 
 # Value groups C and D of electricity (A = 1): Blue Book part 1, tables of value groups C and D.

@@ -200,7 +200,7 @@ async def test_invocation_counters_go_on_under_the_new_key(tmp_path, monkeypatch
     def change(keys):
         use(keys)
         if begins_anew:
-            rig.meter._counter.value = 1
+            rig.meter.counter.value = 1
 
     rig.meter.security_setup._use = change
     await rig.order("change_keys")
