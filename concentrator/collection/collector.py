@@ -23,7 +23,7 @@ from concentrator.collection.alarms import AlarmDesk
 from concentrator.collection.clock_rule import ClockRule
 from concentrator.collection.control.desk import ControlDesk
 from concentrator.collection.control.errors import NotAuthorisedError
-from concentrator.collection.control.rules import OrderRules
+from concentrator.collection.control.rules import SYNC_CLOCK, OrderRules
 from concentrator.collection.errors import KeysMissingError, MeterUnreachableError
 from concentrator.collection.foreign import ForeignMeterError, OwnMeters
 from concentrator.collection.gap_report import gaps_of
@@ -42,7 +42,7 @@ from concentrator.collection.registry import CollectedMeter, PendingOrder, Regis
 from concentrator.collection.sub_meters import SubMeters
 from concentrator.collection.task_book import TaskBook
 from concentrator.collection.topology import Topology
-from concentrator.collection.visit import SYNC_CLOCK, Visit
+from concentrator.collection.visit import Visit
 from concentrator.config import CollectionSection, OrdersSection
 from concentrator.dlms.errors import AssociationRejectedError, SecurityError
 from concentrator.errors import ConcentratorError, TransientError
@@ -300,9 +300,12 @@ class Collector:
         """
         if order.operation in _TASK_ORDERS:
             return await self._carry_out_task_order(order)
-        if order.operation not in (_COLLECT, SYNC_CLOCK):
+        if order.operation != _COLLECT:
             try:
-                check_order(order, (SYNC_CLOCK, *_TASK_ORDERS, *network_operations), self.control.rules)
+                if order.operation == SYNC_CLOCK:
+                    self.control.rules.check(order)
+                else:
+                    check_order(order, (SYNC_CLOCK, *_TASK_ORDERS, *network_operations), self.control.rules)
             except NotAuthorisedError as error:
                 await self.control.refuse(order, error)
                 raise

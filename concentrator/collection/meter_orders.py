@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from concentrator.collection.control.arguments import Arguments
-from concentrator.collection.control.errors import NotAuthorisedError
 from concentrator.collection.control.operations import CONTROL_OPERATIONS, READ_OPERATIONS, ControlOperation
 from concentrator.collection.control.rules import OrderRules
 from concentrator.config import OrdersSection
@@ -48,12 +47,7 @@ def check_order(
         known = ", ".join([*METER_OPERATIONS, "collect", *network_operations])
         raise OrderError(f"order {order.order_id}: unknown op {order.operation!r}; known: {known}")
     if isinstance(operation, ControlOperation):
-        permits = (rules or OrderRules.from_settings(OrdersSection())).permits
-        if not permits(order.origin, order.operation):
-            raise NotAuthorisedError(
-                f"order {order.order_id}: {order.operation} changes a meter, and is not taken from {order.origin}; "
-                "the section [orders] of the configuration says from where it is"
-            )
+        (rules or OrderRules.from_settings(OrdersSection())).check(order)
         operation.prepare(order)
     return operation
 

@@ -14,9 +14,11 @@ from concentrator.collection import meter_clock, meter_reader
 from concentrator.collection.alarms import AlarmDesk
 from concentrator.collection.association import NO_AUTHENTICATION, client_settings, key_candidates
 from concentrator.collection.clock_rule import ClockAction, ClockRule
+from concentrator.collection.control.command import Outcome
 from concentrator.collection.control.desk import ControlDesk, Dialogue, counter_name
 from concentrator.collection.control.errors import AssociateAgainError
 from concentrator.collection.control.operations import ControlOperation
+from concentrator.collection.control.rules import SYNC_CLOCK
 from concentrator.collection.conversation import converse
 from concentrator.collection.errors import CollectionError, KeysMissingError
 from concentrator.collection.event_codes import event_codes
@@ -44,6 +46,7 @@ from concentrator.links.plc_link import MeterChannel, PlcLink
 from concentrator.model import Answer, MeterState
 from concentrator.obis import Obis
 from concentrator.orders import Order, OrderError
+from concentrator.store.audit import AuditEntry
 from concentrator.store.collection_tables import TaskRunRow
 from concentrator.store.counters import InvocationCounter
 from concentrator.store.store import Store
@@ -56,7 +59,6 @@ Result = TypeVar("Result")
 _PUBLIC_CLIENT_SAP = 16
 _BILLING_PROFILE = Obis(0, 0, 98, 1, 0, 255)
 _RELEASE_TIMEOUT_S = 5.0
-SYNC_CLOCK = "sync_clock"
 _LEAST_PATIENCE_SHARE = 0.5
 
 
@@ -573,7 +575,15 @@ class Visit:
         if self._settings.clock_needs_ntp and not self._host.time_watch.is_sure:
             state = self._host.time_watch.state.value
             raise OrderError(f"order {order.order_id}: our own time is {state}: no meter is set by it")
-        result = await self.converse(meter_clock.set_clock(client, self.now()))
+        entry = AuditEntry(order.order_id, order.operation, self.meter.identity, order.origin, self.now())
+        audit_id = await self.store.add_audit_entry(entry)
+        try:
+            result = await self.converse(meter_clock.set_clock(client, self.now()))
+        except ConcentratorError as error:
+            outcome = Outcome.UNKNOWN if isinstance(error, TransientError) else Outcome.NOT_DONE
+            await self.store.complete_audit_entry(audit_id, outcome.value, {}, str(error))
+            raise
+        await self.store.complete_audit_entry(audit_id, Outcome.DONE.value, dict(result), "")
         self._heard()
         before, after = result["offset_before_s"], result["offset_after_s"]
         self.meter.record.clock_offset_s, self.meter.clock_trouble = after, ""

@@ -7,8 +7,9 @@ from itertools import pairwise
 import pytest
 from virtual_substation import START, VirtualSubstation, in_virtual_time
 
+from concentrator.collection.control.errors import NotAuthorisedError
 from concentrator.config import TaskSection
-from concentrator.orders import Order, OrderError
+from concentrator.orders import MQTT, Order, OrderError
 from concentrator.simulator.meter import DAILY_PROFILE, LOAD_PROFILE
 
 HOUR = 3600
@@ -152,9 +153,15 @@ async def test_a_clock_is_shifted_in_small_steps_confirmed_and_kept_in_the_log(t
         assert len(wrong) == 1
         assert wrong[0][1] == far.serial
         assert "more than 3600 s needs an order" in wrong[0][0]
+        with pytest.raises(
+            NotAuthorisedError, match="sync_clock changes a meter, and is not taken from MQTT"
+        ):
+            await bench.collector.carry_out(Order("0", "sync_clock", far.serial, origin=MQTT))
         result = await bench.collector.carry_out(Order("1", "sync_clock", far.serial))
         assert result["offset_before_s"] == pytest.approx(-4000, abs=5)
         assert abs(far.clock_offset_s) < 5
+        trail = await bench.store.audit_entries(10)
+        assert [(entry.order_id, entry.state) for entry in trail] == [("1", "done"), ("0", "refused")]
 
 
 @in_virtual_time

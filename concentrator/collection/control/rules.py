@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from concentrator.collection.control.errors import NotAuthorisedError
 from concentrator.collection.control.operations import CONTROL_OPERATIONS
 from concentrator.config import ConfigError, OrdersSection
-from concentrator.orders import LOCAL, MQTT, PAGE
+from concentrator.orders import LOCAL, MQTT, PAGE, Order
 
 ALL = "all"
+# Carried out by the visit itself, which knows how the meter's clock stands to ours.
+SYNC_CLOCK = "sync_clock"
+_OPERATIONS = (*CONTROL_OPERATIONS, SYNC_CLOCK)
 
 
 class OrderRules:
@@ -30,6 +34,14 @@ class OrderRules:
             }
         )
 
+    def check(self, order: Order) -> None:
+        """Whether whoever gave an order may. Raises NotAuthorisedError."""
+        if not self.permits(order.origin, order.operation):
+            raise NotAuthorisedError(
+                f"order {order.order_id}: {order.operation} changes a meter, and is not taken from {order.origin}; "
+                "the section [orders] of the configuration says from where it is"
+            )
+
     def permits(self, origin: str, operation: str) -> bool:
         """Whether an origin may order this change. An origin that is not in the table may not."""
         return operation in self._allowed.get(origin, frozenset())
@@ -39,10 +51,10 @@ def _operations(key: str, words: str) -> frozenset[str]:
     found: set[str] = set()
     for word in words.replace(",", " ").split():
         if word == ALL:
-            found |= CONTROL_OPERATIONS.keys()
-        elif word in CONTROL_OPERATIONS:
+            found |= set(_OPERATIONS)
+        elif word in _OPERATIONS:
             found.add(word)
         else:
-            known = ", ".join([ALL, *CONTROL_OPERATIONS])
+            known = ", ".join([ALL, *_OPERATIONS])
             raise ConfigError(f"orders.{key}: got {word!r}; allowed: some of {known}")
     return frozenset(found)
