@@ -209,7 +209,8 @@ class Service:
         desk = None
         if self.link is not None:
             desk = GatewayDesk(
-                self.collector,
+                self.collector.registry,
+                self.collector.scheduler,
                 self.link,
                 self._clock,
                 settings.network_id,
@@ -303,7 +304,7 @@ class Service:
         registry = self.registry_orders
         if order.operation in registry.names:
             result = await registry.carry_out(order)
-            self.collector.plan_all()
+            self.collector.scheduler.plan_all()
             return result
         if order.operation in self.store_orders.names:
             return await self.store_orders.carry_out(order)

@@ -18,15 +18,14 @@ import structlog
 
 from concentrator.clock import Clock, is_plausible
 from concentrator.collection import foreign
-from concentrator.collection.agenda import Agenda, Rank
 from concentrator.collection.alarms import AlarmDesk
+from concentrator.collection.clock_keeper import ClockKeeper
 from concentrator.collection.clock_rule import ClockRule
 from concentrator.collection.control.desk import ControlDesk
 from concentrator.collection.control.errors import NotAuthorisedError
 from concentrator.collection.control.rules import SYNC_CLOCK, OrderRules
 from concentrator.collection.errors import KeysMissingError, MeterUnreachableError
 from concentrator.collection.foreign import ForeignMeterError, OwnMeters
-from concentrator.collection.gap_report import gaps_of
 from concentrator.collection.in_flight import InFlight
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.kpi import VisitLog
@@ -34,13 +33,15 @@ from concentrator.collection.meter_events import EventReader
 from concentrator.collection.meter_models import ModelLibrary
 from concentrator.collection.meter_orders import check_order
 from concentrator.collection.meter_reader import ProfileShape
-from concentrator.collection.meter_tasks import MeterTask, TaskError, default_task, zone_of
+from concentrator.collection.meter_tasks import MeterTask, default_task, zone_of
 from concentrator.collection.phases import PhaseFinder
 from concentrator.collection.quiet_hours import QuietHours
 from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
+from concentrator.collection.scheduler import Scheduler
 from concentrator.collection.sub_meters import SubMeters
 from concentrator.collection.task_book import TaskBook
+from concentrator.collection.task_orders import TASK_ORDERS, TaskOrders
 from concentrator.collection.topology import Topology
 from concentrator.collection.visit import Visit
 from concentrator.config import CollectionSection, OrdersSection
@@ -48,7 +49,7 @@ from concentrator.dlms.errors import AssociationRejectedError, SecurityError
 from concentrator.errors import ConcentratorError, TransientError
 from concentrator.links.plc_link import PlcLink
 from concentrator.model import IdentityError, MeterEvent, MeterRecord, MeterState, safe_identity
-from concentrator.orders import Order, OrderError
+from concentrator.orders import Order
 from concentrator.store.collection_tables import TaskRunRow
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
@@ -80,15 +81,7 @@ _CLOCK_RETRY_S = 5.0
 # Meters and declined nodes together; a street has hundreds, and nobody may fill the memory by asking to join.
 _MOST_METERS = 5000
 _COLLECT = "collect"
-_TASK_ORDERS = ("tasks", "add_task", "remove_task", "run_task", "gaps")
 _ORDER_TIMEOUT_S = 300.0
-# Levels of urgency: tasks have their priority, 1 to 3.
-_ORDERED, _BACKLOG = 0, 9
-# How long a visit may go on with old gaps while meters with fresh data wait.
-_FAIR_SHARE_S = 60.0
-_EVENTS_LATER_S = 30.0
-_IDLE_S = 5.0
-_LEAST_WAIT_S = 0.05
 
 
 class Collector:
@@ -120,11 +113,27 @@ class Collector:
         self.in_flight = InFlight(settings.meters_in_flight)
         self.time_watch = time_watch or TimeWatch(clock)
         # What is due was worked out by the time before.
-        self.time_watch.on_step.append(lambda _seconds: self.plan_all())
-        self.clock_rule = ClockRule(settings.clock_leave_s, settings.clock_limit_s, settings.clock_step_s)
+        self.time_watch.on_step.append(lambda _seconds: self.scheduler.plan_all())
+        self.event_reader = EventReader(store, clock, settings.events_interval_s)
+        self.scheduler = Scheduler(
+            self.registry,
+            self.tasks,
+            self.event_reader,
+            self.in_flight,
+            QuietHours.parse(settings.quiet_hours, zone_of(settings)),
+            clock,
+        )
+        self.task_orders = TaskOrders(
+            store, clock, self.registry, self.tasks, zone_of(settings), self.scheduler.plan_all
+        )
+        self.clocks = ClockKeeper(
+            store,
+            ClockRule(settings.clock_leave_s, settings.clock_limit_s, settings.clock_step_s),
+            self.time_watch,
+            needs_ntp=settings.clock_needs_ntp,
+        )
         self.visits = VisitLog()
         self.phases = PhaseFinder()
-        self.event_reader = EventReader(store, clock, settings.events_interval_s)
         self.alarms = AlarmDesk(
             store, clock, self.registry, keyring, self.received_counters, settings, self._alarm_came
         )
@@ -133,14 +142,7 @@ class Collector:
         self._clock = clock
         self._keyring = keyring
         self.on_progress = on_progress
-        self._agenda = Agenda()
         self._shapes: dict[ProfileShape, ProfileShape] = {}
-        self._with_orders: dict[str, CollectedMeter] = {}
-        self._order_place_taken = False
-        self._working = 0
-        self._quiet = QuietHours.parse(settings.quiet_hours, zone_of(settings))
-        self._wake = asyncio.Event()
-        self._freed = asyncio.Event()
         self._declined: asyncio.Queue[CollectedMeter] = asyncio.Queue()
 
     async def load(self) -> None:
@@ -227,8 +229,8 @@ class Collector:
 
     def _alarm_came(self, meter: CollectedMeter, _event: MeterEvent) -> None:
         self.event_reader.hurry(meter.identity)
-        self._plan(meter)
-        self._wake.set()
+        self.scheduler.plan(meter)
+        self.scheduler.wake.set()
 
     def _node_joined(self, event: NodeJoined) -> None:
         link_address = event.eui.hex()
@@ -250,10 +252,10 @@ class Collector:
             meter.address = event.address
             meter.failures = 0
             meter.rests_until = 0.0
-        self._plan(meter)
+        self.scheduler.plan(meter)
         if meter.record.state is MeterState.UNREACHABLE:
             self._set_state(meter, MeterState.ACTIVE if meter.identified else MeterState.DISCOVERED, "")
-        self._wake.set()
+        self.scheduler.wake.set()
 
     def _node_declined(self, eui: bytes) -> None:
         """List a node that the whitelist keeps out."""
@@ -274,7 +276,7 @@ class Collector:
 
     def _gone(self, meter: CollectedMeter) -> None:
         meter.address = None
-        self._agenda.drop(meter.record.link_address)
+        self.scheduler.drop(meter)
 
     def _place(self, meter: CollectedMeter, eui: bytes) -> None:
         """Take over what is known of a node's place; it may have been told before the meter was known."""
@@ -298,14 +300,14 @@ class Collector:
             MeterUnreachableError: the meter is not there, or did not answer.
             DlmsError: the meter refused.
         """
-        if order.operation in _TASK_ORDERS:
-            return await self._carry_out_task_order(order)
+        if order.operation in TASK_ORDERS:
+            return await self.task_orders.carry_out(order)
         if order.operation != _COLLECT:
             try:
                 if order.operation == SYNC_CLOCK:
                     self.control.rules.check(order)
                 else:
-                    check_order(order, (SYNC_CLOCK, *_TASK_ORDERS, *network_operations), self.control.rules)
+                    check_order(order, (SYNC_CLOCK, *TASK_ORDERS, *network_operations), self.control.rules)
             except NotAuthorisedError as error:
                 await self.control.refuse(order, error)
                 raise
@@ -317,17 +319,15 @@ class Collector:
         if order.operation == _COLLECT:
             meter.rests_until = 0.0
             meter.collect_now = True
-            self._plan(meter)
-            self._wake.set()
+            self.scheduler.plan(meter)
+            self.scheduler.wake.set()
             return {"meter": meter.identity, "queued": True}
         if meter.address is None:
             raise MeterUnreachableError(
                 f"meter {meter.identity} is not on the network: {meter.record.reason}"
             )
         pending = PendingOrder(order, asyncio.get_running_loop().create_future())
-        meter.add_order(pending)
-        self._with_orders[meter.record.link_address] = meter
-        self._wake.set()
+        self.scheduler.add_order(meter, pending)
         try:
             async with asyncio.timeout(_ORDER_TIMEOUT_S):
                 return await pending.result
@@ -335,42 +335,6 @@ class Collector:
             raise MeterUnreachableError(
                 f"meter {meter.identity}: no turn within {_ORDER_TIMEOUT_S:g} s"
             ) from None
-
-    async def _carry_out_task_order(self, order: Order) -> dict[str, Any]:
-        """`tasks`, `add_task`, `remove_task`, `run_task`, and `gaps` of a meter."""
-        arguments = order.arguments
-        if order.operation == "gaps":
-            return await gaps_of(self._store, self.registry.known(order.target))
-        now = self._clock.now()
-        if order.operation == "tasks":
-            return {"tasks": self.task_progress()}
-        name = str(arguments.get("name", ""))
-        try:
-            if order.operation == "add_task":
-                task = MeterTask.from_definition(arguments, zone_of(self._settings), "order")
-                self.tasks.add(task)
-                await self._store.keep_task(task.name, task.definition())
-            elif order.operation == "remove_task":
-                self.tasks.remove(name)
-                await self._store.keep_task(name, None)
-            else:
-                self.tasks.run_now(name, now)
-        except TaskError as error:
-            raise OrderError(f"order {order.order_id}: args: {error}") from None
-        log.info("tasks changed by order", op=order.operation, task=name, order=order.order_id)
-        self.plan_all()
-        return {"task": name, "done": order.operation}
-
-    @property
-    def orders_waiting(self) -> bool:
-        """Whether a meter that nobody speaks with has an order."""
-        return any(meter.orders and not meter.busy for meter in self._with_orders.values())
-
-    @property
-    def others_waiting(self) -> bool:
-        """Whether a meter that nobody speaks with has fresh data to give."""
-        best = self._agenda.best_rank(self._clock.monotonic())
-        return best is not None and best.level < _BACKLOG
 
     # Visits
 
@@ -385,119 +349,29 @@ class Collector:
                 # Without the time there is no telling what is missing. NTP will set it.
                 await asyncio.sleep(_CLOCK_RETRY_S)
                 continue
-            meter = self._next_with_order()
+            meter = self.scheduler.next_with_order()
             if meter is None and not for_orders:
-                meter = self._next_meter()
+                meter = self.scheduler.next_meter()
             if meter is None:
-                await self._wait_for_work(for_orders=for_orders)
+                await self.scheduler.wait_for_work(for_orders=for_orders)
+                self.on_progress()
                 continue
             if for_orders:
-                self._order_place_taken = True
+                self.scheduler.order_place_taken = True
             else:
-                self._working += 1
+                self.scheduler.working += 1
             try:
                 await self._visit(link, meter, for_orders=for_orders)
             finally:
                 if for_orders:
-                    self._order_place_taken = False
+                    self.scheduler.order_place_taken = False
                 else:
-                    self._working -= 1
+                    self.scheduler.working -= 1
             self.on_progress()
-
-    def _next_with_order(self) -> CollectedMeter | None:
-        """The meter whose order is the most urgent, and longest there."""
-        ready: list[CollectedMeter] = []
-        for link_address, meter in list(self._with_orders.items()):
-            if not meter.orders:
-                del self._with_orders[link_address]
-            elif not (meter.busy or meter.wanted or meter.record.left_alone) and meter.address is not None:
-                ready.append(meter)
-        return min(ready, key=lambda meter: meter.orders[0].order.priority, default=None)
-
-    def _next_meter(self) -> CollectedMeter | None:
-        """The meter whose turn it is in routine reading."""
-        if self._working >= self.in_flight.limit or self._quiet.holds(self._clock.now()):
-            return None
-        while (name := self._agenda.take(self._clock.monotonic())) is not None:
-            meter = self.registry.at_address(name)
-            if meter is None or meter.wanted:
-                continue
-            owed = self.tasks.owed(meter.record, self._clock.now())
-            if owed or meter.collect_now or self.event_reader.is_due(meter.identity):
-                return meter
-            # A task began that is not for this one.
-            self._plan(meter)
-        return None
-
-    def _plan(self, meter: CollectedMeter, level: int | None = None) -> None:
-        """Put a meter on the agenda for when it owes something; `level` overrides how urgent that is."""
-        if meter.address is None or meter.busy or meter.record.left_alone:
-            return
-        now = self._clock.now()
-        owed = self.tasks.owed(meter.record, now)
-        until_next = 0.0
-        if not owed and not meter.collect_now:
-            until_next = (self.tasks.next_change(now) - now).total_seconds()
-            until_events = self.event_reader.due_in_s(meter.identity)
-            until_next = min(until_next, max(until_events, _EVENTS_LATER_S))
-        at = max(self._clock.monotonic() + until_next, meter.rests_until)
-        if level is None:
-            level = (
-                _ORDERED if meter.collect_now else min((run.task.priority for run in owed), default=_BACKLOG)
-            )
-        self._agenda.plan(meter.record.link_address, at, Rank(level, meter.failures))
-
-    def plan_all(self) -> None:
-        """Plan every meter anew: what is due, or who there is, has changed."""
-        for meter in self.registry:
-            self._plan(meter)
-        self._wake.set()
-
-    # The gateway's turn
-
-    async def borrow(self, meter: CollectedMeter) -> None:
-        """Wait until nobody speaks with a meter, and keep everybody off it."""
-        meter.wanted += 1
-        try:
-            while meter.busy:
-                self._freed.clear()
-                await self._freed.wait()
-            meter.busy = True
-        finally:
-            meter.wanted -= 1
-        self._agenda.drop(meter.record.link_address)
-
-    def give_back(self, meter: CollectedMeter) -> None:
-        """Speak with it again."""
-        meter.busy = False
-        meter.activity = ""
-        self._plan(meter)
-        self._freed.set()
-        self._wake.set()
-
-    def others_wait(self, lasted_s: float) -> bool:
-        """Whether a visit that has lasted this long should leave the rest of a backlog for later."""
-        if self.orders_waiting and self._order_place_taken:
-            return True
-        best = self._agenda.best_rank(self._clock.monotonic())
-        return lasted_s > _FAIR_SHARE_S and best is not None and best.level < _BACKLOG and not best.failures
 
     def intern(self, shape: ProfileShape) -> ProfileShape:
         """The same shape as one object: thousands of meters of one model share it."""
         return self._shapes.setdefault(shape, shape)
-
-    async def _wait_for_work(self, *, for_orders: bool) -> None:
-        now = self._clock.monotonic()
-        next_time = None if for_orders else self._agenda.next_time(now)
-        # Somebody may be ready while the network bears no more dialogues: the end of one wakes us.
-        wait_s = _IDLE_S if next_time is None or next_time <= now else min(next_time - now, _IDLE_S)
-        self._wake.clear()
-        try:
-            async with asyncio.timeout(max(_LEAST_WAIT_S, wait_s)):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-        self.on_progress()
 
     async def _visit(self, link: PlcLink, meter: CollectedMeter, *, for_orders: bool) -> None:
         meter.busy = True
@@ -507,7 +381,6 @@ class Collector:
         visit = Visit(
             self, link, meter, self._settings, self._store, self._clock, self._keyring, orders_only=for_orders
         )
-        level: int | None = None
         try:
             async with asyncio.timeout(self._settings.dialogue_timeout_s):
                 await visit.hold()
@@ -532,7 +405,6 @@ class Collector:
             visit.meter.rests_until = 0.0
             if not for_orders:
                 visit.meter.collect_now = False
-                level = None if visit.is_complete else _BACKLOG
             # A last gasp that came in the midst of the visit is younger than what the meter answered.
             if visit.meter.without_power == last_gasp:
                 self._set_state(visit.meter, MeterState.ACTIVE, "")
@@ -544,10 +416,9 @@ class Collector:
             now_s = self._clock.monotonic()
             self.visits.ended(visit.meter.identity, began_s, now_s, succeeded=succeeded, retry=retry)
             self._fail_orders(visit.meter)
-            self._plan(visit.meter, level)
-        self._freed.set()
+            self.scheduler.visit_ended(visit.meter, complete=for_orders or visit.is_complete)
         await self._save(visit.meter, visit.runs)
-        self._wake.set()
+        self.scheduler.wake.set()
 
     def _out_of_time(self, meter: CollectedMeter) -> str:
         doing = f", {meter.activity} then" if meter.activity else ""
@@ -613,8 +484,8 @@ class Collector:
         for meter in self.registry:
             if meter.record.state in (MeterState.KEY_MISSING, MeterState.REFUSED):
                 meter.rests_until, meter.refusals = 0.0, 0
-                self._plan(meter)
-        self._wake.set()
+                self.scheduler.plan(meter)
+        self.scheduler.wake.set()
 
     async def _save(self, meter: CollectedMeter, runs: Sequence[TaskRunRow] = ()) -> None:
         if not meter.identified and not meter.record.left_alone:
@@ -657,7 +528,7 @@ class Collector:
 
     def task_progress(self) -> list[dict[str, Any]]:
         """Every task with its run, and how many meters are done with it."""
-        return self.tasks.progress([meter.record for meter in self.registry], self._clock.now())
+        return self.task_orders.progress()
 
     def totals(self) -> dict[str, int]:
         """Meters and intervals, summed over the registry."""

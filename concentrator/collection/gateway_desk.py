@@ -39,8 +39,6 @@ class AwayError(TransientError):
 class Lender(Protocol):
     """Who speaks with the meters otherwise."""
 
-    registry: Registry
-
     async def borrow(self, meter: CollectedMeter) -> None:
         """Wait until nobody speaks with a meter, and keep everybody off it."""
         ...
@@ -70,6 +68,7 @@ class GatewayDesk:
 
     def __init__(  # noqa: PLR0913 - what it stands between
         self,
+        registry: Registry,
         lender: Lender,
         link: PlcLink,
         clock: Clock,
@@ -79,6 +78,7 @@ class GatewayDesk:
     ) -> None:
         self.requests = 0
         self.refused = 0
+        self._registry = registry
         self._lender = lender
         self._link = link
         self._clock = clock
@@ -117,7 +117,7 @@ class GatewayDesk:
             names = {address.device_address.hex()}
             if address.device_address.isascii():
                 names.add(address.device_address.decode().strip("\x00 "))
-            for meter in self._lender.registry:
+            for meter in self._registry:
                 record = meter.record
                 own = (record.identity, record.serial, record.logical_device_name, record.link_address)
                 if not names.isdisjoint(name for name in own if name):

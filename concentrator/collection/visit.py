@@ -10,11 +10,10 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from concentrator.clock import Clock
-from concentrator.collection import meter_clock, meter_reader
+from concentrator.collection import meter_reader
 from concentrator.collection.alarms import AlarmDesk
 from concentrator.collection.association import NO_AUTHENTICATION, client_settings, key_candidates
-from concentrator.collection.clock_rule import ClockAction, ClockRule
-from concentrator.collection.control.command import Outcome
+from concentrator.collection.clock_keeper import ClockKeeper
 from concentrator.collection.control.desk import ControlDesk, Dialogue, counter_name
 from concentrator.collection.control.errors import AssociateAgainError
 from concentrator.collection.control.operations import ControlOperation
@@ -34,6 +33,7 @@ from concentrator.collection.object_reader import DEFAULT_OBJECTS, read_objects,
 from concentrator.collection.profile_visit import ProfileOrder, ProfileVisit
 from concentrator.collection.received_counters import ReceivedCounters
 from concentrator.collection.registry import CollectedMeter, PendingOrder, Registry
+from concentrator.collection.scheduler import Scheduler
 from concentrator.collection.sub_meters import Host as SubMeterHost
 from concentrator.collection.sub_meters import SubMeters
 from concentrator.collection.task_book import OwedRun, TaskBook
@@ -45,12 +45,9 @@ from concentrator.errors import ConcentratorError, ConnectionLostError, Transien
 from concentrator.links.plc_link import MeterChannel, PlcLink
 from concentrator.model import Answer, MeterState
 from concentrator.obis import Obis
-from concentrator.orders import Order, OrderError
-from concentrator.store.audit import AuditEntry
 from concentrator.store.collection_tables import TaskRunRow
 from concentrator.store.counters import InvocationCounter
 from concentrator.store.store import Store
-from concentrator.time_source import TimeWatch
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -74,18 +71,14 @@ class _Host(Protocol):
     on_progress: Callable[[], None]
     tasks: TaskBook
     in_flight: InFlight
-    time_watch: TimeWatch
-    clock_rule: ClockRule
+    clocks: ClockKeeper
 
     event_reader: EventReader
     alarms: AlarmDesk
 
-    def others_wait(self, lasted_s: float) -> bool: ...
+    scheduler: Scheduler
 
     def intern(self, shape: ProfileShape) -> ProfileShape: ...
-
-    @property
-    def others_waiting(self) -> bool: ...
 
 
 class Visit:
@@ -235,7 +228,7 @@ class Visit:
         await self._compare_clock(clock, client)
         by_profile = dict(zip(profiles, shapes, strict=True))
         captured = [shape.period_s for shape in shapes if isinstance(shape, ProfileShape) and shape.period_s]
-        await self._correct_clock(client, min(captured, default=0))
+        await self._host.clocks.correct(self, min(captured, default=0))
         for number, run in enumerate(owed):
             self.under_way = owed[number : number + 1]
             try:
@@ -341,7 +334,9 @@ class Visit:
         """Carry out orders for this meter; True: others need the place, and what is left has to wait."""
         self._heard()
         await self._carry_out_orders(self.client)
-        return self.meter.wanted > 0 or self._host.others_wait(self._clock.monotonic() - self._began)
+        return self.meter.wanted > 0 or self._host.scheduler.others_wait(
+            self._clock.monotonic() - self._began
+        )
 
     # Opening
 
@@ -486,41 +481,12 @@ class Visit:
         self.local_time = LocalTime.of(clock, zone)
         self.meter.record.clock_offset_s = meter_reader.clock_offset_s(clock, seen_at, self.local_time)
 
-    async def _correct_clock(self, client: Client, period_s: int) -> None:
-        """What the rule says about the meter's clock; a step that it refuses is no reason not to read it."""
-        record, offset_s = self.meter.record, self.meter.record.clock_offset_s
-        if offset_s is None:
-            return
-        decision = self._host.clock_rule.decide(
-            offset_s,
-            self.now() + timedelta(seconds=offset_s),
-            period_s,
-            time_is_sure=self._host.time_watch.is_sure or not self._settings.clock_needs_ntp,
-        )
-        trouble = decision.reason if decision.action is ClockAction.FLAG else ""
-        if decision.action is ClockAction.SHIFT:
-            try:
-                await self.converse(meter_clock.shift_clock(client, decision.shift_s))
-            except TransientError:
-                raise
-            except DlmsError as error:
-                trouble = f"{decision.reason}; it refuses to be shifted: {error}"
-            else:
-                record.clock_offset_s = offset_s + decision.shift_s
-                log.info("clock shifted", meter=record.identity, was_off_s=offset_s, by_s=decision.shift_s)
-                detail = f"{decision.reason}: shifted by {decision.shift_s} s"
-                await self.store.add_events([("clock_shifted", detail, record.identity)])
-        if trouble and not self.meter.clock_trouble:
-            log.warning("clock wrong", meter=record.identity, reason=trouble)
-            await self.store.add_events([("clock_wrong", trouble, record.identity)])
-        self.meter.clock_trouble = trouble
-
     async def _read_events(self, client: Client) -> None:
         """Read the event logs where they are due; not while other meters wait for their day's readings."""
         meter, reader = self.meter, self._host.event_reader
         if not reader.is_due(meter.identity):
             return
-        if self._host.others_waiting:
+        if self._host.scheduler.others_waiting:
             return
         meter.activity = "reading event logs"
         codes = event_codes(companion_of(meter.record.details, self._settings.companion))
@@ -561,7 +527,7 @@ class Visit:
     async def _carry_out(self, pending: PendingOrder, client: Client) -> dict[str, Any]:
         order = pending.order
         if order.operation == SYNC_CLOCK:
-            result = await self._sync_clock(order, client)
+            result = await self._host.clocks.sync(self, order)
             return {"meter": self.meter.identity, "at": self._clock.now().isoformat(), **result}
         operation = check_order(order, rules=self._host.control.rules)
         if isinstance(operation, ControlOperation):
@@ -570,26 +536,6 @@ class Visit:
             result = await self.converse(operation.converse(client, order))
         self._heard()
         return {"meter": self.meter.identity, "at": self._clock.now().isoformat(), **result}
-
-    async def _sync_clock(self, order: Order, client: Client) -> dict[str, Any]:
-        if self._settings.clock_needs_ntp and not self._host.time_watch.is_sure:
-            state = self._host.time_watch.state.value
-            raise OrderError(f"order {order.order_id}: our own time is {state}: no meter is set by it")
-        entry = AuditEntry(order.order_id, order.operation, self.meter.identity, order.origin, self.now())
-        audit_id = await self.store.add_audit_entry(entry)
-        try:
-            result = await self.converse(meter_clock.set_clock(client, self.now()))
-        except ConcentratorError as error:
-            outcome = Outcome.UNKNOWN if isinstance(error, TransientError) else Outcome.NOT_DONE
-            await self.store.complete_audit_entry(audit_id, outcome.value, {}, str(error))
-            raise
-        await self.store.complete_audit_entry(audit_id, Outcome.DONE.value, dict(result), "")
-        self._heard()
-        before, after = result["offset_before_s"], result["offset_after_s"]
-        self.meter.record.clock_offset_s, self.meter.clock_trouble = after, ""
-        detail = f"order {order.order_id} from {order.origin}: was off by {before} s, now by {after} s"
-        await self.store.add_events([("clock_set", detail, self.meter.identity)])
-        return dict(result)
 
 
 class MeterGoneError(CollectionError, TransientError):
