@@ -210,6 +210,10 @@ def demo(**options: object) -> None:
 @_simulation_options
 @click.option("--directory", type=FolderType(), required=True, help="Where the ports go.")
 @click.option("--speed", type=click.FloatRange(1, 10_000), default=1.0, help="Airtime runs this much faster.")
+@click.option("--supervisor", is_flag=True, help="A supervisor meter at the transformer: the last one.")
+@click.option(
+    "--thief", type=click.IntRange(0), default=0, help="Number of a meter that was tampered with; 0: none."
+)
 def simulate(directory: Path, **options: object) -> None:
     """Simulate a substation behind pseudo-terminals: DIRECTORY/modem and DIRECTORY/radio."""
     from concentrator.simulator.run import run_substation

@@ -17,10 +17,15 @@ def run_substation(  # noqa: PLR0913 - the command's options
     seed: int,
     loss: float,
     speed: float,
+    *,
+    supervisor: bool = False,
+    thief: int = 0,
 ) -> int:
     """Run until told to stop; returns the exit status."""
     directory.mkdir(parents=True, exist_ok=True)
-    substation = Substation(SubstationOptions(protocol, meters, seed, loss, speed))
+    substation = Substation(
+        SubstationOptions(protocol, meters, seed, loss, speed, supervisor=supervisor, thief=thief)
+    )
 
     async def run() -> None:
         stop = asyncio.Event()

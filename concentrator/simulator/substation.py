@@ -92,7 +92,7 @@ class Substation:
     ) -> None:
         self.options = options
         self.meters = [self._meter(number, options.seed, clock) for number in range(1, options.meters + 1)]
-        if options.thief:
+        if 0 < options.thief <= options.meters:
             self._tamper(self.meters[options.thief - 1], options, clock())
         if options.supervisor:
             supervisor = self._meter(options.meters + 1, options.seed, clock)
