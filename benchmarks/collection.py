@@ -19,6 +19,7 @@ import json
 import logging
 import resource
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +33,7 @@ import structlog
 from concentrator.collection.collector import Collector
 from concentrator.collection.keyring import Keyring, MeterKeys
 from concentrator.collection.meter_tasks import tasks_of
+from concentrator.collection.validation import Validator
 from concentrator.config import CollectionSection, TaskSection
 from concentrator.errors import ConcentratorError
 from concentrator.links.plc_link import PlcLink
@@ -55,6 +57,15 @@ FIRST_DAY = datetime(2026, 11, 17, tzinfo=UTC)
 # The network forms in the evening before.
 START = FIRST_DAY - timedelta(hours=6)
 PROFILE, DAILY = "1-0:99.1.0*255", "1-0:99.2.0*255"
+# The operator's targets, printed beside the figures. The ratio holds where many meters fill the channel: of a hundred
+# the last few, which are away just then, make the cycle longer than its airtime.
+BOUNDS = {
+    "completeness_0800": " (at least 0.995)",
+    "completeness_d3": " (at least 0.999)",
+    "duplicates": " (0)",
+    "airtime_ratio": " (at most 1.15 at 1,000 meters)",
+    "cpu_share_of_virtual_time": " (at most 0.1)",
+}
 # A day's intervals once it is over, in UTC; and the registers at local midnight.
 TASKS = (
     TaskSection("load_profile", "profile", PROFILE, first_run="2026-01-01T00:00+00:00", period="1d"),
@@ -117,7 +128,7 @@ async def run(count: int, days: int, seed: int, directory: Path) -> dict[str, An
     device = TimedDevice(modem, stopwatch)
     keys = {m.serial: MeterKeys(m.keys.encryption, m.keys.authentication) for m in meters}
     settings = CollectionSection(history_days=days + 1, answer_delay_s=120, time_zone="Europe/Madrid")
-    store = Store(directory / "readings.db", clock)
+    store = Store(directory / "readings.db", clock, Validator())
     collector = Collector(settings, store, clock, Keyring(keys, {}), tasks=tasks_of(TASKS, settings))
     link = PlcLink(
         BaseNode(),
@@ -228,6 +239,30 @@ def evaluate(database: Path, count: int, days: int) -> dict[str, Any]:
     }
 
 
+def print_scale(days: int, seed: int) -> None:
+    """What each meter costs, by how many there are. Each run is a process of its own, for its memory."""
+    for count in (100, 500, 1000, 2000):
+        words = [
+            sys.executable,
+            __file__,
+            "--meters",
+            str(count),
+            "--days",
+            str(days),
+            "--seed",
+            str(seed),
+            "--json",
+        ]
+        found = json.loads(subprocess.run(words, check=True, capture_output=True).stdout)  # noqa: S603
+        sys.stdout.write(
+            f"{count} meters: {1000 * found['cpu_seconds'] / count / days:.0f} ms of CPU a meter and day, "
+            f"{1024 * found['rss_mib'] / count:.0f} KiB of memory a meter with its simulation, "
+            f"{1024 * found['database_mib'] / count:.0f} KiB of database, order latency {found['order_latency_s']} s, "
+            f"airtime ratio {found['airtime_ratio']}\n"
+        )
+        sys.stdout.flush()
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -235,7 +270,13 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--scale", action="store_true", help="100, 500, 1,000 and 2,000 meters, one after the other"
+    )
     arguments = parser.parse_args()
+    if arguments.scale:
+        print_scale(arguments.days, arguments.seed)
+        return
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     loop = VirtualEventLoop()
     with tempfile.TemporaryDirectory() as directory:
@@ -245,9 +286,9 @@ def main() -> None:
     if arguments.json:
         sys.stdout.write(json.dumps(found) + "\n")
     else:
-        sys.stdout.write(
-            "collection: " + ", ".join(f"{name} {value}" for name, value in found.items()) + "\n"
-        )
+        sys.stdout.write(f"collection: {arguments.meters} meters, {arguments.days} days\n")
+        for name, value in found.items():
+            sys.stdout.write(f"  {name}: {value}{BOUNDS.get(name, '')}\n")
 
 
 if __name__ == "__main__":
