@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -64,7 +65,6 @@ class Quirks:
 
     selective_access: bool = True
     get_with_list: bool = True
-    association_per_object: bool = False
     clock_deviation: bool = True
     largest_pdu: int = 0  # octets; 0: as agreed on association
     mbus_identification: str = "bcd"
@@ -94,6 +94,17 @@ class MeterModel:
     quirks: Quirks = field(default_factory=Quirks)
     credentials: CredentialTemplate = field(default_factory=CredentialTemplate)
     time_zone: ZoneInfo | None = None
+
+    @property
+    def normal_deviation(self) -> int | None:
+        """Minutes from local normal time to UTC, as clocks count them; None where the model names no zone."""
+        if self.time_zone is None:
+            return None
+        offsets = [
+            datetime(2026, month, 1, tzinfo=self.time_zone).utcoffset() or timedelta() for month in (1, 7)
+        ]
+        return -round(min(offsets).total_seconds() / 60)
+
     mbus_channels: int = 0
 
     def fit(self, record: MeterRecord) -> int:

@@ -294,11 +294,18 @@ def read_time_zone(client: Client) -> Conversation[int | None]:
     return value.value if isinstance(value.value, int) else None
 
 
-def read_range(
-    client: Client, shape: ProfileShape, first: datetime, last: datetime, local_time: LocalTime | None
+def read_range(  # noqa: PLR0913 - what is read of what, and how
+    client: Client,
+    shape: ProfileShape,
+    first: datetime,
+    last: datetime,
+    local_time: LocalTime | None,
+    *,
+    selective: bool = True,
 ) -> Conversation[list[ProfileRow]]:
     """The rows of a profile with capture times from `first` to `last`, both included.
 
+    A meter without selective access is asked for all that it has.
     Without `local_time` the meter is asked in UTC, and its rows have to tell their deviation.
     """
     known = local_time or LocalTime()
@@ -316,9 +323,11 @@ def read_range(
         rows.extend(decoder.rows())
 
     buffer = AttributeDescriptor(_PROFILE_GENERIC, shape.obis, 2)
-    yield from client.get_encoded(buffer, selection, sink=receive_block)
+    yield from client.get_encoded(buffer, selection if selective else None, sink=receive_block)
     decoder.finish()
-    return rows
+    if selective:
+        return rows
+    return [row for row in rows if row.captured_at is not None and first <= row.captured_at <= last]
 
 
 def clock_offset_s(clock: CosemDateTime, now: datetime, local_time: LocalTime | None) -> float | None:

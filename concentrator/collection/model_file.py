@@ -131,7 +131,6 @@ _MATCH: dict[str, tuple[Check, str]] = {
 _QUIRKS: dict[str, tuple[Check, str]] = {
     "selective_access": (_is_yes_no, "true or false"),
     "get_with_list": (_is_yes_no, "true or false"),
-    "association_per_object": (_is_yes_no, "true or false"),
     "clock_deviation": (_is_yes_no, "true or false"),
     "largest_pdu": (
         _whole(_SMALLEST_PDU, _LARGEST_PDU),

@@ -37,6 +37,11 @@ class Dialogue(Protocol):
     local_time: LocalTime | None
 
     @property
+    def selective_access(self) -> bool:
+        """Whether the meter can be asked for a part of a profile."""
+        ...
+
+    @property
     def client(self) -> Client:
         """The association."""
         ...
@@ -118,6 +123,9 @@ class ProfileVisit:
         wanted = gaps.due_times(missing, book.open_gaps or (), to_epoch(now))
         while wanted:
             begin, end = calendar.spans(wanted, _LONGEST_SPAN)[0]
+            if not dialogue.selective_access:
+                # It gives all that it has, each time.
+                begin = wanted[0]
             dialogue.meter.activity = f"reading {from_epoch(begin):%Y-%m-%d}"
             rows = await self._read(
                 from_epoch(begin - calendar.tolerance_s), from_epoch(end + calendar.tolerance_s)
@@ -167,7 +175,14 @@ class ProfileVisit:
         """Read and store the rows captured from `first` to `last`."""
         dialogue, shape = self._dialogue, self._shape
         rows = await dialogue.converse(
-            meter_reader.read_range(dialogue.client, shape, first, last, dialogue.local_time)
+            meter_reader.read_range(
+                dialogue.client,
+                shape,
+                first,
+                last,
+                dialogue.local_time,
+                selective=dialogue.selective_access,
+            )
         )
         answer = meter_reader.to_answer(
             dialogue.meter.identity, shape, rows, dialogue.now(), send=self._order.send, keep=self._order.keep

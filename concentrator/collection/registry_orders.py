@@ -18,6 +18,7 @@ from concentrator.collection.errors import MeterEntryError, UnknownMeterError
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.meter_entries import MeterEntry, entry_of, parse_entries, parse_entry
 from concentrator.collection.meter_models import ModelLibrary
+from concentrator.collection.validation import CONNECTION_LIMIT_DETAIL
 from concentrator.model import MeterRecord, MeterState
 from concentrator.orders import PAGE, Order, OrderError
 from concentrator.store.store import Store
@@ -221,7 +222,7 @@ class RegistryOrders:
         if entry.groups is not None:
             registration.groups = entry.groups
         if entry.connection_limit is not None:
-            registration.connection_limit = entry.connection_limit
+            _set_limit(record, entry.connection_limit)
 
     async def _remove(self, order: Order) -> dict[str, Any]:
         record = await self._record(order, order.target)
@@ -248,8 +249,8 @@ class RegistryOrders:
         new = self._enter(entry, others)
         if not new.registration.groups:
             new.registration.groups = old.registration.groups
-        if new.registration.connection_limit is None:
-            new.registration.connection_limit = old.registration.connection_limit
+        if new.registration.connection_limit is None and old.registration.connection_limit is not None:
+            _set_limit(new, old.registration.connection_limit)
         self._take_away(old, f"replaced by {successor}")
         old.registration.replaced_by = successor
         if old.link_address and old.link_address == new.link_address:
@@ -303,3 +304,9 @@ class RegistryOrders:
             self._keyring.store.unlock()
         self._on_new_keys()
         return {"meters_with_keys": len(self._keyring.kinds())}
+
+
+def _set_limit(record: MeterRecord, watts: int) -> None:
+    """The agreed power, where the judging of values looks for it too."""
+    record.registration.connection_limit = watts
+    record.details[CONNECTION_LIMIT_DETAIL] = str(watts)

@@ -78,6 +78,10 @@ class _ChannelDialogue:
         self._keep = keep
 
     @property
+    def selective_access(self) -> bool:
+        return self._host.model.quirks.selective_access
+
+    @property
     def client(self) -> Client:
         return self._host.client
 

@@ -174,8 +174,7 @@ class TaskBook:
 
     @staticmethod
     def _is_for(task: MeterTask, record: MeterRecord) -> bool:
-        groups = tuple(record.details.get("groups", "").replace(",", " ").split())
-        return task.meters.holds(record.identity, record.medium.value, groups)
+        return task.meters.holds(record.identity, record.medium.value, record.registration.groups)
 
     # What became of it
 

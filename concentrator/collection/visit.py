@@ -39,7 +39,7 @@ from concentrator.collection.sub_meters import SubMeters
 from concentrator.collection.task_book import OwedRun, TaskBook
 from concentrator.config import CollectionSection
 from concentrator.dlms.client import Client, ClientSettings, Conversation
-from concentrator.dlms.cosem_time import CosemDateTime
+from concentrator.dlms.cosem_time import DEVIATION_NOT_SPECIFIED, CosemDateTime
 from concentrator.dlms.errors import AssociationRejectedError, DlmsError
 from concentrator.errors import ConcentratorError, ConnectionLostError, TransientError
 from concentrator.links.plc_link import MeterChannel, PlcLink
@@ -326,6 +326,11 @@ class Visit:
             raise MeterGoneError(f"meter {self.meter.identity}: no association is open")
         return await self._converse(conversation, self._channel)
 
+    @property
+    def selective_access(self) -> bool:
+        """Whether the meter can be asked for a part of a profile."""
+        return self._host.models.named(self.meter.record.model).quirks.selective_access
+
     async def keep(self, answer: Answer) -> None:
         """Put an answer on flash. Raises StoreError."""
         await self.store.store_answer(answer)
@@ -475,8 +480,13 @@ class Visit:
         asked_at, answered_at = self._first_exchange or (0.0, 0.0)
         # The meter looked at its clock between question and answer.
         seen_at = self.now() - timedelta(seconds=self._clock.monotonic() - (asked_at + answered_at) / 2)
+        model = self._host.models.named(self.meter.record.model)
+        if not model.quirks.clock_deviation:
+            clock = clock._replace(deviation=DEVIATION_NOT_SPECIFIED)
         zone: int | None = None
         if clock.utc_offset is None:
+            zone = model.normal_deviation
+        if clock.utc_offset is None and zone is None:
             zone = await self.converse(meter_reader.read_time_zone(client))
         self.local_time = LocalTime.of(clock, zone)
         self.meter.record.clock_offset_s = meter_reader.clock_offset_s(clock, seen_at, self.local_time)

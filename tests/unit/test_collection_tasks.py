@@ -269,3 +269,33 @@ async def test_quiet_hours_are_kept_but_orders_go(tmp_path):
         assert result["value"] > 0
         await bench.until(lambda: max(times(bench, PROFILE)) >= (START + timedelta(hours=4)).timestamp())
         assert everything_there(bench)
+
+
+@in_virtual_time
+async def test_quirks_of_a_model_are_kept_to(tmp_path):
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "quirky.toml").write_text(
+        'name = "quirky"\n[[match]]\nmanufacturer = ["ODC"]\n'
+        "[quirks]\nselective_access = false\nclock_deviation = false\n"
+        '[clock]\ntime_zone = "Europe/Berlin"\n[objects]\nload_profile = "1-0:99.1.0*255"\n'
+    )
+    task = (TaskSection(period="1h"),)
+    bench = VirtualSubstation(tmp_path, 1, task, models_directory=str(models), answer_timeout_s=600)
+    meter = bench.meters[0]
+    meter.tells_deviation = False
+    meter.installed_at = START - timedelta(hours=30)
+    async with bench.running():
+        await bench.until(lambda: everything_there(bench))
+        assert bench.record().record.model == "quirky"
+        truth = {
+            row.captured_at.timestamp(): row.values[0]
+            for row in meter.truth(LOAD_PROFILE, START - timedelta(days=2), bench.clock.now())
+        }
+        rows = bench.query(
+            "SELECT captured_at, value FROM reading JOIN channel USING (channel_id)"
+            " WHERE obis = '1-0:1.8.0*255' AND profile = ?",
+            PROFILE,
+        )
+        assert len(rows) >= 96
+        assert all(truth[at] == value for at, value in rows)

@@ -9,7 +9,7 @@ from concentrator.collection.meter_tasks import MeterSelection, MeterTask, TaskE
 from concentrator.collection.registry import CollectedMeter
 from concentrator.collection.task_book import TaskBook
 from concentrator.config import CollectionSection, TaskSection
-from concentrator.model import Medium, MeterRecord
+from concentrator.model import Medium, MeterRecord, Registration
 
 T0 = datetime(2026, 11, 17, tzinfo=UTC)
 
@@ -173,6 +173,6 @@ def test_the_urgent_goes_first_and_only_to_its_meters():
             MeterTask.from_definition({"name": "c", "priority": 2, "meters": "group:north"}),
         ]
     )
-    gas = MeterRecord("G", medium=Medium.GAS, details={"groups": "north, old"})
+    gas = MeterRecord("G", medium=Medium.GAS, registration=Registration(groups=("north", "old")))
     assert [run.task.name for run in tasks.owed(gas, T0)] == ["b", "c", "a"]
     assert [run.task.name for run in tasks.owed(MeterRecord("E"), T0)] == ["a"]
