@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import socket
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -181,7 +182,7 @@ async def give_order(path: Path, operation: str, target: str, arguments: object)
     Raises:
         ControlError: nobody listens there, or the order was not done; the text says why.
     """
-    order = {"id": f"cli-{os.getpid()}", "op": operation, "target": target, "args": arguments}
+    order = {"id": f"cli-{secrets.token_hex(6)}", "op": operation, "target": target, "args": arguments}
     answer = await request(path, {"op": "order", "order": order})
     if answer.get("state") != "done":
         raise ControlError(f"{operation}: {answer}")

@@ -113,7 +113,9 @@ def object_entry(class_id: int, version: int, obis: Obis) -> dict[str, Any]:
 
 def _attribute(order: Order, class_id: int) -> AttributeDescriptor:
     return AttributeDescriptor(
-        _number(order, "class_id", class_id), _obis(order), _number(order, "attribute", 2)
+        _number(order, "class_id", class_id, 0, 0xFFFF),
+        _obis(order),
+        _number(order, "attribute", 2, -128, 127),
     )
 
 
@@ -124,11 +126,13 @@ def _obis(order: Order) -> Obis:
         raise OrderError(f"order {order.order_id}: {error}") from None
 
 
-def _number(order: Order, name: str, default: int | None) -> int:
+def _number(order: Order, name: str, default: int, low: int, high: int) -> int:
     given = order.arguments.get(name, default)
-    if isinstance(given, int) and not isinstance(given, bool):
+    if isinstance(given, int) and not isinstance(given, bool) and low <= given <= high:
         return given
-    raise OrderError(f"order {order.order_id}: args: {name}: got {given!r}; allowed: a number")
+    raise OrderError(
+        f"order {order.order_id}: args: {name}: got {given!r}; allowed: a whole number from {low} to {high}"
+    )
 
 
 def _shown(value: Data) -> object:

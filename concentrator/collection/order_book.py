@@ -8,6 +8,7 @@ restart; one that cannot be carried out before its latest time is reported as ex
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 import structlog
 
 from concentrator.clock import Clock
+from concentrator.collection.control.errors import OutcomeOpenError
 from concentrator.errors import ConcentratorError, LocalError, TransientError
 from concentrator.orders import MQTT, Order, OrderError, OrderHandler, OrderRefusedError
 from concentrator.store.collection_tables import GivenOrderRow
@@ -34,6 +36,8 @@ _KEPT = timedelta(days=7)
 _MOST_UNDER_WAY = 256
 _MOST_REMEMBERED = 1000
 _SHOWN = 100
+# A longer result of an order that somebody waited for is not remembered: lists of all meters, again and again.
+_LONGEST_REMEMBERED = 4096
 
 
 class OrderExpiredError(LocalError):
@@ -50,6 +54,7 @@ class _Given:
     given_at: datetime
     changed_at: datetime
     is_kept: bool
+    fingerprint: str
     future: asyncio.Future[dict[str, Any]] | None = None
     task: asyncio.Task[None] | None = None
 
@@ -74,7 +79,8 @@ class OrderBook:
         """Take over the orders of an earlier run of the service; those that are not over go on."""
         for row in await self._store.given_orders():
             try:
-                order = Order.from_payload(json.loads(row.payload), row.origin)
+                payload = json.loads(row.payload)
+                order = Order.from_payload(payload, row.origin)
             except (ValueError, OrderError) as error:
                 log.warning("order forgotten", order=row.order_id, reason=str(error))
                 continue
@@ -85,6 +91,7 @@ class OrderBook:
                 from_epoch(row.given_at),
                 from_epoch(row.changed_at),
                 is_kept=True,
+                fingerprint=payload.get("fingerprint") or _fingerprint(order),
             )
             self._given[order.order_id] = given
             if row.state not in _OVER:
@@ -102,7 +109,7 @@ class OrderBook:
             return await self._about_orders(order)
         known = self._given.get(order.order_id)
         if known is not None:
-            if known.order != order:
+            if known.fingerprint != _fingerprint(order):
                 raise OrderRefusedError(
                     f"order {order.order_id}: another order had this id; allowed: an id of its own for each"
                 )
@@ -129,7 +136,7 @@ class OrderBook:
             )
         now = self._clock.now()
         is_kept = order.deferred or order.not_before is not None or order.origin == MQTT
-        given = _Given(order, ACCEPTED, {}, now, now, is_kept)
+        given = _Given(order, ACCEPTED, {}, now, now, is_kept, _fingerprint(order))
         self._given[order.order_id] = given
         self._forget_old()
         await self._keep(given)
@@ -162,10 +169,17 @@ class OrderBook:
             state = EXPIRED if isinstance(error, OrderExpiredError) else FAILED
             await self._change(given, state, {"error": str(error)})
             future.set_exception(error)
+        except Exception as error:  # noqa: BLE001 - whoever gave it is told, whatever happened
+            log.exception("order broke", order=given.order.order_id, op=given.order.operation)
+            text = f"order {given.order.order_id}: internal error: {type(error).__name__}; the log has the details"
+            await self._change(given, FAILED, {"error": text})
+            future.set_exception(OrderError(text))
         else:
             await self._change(given, DONE, result)
             if not future.done():
                 future.set_result(result)
+            if not given.is_kept and len(json.dumps(result, default=str)) > _LONGEST_REMEMBERED:
+                given.outcome, given.future = {"note": "too long to be remembered"}, None
 
     async def _in_time(self, given: _Given) -> dict[str, Any]:
         order = given.order
@@ -186,7 +200,8 @@ class OrderBook:
             except TimeoutError:
                 trouble = trouble or "it was under way"
             except TransientError as error:
-                if left is None:
+                # A command that went out is not sent again, whether it was done or not.
+                if left is None or isinstance(error, OutcomeOpenError):
                     raise
                 trouble = str(error)
                 await asyncio.sleep(min(_RETRY_S, left))
@@ -204,9 +219,13 @@ class OrderBook:
     async def _keep(self, given: _Given) -> None:
         if not given.is_kept:
             return
+        payload = given.order.payload()
+        if given.state in _OVER:
+            # A token or a value that was written does not stay on flash longer than it is needed.
+            payload |= {"args": {}, "fingerprint": given.fingerprint}
         row = GivenOrderRow(
             given.order.order_id,
-            json.dumps(given.order.payload()),
+            json.dumps(payload),
             given.order.origin,
             given.state,
             json.dumps(given.outcome, default=str),
@@ -245,6 +264,12 @@ class OrderBook:
         """The orders that are remembered, newest first."""
         newest = sorted(self._given.values(), key=lambda given: given.given_at, reverse=True)
         return [_shown(given) for given in newest[:_SHOWN]]
+
+
+def _fingerprint(order: Order) -> str:
+    """What tells an order that came twice from another one with its id."""
+    content = json.dumps([order.payload(), order.origin], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _shown(given: _Given) -> dict[str, Any]:

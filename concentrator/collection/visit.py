@@ -45,6 +45,7 @@ from concentrator.errors import ConcentratorError, ConnectionLostError, Transien
 from concentrator.links.plc_link import MeterChannel, PlcLink
 from concentrator.model import Answer, MeterState
 from concentrator.obis import Obis
+from concentrator.orders import OrderError
 from concentrator.store.collection_tables import TaskRunRow
 from concentrator.store.counters import InvocationCounter
 from concentrator.store.store import Store
@@ -524,6 +525,13 @@ class Visit:
                     pending.result.set_exception(error)
                 if isinstance(error, TransientError):
                     raise
+            except AssociateAgainError:
+                raise
+            except Exception as error:
+                if not pending.result.done():
+                    text = f"internal error: {type(error).__name__}; the log has the details"
+                    pending.result.set_exception(OrderError(f"order {pending.order.order_id}: {text}"))
+                raise
             else:
                 if not pending.result.done():
                     pending.result.set_result(result)

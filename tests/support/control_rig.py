@@ -206,7 +206,15 @@ class ControlRig:
         await self.collector.control.load()
 
     async def order(
-        self, operation, *, origin=LOCAL, order_id=None, confirm=True, not_after=None, **arguments
+        self,
+        operation,
+        *,
+        origin=LOCAL,
+        order_id=None,
+        confirm=True,
+        not_after=None,
+        deferred=False,
+        **arguments,
     ):
         """Give an order, hold the visit that it leads to, and return its result (or raise)."""
         if confirm is True:
@@ -219,7 +227,7 @@ class ControlRig:
             "target": SERIAL,
             "args": arguments,
         }
-        given = Order.from_payload({**payload, "not_after": not_after}, origin)
+        given = Order.from_payload({**payload, "not_after": not_after, "deferred": deferred}, origin)
         try:
             check_order(given, rules=self.collector.control.rules)
         except NotAuthorisedError as error:

@@ -251,3 +251,21 @@ async def test_killed_at_every_step_the_trail_says_what_the_meter_says(tmp_path,
         assert all(entry.state == ("not_done" if rig.meter.connected else "done") for entry in trail)
         rig.close()
     assert {"done", "not_done"} == set(states)
+
+
+async def test_a_kept_order_that_begins_again_after_a_restart_is_not_sent_twice(rig):
+    assert (await rig.order("show_message", order_id="cli-1", deferred=True, text="hello"))[
+        "outcome"
+    ] == "done"
+    rig.restart()
+    await rig.load()
+    await rig.order("show_message", text="later")
+    again = await rig.order("show_message", order_id="cli-1", deferred=True, text="hello")
+    assert "carried out before" in again["note"]
+    assert [entry.order_id for entry in await rig.trail()].count("cli-1") == 1
+
+
+@pytest.mark.parametrize("arguments", [{"class_id": -1}, {"class_id": 65536}, {"attribute": 1000}])
+async def test_numbers_that_no_attribute_has_are_refused_without_breaking_the_visit(rig, arguments):
+    with pytest.raises(OrderError, match="allowed: a whole number from"):
+        await rig.order("read", confirm=False, obis="1-0:1.8.0*255", **arguments)

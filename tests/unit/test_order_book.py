@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from virtual_substation import in_virtual_time
 
+from concentrator.collection.control.errors import OutcomeOpenError
 from concentrator.collection.order_book import OrderBook, OrderExpiredError
 from concentrator.errors import LocalError, TransientError
 from concentrator.orders import MQTT, Order, OrderError, OrderRefusedError
@@ -37,6 +38,12 @@ class Bench:
         if order.operation == "refused":
             raise LocalError("it refuses")
         self.done.append((order.order_id, round(self.clock.monotonic())))
+        if order.operation == "lost":
+            raise OutcomeOpenError("it is not known whether it was done")
+        if order.operation == "broken":
+            raise KeyError("what nobody thought of")
+        if order.operation == "list":
+            return {"meters": ["M" * 100] * 100}
         return {"value": 7}
 
     def tell(self, order, state, outcome):
@@ -153,3 +160,51 @@ def test_wrong_fields_are_named(fields, words):
 def test_an_order_s_payload_gives_it_again():
     order = Order("a", "read", "M1", {"obis": "1.8.0"}, START, MQTT, START - timedelta(hours=1), 1, True)
     assert Order.from_payload(order.payload(), MQTT) == order
+
+
+@in_virtual_time
+async def test_a_command_that_went_out_is_not_sent_again_before_its_latest_time(tmp_path):
+    bench = Bench(tmp_path)
+    order = Order("a", "lost", "M1", not_after=START + timedelta(hours=1))
+    with pytest.raises(OutcomeOpenError, match="not known"):
+        await bench.book.carry_out(order)
+    await asyncio.sleep(3600)
+    assert len(bench.done) == 1
+    assert bench.told[-1][1] == "failed"
+    await bench.close()
+
+
+@in_virtual_time
+async def test_whoever_gave_an_order_that_breaks_is_told(tmp_path):
+    bench = Bench(tmp_path)
+    async with asyncio.timeout(60):
+        with pytest.raises(OrderError, match="order a: internal error: KeyError"):
+            await bench.book.carry_out(Order("a", "broken", "M1"))
+    assert bench.told[-1][1] == "failed"
+    await bench.close()
+
+
+@in_virtual_time
+async def test_arguments_leave_the_store_when_an_order_is_over_and_it_is_still_known(tmp_path):
+    bench = Bench(tmp_path)
+    order = Order("a", "enter_token", "M1", {"token": "12345678901234567890"}, origin=MQTT)
+    await bench.book.carry_out(order)
+    await asyncio.sleep(5)
+    await bench.close()
+    bench = Bench(tmp_path)
+    (row,) = await bench.store.given_orders()
+    assert "12345678901234567890" not in row.payload
+    await bench.book.load()
+    assert await bench.book.carry_out(order) == {"value": 7}
+    assert bench.done == []
+    with pytest.raises(OrderRefusedError, match="another order had this id"):
+        await bench.book.carry_out(Order("a", "enter_token", "M1", {"token": "1"}, origin=MQTT))
+    await bench.close()
+
+
+@in_virtual_time
+async def test_long_results_that_were_waited_for_are_not_remembered(tmp_path):
+    bench = Bench(tmp_path)
+    assert len((await bench.book.carry_out(Order("a", "list")))["meters"]) == 100
+    assert bench.book.listed()[0]["result"] == {"note": "too long to be remembered"}
+    await bench.close()

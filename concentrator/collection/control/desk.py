@@ -207,8 +207,11 @@ class ControlDesk:
         return f"order {order.order_id}: {order.operation}"
 
     async def _repeated(self, order: Order, identity: str) -> dict[str, Any] | None:
-        """What came of the same order before: brokers deliver at least once, and a token is not entered twice."""
-        if order.origin != MQTT:
+        """What came of the same order before: a token is not entered twice.
+
+        Brokers deliver at least once, and an order that is kept begins again after a restart.
+        """
+        if order.origin != MQTT and not order.deferred and order.not_before is None:
             return None
         known = await self._store.audited_order(order.order_id, order.origin)
         if known is None or (known.operation, known.meter) != (order.operation, identity):
