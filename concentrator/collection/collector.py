@@ -24,7 +24,7 @@ from concentrator.collection.clock_rule import ClockRule
 from concentrator.collection.control.desk import ControlDesk
 from concentrator.collection.control.errors import NotAuthorisedError
 from concentrator.collection.control.rules import SYNC_CLOCK, OrderRules
-from concentrator.collection.errors import KeysMissingError, MeterUnreachableError
+from concentrator.collection.errors import KeysMissingError, MeterAwayError, MeterUnreachableError
 from concentrator.collection.foreign import ForeignMeterError, OwnMeters
 from concentrator.collection.in_flight import InFlight
 from concentrator.collection.keyring import Keyring
@@ -323,9 +323,7 @@ class Collector:
             self.scheduler.wake.set()
             return {"meter": meter.identity, "queued": True}
         if meter.address is None:
-            raise MeterUnreachableError(
-                f"meter {meter.identity} is not on the network: {meter.record.reason}"
-            )
+            raise MeterAwayError(f"meter {meter.identity} is not on the network: {meter.record.reason}")
         pending = PendingOrder(order, asyncio.get_running_loop().create_future())
         self.scheduler.add_order(meter, pending)
         try:
@@ -460,12 +458,12 @@ class Collector:
         """Orders that a failed visit left: their senders are told now, not by a time-out later."""
         if not meter.record.reason:
             return
+        refuses = meter.record.state in (MeterState.KEY_MISSING, MeterState.REFUSED)
+        error = MeterUnreachableError if refuses or meter.record.left_alone else MeterAwayError
         while meter.orders:
             pending = meter.orders.popleft()
             if not pending.result.done():
-                pending.result.set_exception(
-                    MeterUnreachableError(f"meter {meter.identity}: {meter.record.reason}")
-                )
+                pending.result.set_exception(error(f"meter {meter.identity}: {meter.record.reason}"))
 
     def _set_state(self, meter: CollectedMeter, state: MeterState, reason: str) -> None:
         if meter.record.left_alone:

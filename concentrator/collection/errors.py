@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concentrator.errors import ConcentratorError, LocalError
+from concentrator.errors import ConcentratorError, LocalError, TransientError
 
 
 class CollectionError(ConcentratorError):
@@ -31,6 +31,10 @@ class UnknownMeterError(CollectionError, LocalError):
 
 class MeterUnreachableError(CollectionError):
     """An order's meter cannot be read now; the text says why."""
+
+
+class MeterAwayError(MeterUnreachableError, TransientError):
+    """An order's meter is not there, or did not answer before the order began: it may be given again."""
 
 
 class NetworkOrderError(CollectionError):

@@ -4,11 +4,13 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from virtual_substation import in_virtual_time
+from virtual_substation import VirtualSubstation, in_virtual_time
 
 from concentrator.collection.control.errors import OutcomeOpenError
 from concentrator.collection.order_book import OrderBook, OrderExpiredError
+from concentrator.collection.registry import CollectedMeter
 from concentrator.errors import LocalError, TransientError
+from concentrator.model import MeterRecord
 from concentrator.orders import MQTT, Order, OrderError, OrderRefusedError
 from concentrator.simulator.virtual_loop import VirtualClock
 from concentrator.store.store import Store
@@ -208,3 +210,20 @@ async def test_long_results_that_were_waited_for_are_not_remembered(tmp_path):
     assert len((await bench.book.carry_out(Order("a", "list")))["meters"]) == 100
     assert bench.book.listed()[0]["result"] == {"note": "too long to be remembered"}
     await bench.close()
+
+
+@in_virtual_time
+async def test_an_order_for_a_meter_off_the_network_waits_for_it_until_its_latest_time(tmp_path):
+    substation = VirtualSubstation(tmp_path, count=1)
+    for number in (1, 9):
+        record = MeterRecord(f"ODC001000000{number}", link="plc", link_address=f"020dc000000{number}")
+        substation.collector.registry.add(CollectedMeter(record))
+    book = OrderBook(substation.store, substation.clock, substation.collector.carry_out)
+    until = substation.clock.now() + timedelta(minutes=10)
+    reading = {"obis": "1-0:1.8.0*255"}
+    async with substation.running():
+        came = await book.carry_out(Order("a", "read", "ODC0010000001", reading, not_after=until))
+        assert came["value"] > 0
+        with pytest.raises(OrderExpiredError, match=r"expired at .* is not on the network"):
+            await book.carry_out(Order("b", "read", "ODC0010000009", reading, not_after=until))
+        await book.close()
