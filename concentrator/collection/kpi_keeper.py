@@ -115,7 +115,8 @@ class KpiKeeper:
         for meter, (stored, closed, period_s) in found.items():
             kpi.count_day(rows.setdefault(meter, MeterDay(meter)), stored, closed, period_s, since_s)
         # A meter that had another identity before it told its own is no meter.
-        known = [row for meter, row in rows.items() if meter in found]
+        nothing_owed = {meter.identity for meter in self._registry if _owes_nothing(meter)}
+        known = [row for meter, row in rows.items() if meter in found and meter not in nothing_owed]
         hours = [hour for hour in self._topology.network_hours() if day <= hour.start < day + DAY_S]
         figures = kpi.day_figures(known, hours, self._busy_s.get(day, 0.0), since_s)
         await self._store.save_kpi_day(day, figures, known, _KEPT_DAYS)
@@ -145,7 +146,8 @@ class KpiKeeper:
     def _worst(self, today: int, facts: dict[str, MeterFacts]) -> list[dict[str, Any]]:
         """Of yesterday, which is what is owed now; of today where there was no yesterday."""
         day = today - DAY_S if today - DAY_S in self._rows else today
-        rows = [row for meter, row in self._rows.get(day, {}).items() if meter in facts]
+        owing = {meter.identity for meter in self._registry if not _owes_nothing(meter)}
+        rows = [row for meter, row in self._rows.get(day, {}).items() if meter in facts and meter in owing]
         return kpi.worst_meters(rows, facts, _WORST)
 
     async def days(self, count: int) -> list[dict[str, Any]]:
@@ -174,6 +176,13 @@ class KpiKeeper:
                 for day in self._topology.node_days(eui)[-31:]
             ]
         return found
+
+
+def _owes_nothing(meter: CollectedMeter) -> bool:
+    """Whether a meter is left alone, or was entered and has not been met yet."""
+    record = meter.record
+    not_met = record.registration.manual and record.last_contact is None and meter.address is None
+    return record.left_alone or not_met
 
 
 def _is_weak(node: NodeHistory) -> bool:

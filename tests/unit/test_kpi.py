@@ -186,3 +186,15 @@ def test_the_worst_come_first():
     rows = [MeterDay(name, expected=96, stored=stored) for name, stored in (("A", 90), ("B", 0), ("C", 96))]
     facts = {name: MeterFacts(name, MeterState.ACTIVE) for name in "ABC"}
     assert [one["meter"] for one in worst_meters(rows, facts, 5)] == ["B", "A"]
+
+
+@pytest.mark.parametrize("state", [MeterState.REMOVED, MeterState.FOREIGN, MeterState.DISCOVERED])
+async def test_meters_that_are_left_alone_or_not_met_yet_owe_nothing(house, state):
+    await house.deliver("M1", 1, 96)
+    other = next(meter for meter in house.registry if meter.identity == "M2")
+    other.record.state = state
+    if state is MeterState.DISCOVERED:
+        other.record.registration.manual, other.address = True, None
+    figures = await house.count_at(hours=25)
+    assert figures["2026-11-18"]["completeness_pct"] == 100.0
+    assert "M2" not in [one["meter"] for one in house.keeper.latest["worst"]]
