@@ -43,6 +43,7 @@ from concentrator.collection.network_orders import NetworkOrders
 from concentrator.collection.order_book import OrderBook
 from concentrator.collection.p1_collector import P1Collector
 from concentrator.collection.radio_listener import RadioListener
+from concentrator.collection.registry import CollectedMeter
 from concentrator.collection.registry_orders import RegistryOrders
 from concentrator.collection.store_orders import StoreOrders
 from concentrator.collection.validation import Validator
@@ -57,6 +58,7 @@ from concentrator.links.plc_networks import Remembered, load_network_keys, make_
 from concentrator.links.radio_link import RadioLink
 from concentrator.links.radio_modules import AUTO, find_radio_module, make_radio_module
 from concentrator.logs import set_up_logging
+from concentrator.model import MeterRecord
 from concentrator.notify import Notifier, Watchdog, watchdog_limit_s
 from concentrator.orders import Order
 from concentrator.status import StatusReporter
@@ -160,6 +162,7 @@ class Service:
 
     async def prepare(self) -> None:
         """What has to be read from the store before anything runs."""
+        self.collector.task_orders.others = self
         config = self._config
         await self.collector.load()
         await self.kpi.load()
@@ -358,6 +361,22 @@ class Service:
         finally:
             self._notifier.stopping()
             await self.order_book.close()
+
+    def channel_meters(self) -> list[CollectedMeter]:
+        """The meters on M-Bus channels of electricity meters."""
+        return self.collector.sub_meters.collected()
+
+    def heard_meters(self) -> list[tuple[MeterRecord, int]]:
+        """The meters heard by radio or read at local ports, each with how often a reading of it is kept."""
+        config = self._config
+        found: list[tuple[MeterRecord, int]] = []
+        if self.listener is not None and config.radio is not None:
+            found += [(one, config.radio.store_interval_s) for one in self.listener.records.values()]
+        if self.mbus is not None and config.mbus is not None:
+            found += [(one, config.mbus.read_interval_s) for one in self.mbus.meters.records.values()]
+        if self.p1 is not None and config.p1 is not None:
+            found += [(one, config.p1.store_interval_s) for one in self.p1.meters.records.values()]
+        return found
 
     def _handle_network_event(self, event: Event) -> None:
         self._addresses.note(event)

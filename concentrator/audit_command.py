@@ -29,7 +29,7 @@ _MOST = 100_000
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def audit(config_file: Path, meter: str, limit: int, *, as_json: bool) -> None:
     """List the orders that changed meters or were refused, oldest first, from the store. It need not run."""
-    path = load_config(config_file).store_file
+    path = load_config(config_file, ports_exist=False).store_file
     if not path.exists():
         raise StoreError(f"store {path}: is not there: the concentrator has not run with this configuration")
     with closing(connect(path, query_only=True)) as connection:

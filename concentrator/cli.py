@@ -102,7 +102,7 @@ def page(config_file: Path) -> None:
     from concentrator.config import load_config
     from concentrator.web.serve import serve_page
 
-    serve_page(load_config(config_file))
+    serve_page(load_config(config_file, ports_exist=False))
 
 
 @main.command()
@@ -112,7 +112,7 @@ def status(config_file: Path) -> None:
     from concentrator.config import load_config
     from concentrator.control import request
 
-    config = load_config(config_file)
+    config = load_config(config_file, ports_exist=False)
     click.echo(json.dumps(asyncio.run(request(config.control_socket, {"op": "status"})), indent=2))
 
 

@@ -535,8 +535,8 @@ _TOML_WORDS: tuple[tuple[type, str], ...] = (
 _SECRET_KEYS = frozenset({"password", "key", "psk", "gmk"})
 
 
-def load_config(path: Path) -> Config:
-    """Read and check a file.
+def load_config(path: Path, *, ports_exist: bool = True) -> Config:
+    """Read and check a file; without `ports_exist` its ports need not be there now: the service has them, or had.
 
     Raises:
         ConfigError: one line that names the key, what was given and what is allowed.
@@ -548,10 +548,10 @@ def load_config(path: Path) -> Config:
         raise ConfigError(
             f"{path}: cannot be read: {reason}; `concentrator config example` prints one"
         ) from error
-    return parse_config(text, str(path))
+    return parse_config(text, str(path), ports_exist=ports_exist)
 
 
-def parse_config(text: str, source: str = "configuration") -> Config:
+def parse_config(text: str, source: str = "configuration", *, ports_exist: bool = True) -> Config:
     """Check the text of a file.
 
     Raises:
@@ -575,11 +575,18 @@ def parse_config(text: str, source: str = "configuration") -> Config:
                 raise ConfigError(f"{source}: {name}: write it as [[{name}]], it may be repeated")
             items: list[Any] = given  # pyright: ignore[reportUnknownVariableType] - parsed TOML
             values[name] = tuple(
-                _section(source, f"{name}[{number}]", kind, item) for number, item in enumerate(items, 1)
+                _section(source, f"{name}[{number}]", kind, item, ports_exist=ports_exist)
+                for number, item in enumerate(items, 1)
             )
         else:
-            values[name] = _section(source, name, kind, given)
+            values[name] = _section(source, name, kind, given, ports_exist=ports_exist)
     config = Config(**values)
+    feeders = [feeder.name for feeder in config.feeder]
+    for name in feeders:
+        if feeders.count(name) > 1:
+            raise ConfigError(
+                f"{source}: two feeders are named {name!r}; allowed: a name of its own for each"
+            )
     names = [destination.name for destination in (*config.mqtt, *config.push)]
     for name in names:
         if names.count(name) > 1:
@@ -589,7 +596,7 @@ def parse_config(text: str, source: str = "configuration") -> Config:
     return config
 
 
-def _section(source: str, section: str, kind: type[Any], given: object) -> object:
+def _section(source: str, section: str, kind: type[Any], given: object, *, ports_exist: bool) -> object:
     if not isinstance(given, Mapping):
         raise ConfigError(
             f"{source}: {section}: got {_shown(section, given)}; allowed: a section [{section}] with keys"
@@ -607,13 +614,15 @@ def _section(source: str, section: str, kind: type[Any], given: object) -> objec
             words = _TYPE_WORDS[types[name]]
             detail = "" if allowed.words in (words, "text") else f": {allowed.words}"
             raise ConfigError(f"{source}: {key}: got {_shown(name, value)}; allowed: {words}{detail}")
-        waits = name == "port" and items.get("wait_for_port") is True
+        waits = allowed in (_SERIAL_PORT, _PLACE) and (items.get("wait_for_port") is True or not ports_exist)
         if not waits and not allowed.holds(value):
             raise ConfigError(f"{source}: {key}: got {_shown(name, value)}; allowed: {allowed.words}")
         values[name] = value
     # A default can be wrong on this machine too (a port that is not there), and is then named likewise.
     for name, one in fields.items():
-        waits = name == "port" and values.get("wait_for_port") is True
+        waits = one.metadata["allowed"] in (_SERIAL_PORT, _PLACE) and (
+            values.get("wait_for_port") is True or not ports_exist
+        )
         if name not in values and not waits and not one.metadata["allowed"].holds(one.default):
             raise ConfigError(
                 f"{source}: {section}.{name}: not given, and the default {one.default!r} does not hold here; "

@@ -29,7 +29,9 @@ def ask(config_file: Path, operation: str, target: str, args: dict[str, Any]) ->
     Raises:
         ControlError: it does not run, or refuses.
     """
-    return asyncio.run(give_order(load_config(config_file).control_socket, operation, target, args))
+    return asyncio.run(
+        give_order(load_config(config_file, ports_exist=False).control_socket, operation, target, args)
+    )
 
 
 @click.command()

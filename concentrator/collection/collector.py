@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,13 @@ class Collector:
             clock,
         )
         self.task_orders = TaskOrders(
-            store, clock, self.registry, self.tasks, zone_of(settings), self.scheduler.plan_all
+            store,
+            clock,
+            self.registry,
+            self.tasks,
+            zone_of(settings),
+            self.scheduler.plan_all,
+            timedelta(days=settings.history_days),
         )
         self.clocks = ClockKeeper(
             store,

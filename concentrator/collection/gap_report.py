@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
+from concentrator.collection.gaps import IntervalCalendar
 from concentrator.collection.registry import CollectedMeter
-from concentrator.model import MeterState
+from concentrator.model import MeterRecord, MeterState
 from concentrator.store.readings import from_epoch
 from concentrator.store.store import Store
 
@@ -39,6 +41,39 @@ async def gaps_of(store: Store, meter: CollectedMeter) -> dict[str, Any]:
             }
         )
     return {"meter": meter.identity, "why_missing": _why(meter), "profiles": profiles}
+
+
+async def gaps_of_heard(
+    store: Store, record: MeterRecord, interval_s: int, history: timedelta, now: datetime
+) -> dict[str, Any]:
+    """The same of a meter that speaks when it likes, or is read at a local port: each `interval_s` owes a reading.
+
+    What was not heard never comes; the last interval is still open.
+    """
+    since = max(now - history, record.first_seen or now)
+    first, last = int(since.timestamp()) // interval_s + 1, int(now.timestamp()) // interval_s
+    expected = range(first, last)
+    moments = await store.reading_times(record.identity, since, now)
+    heard = {at // interval_s for at in moments}
+    missing = [(number + 1) * interval_s for number in expected if number not in heard]
+    spans = IntervalCalendar(interval_s).spans(missing, len(missing))
+    return {
+        "meter": record.identity,
+        "why_missing": record.reason or record.state.value,
+        "profiles": [
+            {
+                "profile": f"a reading each {interval_s} s",
+                "expected": len(expected),
+                "stored": len(expected) - len(missing),
+                "closed": [
+                    {"first": _time(begin), "last": _time(end), "reason": "nothing was received"}
+                    for begin, end in reversed(spans)
+                ],
+                "open": [],
+                "missing": 0,
+            }
+        ],
+    }
 
 
 def _why(meter: CollectedMeter) -> str:

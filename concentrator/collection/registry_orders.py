@@ -15,6 +15,7 @@ import structlog
 from concentrator.clock import Clock
 from concentrator.collection import foreign
 from concentrator.collection.errors import MeterEntryError, UnknownMeterError
+from concentrator.collection.key_store import KEY_KINDS
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.meter_entries import MeterEntry, entry_of, parse_entries, parse_entry
 from concentrator.collection.meter_models import ModelLibrary
@@ -97,6 +98,7 @@ class RegistryOrders:
         operation = self._operations[order.operation]
         if operation.changes and order.origin == PAGE:
             raise OrderError(f"order {order.order_id}: {order.operation} is not taken from {order.origin}")
+        _refuse_keys(order)
         result = await operation.handle(order)
         if operation.changes:
             log.info(
@@ -304,6 +306,19 @@ class RegistryOrders:
             self._keyring.store.unlock()
         self._on_new_keys()
         return {"meters_with_keys": len(self._keyring.kinds())}
+
+
+def _refuse_keys(order: Order) -> None:
+    """Keys never travel in an order: whoever sends one should learn that it was not taken."""
+    rows = order.arguments.get("meters")
+    entries: list[object] = [order.arguments, *(cast("list[object]", rows) if isinstance(rows, list) else ())]
+    for entry in entries:
+        names = set(cast("dict[str, object]", entry)) if isinstance(entry, dict) else set[str]()
+        if kinds := names.intersection(KEY_KINDS):
+            raise OrderError(
+                f"order {order.order_id}: args: {min(kinds)}: keys never travel in an order; "
+                "`concentrator keys import FILE` takes them on the box"
+            )
 
 
 def _set_limit(record: MeterRecord, watts: int) -> None:

@@ -112,6 +112,13 @@ class SubMeters(LocalMeters):
         # Whether a meter is known by another way, which then tells how it is; set by the composition.
         self.known_elsewhere: Callable[[str], bool] = lambda _identity: False
 
+    def collected(self) -> list[CollectedMeter]:
+        """All of them, with the book of what has been read."""
+        return [
+            self._collected.get(identity) or CollectedMeter(record, identified=True)
+            for identity, record in self.records.items()
+        ]
+
     async def collect(self, host: Host) -> None:
         """Read what the channels of an electricity meter have; what one refuses does not keep the others.
 

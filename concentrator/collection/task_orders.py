@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import tzinfo
-from typing import Any
+from collections.abc import Callable, Iterable
+from datetime import timedelta, tzinfo
+from typing import Any, Protocol
 
 import structlog
 
 from concentrator.clock import Clock
-from concentrator.collection.gap_report import gaps_of
+from concentrator.collection.gap_report import gaps_of, gaps_of_heard
 from concentrator.collection.meter_tasks import MeterTask, TaskError
-from concentrator.collection.registry import Registry
+from concentrator.collection.registry import CollectedMeter, Registry
 from concentrator.collection.task_book import TaskBook
+from concentrator.model import MeterRecord
 from concentrator.orders import Order, OrderError
 from concentrator.store.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 TASK_ORDERS = ("tasks", "add_task", "remove_task", "run_task", "gaps")
+
+
+class OtherMeters(Protocol):
+    """The meters that are not nodes of the power line network."""
+
+    def channel_meters(self) -> Iterable[CollectedMeter]:
+        """Those on M-Bus channels of electricity meters: their profiles are read."""
+        ...
+
+    def heard_meters(self) -> Iterable[tuple[MeterRecord, int]]:
+        """Those that are heard, or read at a local port, each with the seconds in which one reading is kept."""
+        ...
+
+
+class NoOtherMeters:
+    """A box that has none."""
+
+    def channel_meters(self) -> Iterable[CollectedMeter]:
+        """None."""
+        return ()
+
+    def heard_meters(self) -> Iterable[tuple[MeterRecord, int]]:
+        """None."""
+        return ()
 
 
 class TaskOrders:
@@ -32,13 +57,25 @@ class TaskOrders:
         tasks: TaskBook,
         zone: tzinfo,
         replan: Callable[[], None],
+        history: timedelta,
     ) -> None:
+        self.others: OtherMeters = NoOtherMeters()
+        self._history = history
         self._store = store
         self._clock = clock
         self._registry = registry
         self._tasks = tasks
         self._zone = zone
         self._replan = replan
+
+    async def _gaps(self, identity: str) -> dict[str, Any]:
+        for meter in self.others.channel_meters():
+            if meter.identity == identity:
+                return await gaps_of(self._store, meter)
+        for record, interval_s in self.others.heard_meters():
+            if record.identity == identity:
+                return await gaps_of_heard(self._store, record, interval_s, self._history, self._clock.now())
+        return await gaps_of(self._store, self._registry.known(identity))
 
     def progress(self) -> list[dict[str, Any]]:
         """Every task with its run, and how many meters are done with it."""
@@ -54,7 +91,7 @@ class TaskOrders:
         """
         arguments = order.arguments
         if order.operation == "gaps":
-            return await gaps_of(self._store, self._registry.known(order.target))
+            return await self._gaps(order.target)
         now = self._clock.now()
         if order.operation == "tasks":
             return {"tasks": self.progress()}

@@ -137,4 +137,4 @@ async def open_meter(options: SessionOptions, config_file: Path | None) -> Async
         )
     if not options.meter:
         raise SessionUsageError("name the meter by --meter: its identity in the concentrator's list")
-    yield CollectedMeter(load_config(config_file).control_socket, options.meter)
+    yield CollectedMeter(load_config(config_file, ports_exist=False).control_socket, options.meter)

@@ -41,7 +41,9 @@ def give_order(
         "args": {} if arguments is None else arguments,
         **{name: value for name, value in fields.items() if value is not None},
     }
-    answer = asyncio.run(request(load_config(config_file).control_socket, {"op": "order", "order": order}))
+    answer = asyncio.run(
+        request(load_config(config_file, ports_exist=False).control_socket, {"op": "order", "order": order})
+    )
     if answer.get("state") != "done":
         raise ControlError(f"{operation}: {answer}")
     return answer["result"]

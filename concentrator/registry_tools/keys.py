@@ -31,7 +31,7 @@ def import_keys(config_file: Path, file: Path) -> None:
     found = read_key_list(file)
     if not found:
         raise KeyFileError(f"{file}: has no keys")
-    config = load_config(config_file)
+    config = load_config(config_file, ports_exist=False)
     store = KeyStore(config.state_directory)
     store.change(found)
     click.echo(f"{sum(map(len, found.values()))} keys of {len(found)} meters imported.")
@@ -44,7 +44,7 @@ def import_keys(config_file: Path, file: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_keys(config_file: Path, *, as_json: bool) -> None:
     """Which meter has which kinds of keys, in the key store and in the key file."""
-    kinds = _keyring(load_config(config_file)).kinds()
+    kinds = _keyring(load_config(config_file, ports_exist=False)).kinds()
     if as_json:
         click.echo(json.dumps({name: list(found) for name, found in kinds.items()}, indent=2))
         return
@@ -58,7 +58,7 @@ def list_keys(config_file: Path, *, as_json: bool) -> None:
 @click.argument("meters", nargs=-1, required=True)
 def remove_keys(config_file: Path, meters: tuple[str, ...]) -> None:
     """Forget all keys of METERS in the key store."""
-    config = load_config(config_file)
+    config = load_config(config_file, ports_exist=False)
     store = KeyStore(config.state_directory)
     unknown = [name for name in meters if name not in store.kinds()]
     if unknown:
@@ -79,7 +79,7 @@ def remove_keys(config_file: Path, meters: tuple[str, ...]) -> None:
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Where they go (CMS, PEM).")
 def export_keys(config_file: Path, recipient: Path, output: Path) -> None:
     """Hand the keys of the key store on, encrypted for RECIPIENT; `openssl cms -decrypt` opens them."""
-    store = KeyStore(load_config(config_file).state_directory)
+    store = KeyStore(load_config(config_file, ports_exist=False).state_directory)
     sealed, count = seal_for(store, recipient)
     write_private(output, sealed)
     click.echo(f"keys of {count} meters written to {output}, encrypted for {recipient}.")

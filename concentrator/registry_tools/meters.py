@@ -48,7 +48,7 @@ def _filters(command: Any) -> Any:  # noqa: ANN401 - click's decorators
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_meters(config_file: Path, *, as_json: bool, **chosen: str | None) -> None:
     """Every meter with its state; removed and foreign ones too."""
-    found = _entries(load_config(config_file), chosen)
+    found = _entries(load_config(config_file, ports_exist=False), chosen)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -69,7 +69,7 @@ def list_meters(config_file: Path, *, as_json: bool, **chosen: str | None) -> No
 @click.option("--output", type=click.Path(path_type=Path), help="A file; else standard output.")
 def export_meters(config_file: Path, form: str, output: Path | None, **chosen: str | None) -> None:
     """All meters as CSV or JSON, without keys: `concentrator keys export` hands these on, encrypted."""
-    found = _entries(load_config(config_file), chosen)
+    found = _entries(load_config(config_file, ports_exist=False), chosen)
     text = entries_as_csv(found) if form == "csv" else json.dumps(found, indent=1) + "\n"
     if output is None:
         click.echo(text, nl=False)
@@ -94,7 +94,14 @@ def export_meters(config_file: Path, form: str, output: Path | None, **chosen: s
 @click.option("--connection-limit", type=int, help="Agreed power of the connection in watts.")
 def add_meter(config_file: Path, identity: str, groups: tuple[str, ...], **given: object) -> None:
     """Enter a meter before it is met, or take one back that was removed."""
-    _tell(give_order(load_config(config_file), "meter_add", identity, **_arguments(given, groups=groups)))
+    _tell(
+        give_order(
+            load_config(config_file, ports_exist=False),
+            "meter_add",
+            identity,
+            **_arguments(given, groups=groups),
+        )
+    )
 
 
 @meters.command("remove")
@@ -104,7 +111,7 @@ def add_meter(config_file: Path, identity: str, groups: tuple[str, ...], **given
 def remove_meter(config_file: Path, identity: str, reason: str | None) -> None:
     """Take a meter out: it is read no more, its history stays."""
     arguments = {"reason": reason} if reason else {}
-    _tell(give_order(load_config(config_file), "meter_remove", identity, **arguments))
+    _tell(give_order(load_config(config_file, ports_exist=False), "meter_remove", identity, **arguments))
 
 
 @meters.command("replace")
@@ -116,7 +123,11 @@ def remove_meter(config_file: Path, identity: str, reason: str | None) -> None:
 @click.option("--model", help="Meter model of the new one.")
 def replace_meter(config_file: Path, identity: str, **given: object) -> None:
     """Another meter came in the place of IDENTITY: groups and limit go over, each keeps its own history."""
-    _tell(give_order(load_config(config_file), "meter_replace", identity, **_arguments(given)))
+    _tell(
+        give_order(
+            load_config(config_file, ports_exist=False), "meter_replace", identity, **_arguments(given)
+        )
+    )
 
 
 @meters.command("foreign")
@@ -125,7 +136,9 @@ def replace_meter(config_file: Path, identity: str, **given: object) -> None:
 @click.option("--no", "ours", is_flag=True, help="It is ours after all.")
 def foreign_meter(config_file: Path, identity: str, *, ours: bool) -> None:
     """Mark a meter as another utility's: listed and left alone."""
-    _tell(give_order(load_config(config_file), "meter_foreign", identity, foreign=not ours))
+    _tell(
+        give_order(load_config(config_file, ports_exist=False), "meter_foreign", identity, foreign=not ours)
+    )
 
 
 @meters.command("set")
@@ -148,7 +161,7 @@ def set_meter(
     arguments = _arguments(given, add_groups=add_groups, remove_groups=remove_groups)
     if not arguments:
         raise click.UsageError("nothing to set")
-    _tell(give_order(load_config(config_file), "meter_set", identity, **arguments))
+    _tell(give_order(load_config(config_file, ports_exist=False), "meter_set", identity, **arguments))
 
 
 @meters.command("import")
@@ -160,7 +173,7 @@ def import_meters(config_file: Path, file: Path) -> None:
     Columns: identity, medium, link, link_address, serial, manufacturer, model, groups (semicolons between),
     connection_limit, and kinds of keys. The whole file is checked before anything is changed.
     """
-    config = load_config(config_file)
+    config = load_config(config_file, ports_exist=False)
     rows = _rows(file)
     keys = keys_of_rows(str(file), [row for row in rows if any(row[1].get(kind) for kind in KEY_KINDS)])
     entries = parse_entries(str(file), [(place, _without_keys(row)) for place, row in rows])

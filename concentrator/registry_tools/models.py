@@ -24,7 +24,11 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_models(config_file: Path, *, as_json: bool) -> None:
     """The models in the order in which they are tried: your own first. Without configuration: those of the package."""
-    directory = load_config(config_file).collection.models_directory if config_file.exists() else ""
+    directory = (
+        load_config(config_file, ports_exist=False).collection.models_directory
+        if config_file.exists()
+        else ""
+    )
     found = list(ModelLibrary.load(Path(directory) if directory else None))
     if as_json:
         click.echo(json.dumps([_tree(model) for model in found], indent=2))

@@ -290,3 +290,14 @@ def newest_time(connection: sqlite3.Connection, meter: str, profile: Obis) -> in
         (meter, str(profile)),
     ).fetchone()
     return None if newest is None else int(newest)
+
+
+def reading_times(connection: sqlite3.Connection, meter: str, first: datetime, last: datetime) -> set[int]:
+    """The capture times (seconds since 1970) of all that was measured of a meter from `first` to `last`."""
+    rows = connection.execute(
+        "SELECT DISTINCT reading.captured_at"
+        " FROM meter JOIN channel USING (meter_id) JOIN reading USING (channel_id)"
+        " WHERE meter.identity = ? AND reading.captured_at BETWEEN ? AND ? AND reading.quality & ? = 0",
+        (meter, to_epoch(first), to_epoch(last), _ESTIMATED),
+    )
+    return {int(at) for (at,) in rows}

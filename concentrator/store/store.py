@@ -133,6 +133,10 @@ class Store:
         """The newest capture time of a profile (seconds since 1970), or None."""
         return await self._database.read(lambda c: readings.newest_time(c, meter, profile))
 
+    async def reading_times(self, meter: str, first: datetime, last: datetime) -> set[int]:
+        """When anything was captured of a meter (seconds since 1970), whatever the profile."""
+        return await self._database.read(lambda c: readings.reading_times(c, meter, first, last))
+
     async def keep_gaps(
         self,
         meter: str,

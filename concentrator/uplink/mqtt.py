@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import ssl
 from collections.abc import Callable
 from itertools import count
@@ -41,7 +42,8 @@ _HEALTH_INTERVAL_S = 60.0
 # The broker keeps our command subscription and its messages this long while we are away.
 _SESSION_EXPIRY_S = 7 * 86_400
 _LARGEST_COMMAND_OCTETS = 64 * 1024
-_MOST_ORDERS_UNDER_WAY = 16
+_MOST_ORDERS_UNDER_WAY = 1024
+_ORDER_ID = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 _MOST_RESULTS_KEPT = 1000
 
 
@@ -292,23 +294,38 @@ class MqttUplink(Uplink):
 
     def command_received(self, payload: bytes) -> None:
         """An order came from the broker."""
-        if len(payload) > _LARGEST_COMMAND_OCTETS or len(self._orders) >= _MOST_ORDERS_UNDER_WAY:
-            log.warning("order dropped", octets=len(payload), under_way=len(self._orders))
+        if len(payload) > _LARGEST_COMMAND_OCTETS:
+            self._refuse(
+                payload, f"an order has at most {_LARGEST_COMMAND_OCTETS} octets, got {len(payload)}"
+            )
+            return
+        if len(self._orders) >= _MOST_ORDERS_UNDER_WAY:
+            self._refuse(payload, f"{_MOST_ORDERS_UNDER_WAY} orders are being taken in; give it later")
             return
         try:
             order = Order.from_payload(json.loads(payload), MQTT)
-        except (ValueError, RecursionError, OrderError) as error:
-            log.warning("order refused", reason=str(error))
+        except OrderError as error:
+            self._refuse(payload, str(error))
+            return
+        except (ValueError, RecursionError):
+            self._refuse(payload, "an order is a JSON object with id, op and target")
             return
         task = asyncio.get_running_loop().create_task(self._carry_out(order))
         self._orders.add(task)
         task.add_done_callback(self._orders.discard)
 
+    def _refuse(self, payload: bytes, reason: str) -> None:
+        """Tell the sender of what was not even read, where its id can be found."""
+        log.warning("order refused", octets=len(payload), reason=reason)
+        found = _ORDER_ID.search(payload[:_LARGEST_COMMAND_OCTETS])
+        if found is not None:
+            self._publish_result(found[1].decode(), {"state": "failed", "error": reason})
+
     async def _carry_out(self, order: Order) -> None:
         try:
             await self._handle_order(order)
         except OrderRefusedError as error:
-            self._publish_result(order, {"state": "failed", "error": str(error)})
+            self._publish_result(order.order_id, {"state": "failed", "error": str(error)})
         except ConcentratorError as error:
             # Told by `tell_order`, like every state of an order that was taken.
             log.info("order not carried out", order=order.order_id, reason=str(error))
@@ -317,12 +334,12 @@ class MqttUplink(Uplink):
         """An order that came by MQTT has changed its state: its sender is told, here or on the next connection."""
         if order.origin == MQTT:
             fields = {"result": outcome} if state == "done" else outcome
-            self._publish_result(order, {"state": state, **fields})
+            self._publish_result(order.order_id, {"state": state, **fields})
 
-    def _publish_result(self, order: Order, fields: dict[str, Any]) -> None:
-        payload = encode({"id": order.order_id, **fields, "ts": timestamp(self._clock.now())})
+    def _publish_result(self, order_id: str, fields: dict[str, Any]) -> None:
+        payload = encode({"id": order_id, **fields, "ts": timestamp(self._clock.now())})
         number = next(self._result_numbers)
-        self._results[number] = self.topics.result(order.order_id), payload
+        self._results[number] = self.topics.result(order_id), payload
         while len(self._results) > _MOST_RESULTS_KEPT:
             del self._results[next(iter(self._results))]
         self._send_result(number)

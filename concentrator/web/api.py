@@ -33,9 +33,14 @@ class Api:
             Route("/api/meters", self._meters),
             Route("/api/meters/{identity}", self._meter),
             Route("/api/events", self._events),
+            Route("/api/tasks", self._tasks),
             Route("/health", self._health),
             Route("/metrics", self._metrics),
         ]
+
+    async def _tasks(self, _request: Request) -> Response:
+        snapshot = await self._sources.watch.snapshot()
+        return _json({"service": snapshot.state, "tasks": (snapshot.status or {}).get("tasks", [])})
 
     async def _overview(self, _request: Request) -> Response:
         sources = self._sources

@@ -25,6 +25,13 @@ def concentrator(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
+def test_ports_that_are_gone_do_not_keep_an_operator_from_asking(tmp_path):
+    text = '[modem]\nport = "/dev/gone"\n'
+    with pytest.raises(ConfigError, match=r"modem\.port"):
+        parse_config(text)
+    assert parse_config(text, ports_exist=False).modem.port == "/dev/gone"
+
+
 def test_the_example_holds_and_shows_every_default():
     config = parse_config(config_example())
     assert config == configuration.Config()

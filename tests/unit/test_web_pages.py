@@ -17,7 +17,14 @@ import web_bench
 from web_bench import HOSTILE, METERS, WATER, FakeService
 
 PAGES = ("/", "/meters", f"/meters/{METERS[0]}", f"/meters/{METERS[2]}", f"/meters/{WATER}", "/tasks", "/log")
-ANSWERS = ("/api/overview", "/api/meters", f"/api/meters/{METERS[0]}", "/api/completeness", "/api/events")
+ANSWERS = (
+    "/api/overview",
+    "/api/meters",
+    f"/api/meters/{METERS[0]}",
+    "/api/completeness",
+    "/api/events",
+    "/api/tasks",
+)
 ORIGIN = "http://127.0.0.1:8080"
 
 
