@@ -20,7 +20,7 @@ demo: $(VENV)/.run ## Run the main job on an embedded simulated substation, e.g.
 	@$(BIN)/concentrator demo $(ARGS)
 
 test: setup-test ## Set up everything and run every test
-	@$(BIN)/pytest -n 2 $(ARGS)
+	@$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
 
 check: $(VENV)/.dev lint type ## Static checks: ruff, pyright strict, import-linter, the MicroPython subset, codespell
 

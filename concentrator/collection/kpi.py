@@ -93,6 +93,10 @@ class MeterFacts:
     failures: int = 0
 
 
+# How long after its end an interval may take until its meter was asked for it.
+_TURN_S = 600.0
+
+
 def until_deadline_s(since_midnight_s: float) -> float:
     """Seconds from a time of day to the next at which some day has a deadline."""
     marks = sorted({deadline_s % DAY_S or DAY_S for deadline_s in DEADLINES_S.values()})
@@ -101,7 +105,11 @@ def until_deadline_s(since_midnight_s: float) -> float:
 
 def count_day(row: MeterDay, stored: int, closed: int, period_s: int, since_day_began_s: float) -> MeterDay:
     """Enter what is stored now; a figure with a deadline stays as it was when that passed."""
-    row.expected = int(min(since_day_began_s, DAY_S) // (period_s or _USUAL_PERIOD_S))
+    period = period_s or _USUAL_PERIOD_S
+    ended = int(min(since_day_began_s, DAY_S) // period)
+    # One that has just ended is not owed before its turn can have come; when it is there, it counts.
+    owed = int(min(max(since_day_began_s - _TURN_S, 0.0), DAY_S) // period)
+    row.expected = max(owed, min(stored + closed, ended))
     row.stored, row.closed = stored, closed
     for name, deadline_s in DEADLINES_S.items():
         if since_day_began_s <= deadline_s + _LATE_S:
