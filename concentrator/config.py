@@ -180,6 +180,12 @@ def parse_config(text: str, source: str = "configuration", *, ports_exist: bool 
         else:
             values[name] = _section(source, name, kind, given, ports_exist=ports_exist)
     config = Config(**values)
+    clocks = config.collection
+    if clocks.clock_leave_s >= clocks.clock_limit_s:
+        raise ConfigError(
+            f"{source}: collection.clock_leave_s: got {clocks.clock_leave_s}; allowed: less than clock_limit_s, "
+            f"which is {clocks.clock_limit_s}"
+        )
     feeders = [feeder.name for feeder in config.feeder]
     for name in feeders:
         if feeders.count(name) > 1:

@@ -26,6 +26,7 @@ from concentrator.obis import Obis, ObisError
 _EPOCH = datetime(2026, 1, 1)  # noqa: DTZ001 - gets the zone of the calendar
 _NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 PRIORITIES = (1, 2, 3)
+_SHORTEST_PERIOD_S = 60
 _UNTIL_THE_NEXT = Period()
 
 
@@ -168,6 +169,8 @@ class MeterTask:
             raise TaskError(f"objects: {error}") from None
         except ScheduleError as error:
             raise TaskError(str(error)) from None
+        if 0 < period.seconds < _SHORTEST_PERIOD_S:
+            raise TaskError(f"period: got {values['period']!r}; allowed: a minute or more")
         if window.months:
             raise TaskError(f"window: got {values['window']!r}; allowed: a number with s, min, h or d")
         return cls(

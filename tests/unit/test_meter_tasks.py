@@ -22,6 +22,7 @@ T0 = datetime(2026, 11, 17, tzinfo=UTC)
         ({"name": "a", "priority": 4}, "priority: got 4; allowed: 1, 2 or 3"),
         ({"name": "a", "priority": True}, "priority: got True; allowed: a whole number"),
         ({"name": "a", "period": "1w"}, "period: got '1w'; allowed: a number with"),
+        ({"name": "a", "period": "5s"}, "period: got '5s'; allowed: a minute or more"),
         ({"name": "a", "window": "1month"}, "window: got '1month'; allowed: a number with s, min, h or d"),
         ({"name": "a", "objects": "1.8.0, nonsense"}, "objects: "),
         ({"name": "a", "meters": "group:"}, "meters: got 'group:'; allowed: all, group:NAME"),
