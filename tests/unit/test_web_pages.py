@@ -42,9 +42,9 @@ def service(tmp_path):
     service.stop()
 
 
-def client_of(directory, **options):
+def client_of(directory, patience_s=30.0, **options):
     config = web_bench.config(directory, **options)
-    watch = ServiceWatch(config.control_socket, SystemClock(), answer_timeout_s=0.3)
+    watch = ServiceWatch(config.control_socket, SystemClock(), answer_timeout_s=patience_s)
     return TestClient(make_page(config, watch=watch).application, base_url=ORIGIN, follow_redirects=False)
 
 
@@ -100,9 +100,10 @@ def test_a_service_that_is_not_there_is_said_and_the_store_still_shown(client):
     assert "Active energy import (+P), total" in meter
 
 
-def test_a_service_that_hangs_is_told_apart_from_one_that_is_gone(service, client):
+def test_a_service_that_hangs_is_told_apart_from_one_that_is_gone(service, directory):
     service.hangs = True
-    text = text_of(client.get("/"))
+    with client_of(directory, patience_s=0.3) as client:
+        text = text_of(client.get("/"))
     assert "The collecting service does not answer." in text
     assert "within 0.3 s" in text
     assert METERS[0] in text
