@@ -106,9 +106,7 @@ class Service:
         self._watchdog.register("store", _STORE_BEAT_LIMIT_S)
         box = config.concentrator
         topics = Topics(box.site, box.name)
-        self.journal = Journal(store, self._states)
         self.time_watch = TimeWatch(clock)
-        self.time_watch.on_step.append(self._note_clock_step)
         self.collector = Collector(
             config.collection,
             store,
@@ -411,10 +409,6 @@ class Service:
         unavailable = self._store.unavailable
         states["store", ""] = ("unavailable" if unavailable else "in use", unavailable)
         return states
-
-    def _note_clock_step(self, seconds: float) -> None:
-        """Somebody set the clock: it is in the journal, before anything is stamped by the new time."""
-        self.journal.note("clock_stepped", f"the clock was set by {seconds:+.1f} s")
 
     def _collection_moved(self) -> None:
         if self.link is not None:

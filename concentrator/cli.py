@@ -12,6 +12,7 @@ from typing import ClassVar, NoReturn, TextIO
 
 import click
 
+from concentrator.command_options import CONFIG_OPTION
 from concentrator.command_types import FolderType, OctetsType
 from concentrator.errors import ConcentratorError, LocalError, RemoteError
 
@@ -71,18 +72,8 @@ def main() -> None:
     """An open data concentrator: collects from every meter behind a transformer, forwards to the utility."""
 
 
-_CONFIG_OPTION = click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path),
-    default=Path("/etc/concentrator/concentrator.toml"),
-    show_default=True,
-    help="The configuration file.",
-)
-
-
 @main.command()
-@_CONFIG_OPTION
+@CONFIG_OPTION
 @click.option(
     "--page/--no-page", "with_page", default=True, help="Whether to start the diagnostics page too."
 )
@@ -96,7 +87,7 @@ def run(config_file: Path, with_page: bool) -> None:  # noqa: FBT001 - a command
 
 
 @main.command()
-@_CONFIG_OPTION
+@CONFIG_OPTION
 def page(config_file: Path) -> None:
     """Serve the diagnostics page, as a process of its own."""
     from concentrator.config import load_config
@@ -106,7 +97,7 @@ def page(config_file: Path) -> None:
 
 
 @main.command()
-@_CONFIG_OPTION
+@CONFIG_OPTION
 def status(config_file: Path) -> None:
     """Print the status of the running concentrator as JSON."""
     from concentrator.config import load_config

@@ -176,13 +176,21 @@ async def request(path: Path, payload: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-async def give_order(path: Path, operation: str, target: str, arguments: object) -> Any:  # noqa: ANN401 - decoded JSON
-    """Give the running service an order; returns its result.
+async def give_order(
+    path: Path, operation: str, target: str = "", arguments: object = None, **fields: object
+) -> Any:  # noqa: ANN401 - decoded JSON
+    """Give the running service an order; returns its result. `fields` are the order's others, such as `priority`.
 
     Raises:
         ControlError: nobody listens there, or the order was not done; the text says why.
     """
-    order = {"id": f"cli-{secrets.token_hex(6)}", "op": operation, "target": target, "args": arguments}
+    order: dict[str, object] = {
+        "id": f"cli-{secrets.token_hex(6)}",
+        "op": operation,
+        "target": target,
+        "args": {} if arguments is None else arguments,
+        **{name: value for name, value in fields.items() if value is not None},
+    }
     answer = await request(path, {"op": "order", "order": order})
     if answer.get("state") != "done":
         raise ControlError(f"{operation}: {answer}")

@@ -9,18 +9,9 @@ from typing import Any
 
 import click
 
+from concentrator.command_options import CONFIG_OPTION, JSON_OPTION
 from concentrator.config import load_config
 from concentrator.control import give_order
-
-CONFIG_OPTION = click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path),
-    default=Path("/etc/concentrator/concentrator.toml"),
-    show_default=True,
-    help="The configuration file.",
-)
-JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def ask(config_file: Path, operation: str, target: str, args: dict[str, Any]) -> Any:  # noqa: ANN401 - decoded JSON

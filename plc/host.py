@@ -257,6 +257,16 @@ class ModemHost(Network):
     def _not_sent(self, token: int, reason: str, transient: bool) -> None:
         self._emit(ApduNotSent(token, reason, transient))
 
+    def _may_wait(self, token: int, waiting: int) -> bool:
+        """Whether one more APDU may wait behind so many; tells its token why not."""
+        if waiting >= LARGEST_APDU_QUEUE:
+            self._not_sent(token, "too many APDUs wait", True)
+            return False
+        if not self._running:
+            self._not_sent(token, "the modem is not ready", True)
+            return False
+        return True
+
     def _asking(self) -> bool:
         return self._request is not None
 

@@ -133,37 +133,31 @@ class Visit:
             self.under_way = self._owed()
         if self._settings.authentication != NO_AUTHENTICATION and not self.meter.identified:
             await self._introduce()
-        candidates = key_candidates(
-            self._host.models.match(self.meter.record),
-            self._settings,
-            self._keyring,
-            self.meter.record,
-            self.meter.joined_as,
-        )
+        candidates = self._candidates()
         settings = self._settings_for(candidates[0])
         with self._open_channel(settings.client_sap, settings.server_sap) as channel:
             self._channel = channel
             while True:
-                client = self._client_now = await self._associate()
+                client = self._client_now = await self._associate(candidates)
                 try:
                     await self._after_association(client)
                     return
                 except AssociateAgainError:
                     log.info("associating anew with other keys", meter=self.meter.identity)
+                    candidates = self._candidates()
                 finally:
                     await self._release(client, channel)
                     self._tell_replays(client)
                     self._host.alarms.take_notifications(self.meter, client.notifications)
 
-    async def _associate(self) -> Client:
-        """Associate with the keys that the meter takes: after a change these may be the new ones or the old ones."""
-        candidates = key_candidates(
-            self._host.models.match(self.meter.record),
-            self._settings,
-            self._keyring,
-            self.meter.record,
-            self.meter.joined_as,
+    def _candidates(self) -> list[MeterKeys | None]:
+        record = self.meter.record
+        return key_candidates(
+            self._host.models.match(record), self._settings, self._keyring, record, self.meter.joined_as
         )
+
+    async def _associate(self, candidates: list[MeterKeys | None]) -> Client:
+        """Associate with the keys that the meter takes: after a change these may be the new ones or the old ones."""
         settled = candidates[0] is None or candidates[0].standing is Standing.CURRENT
         for number, keys in enumerate(candidates, 1):
             client = self._client(self._settings_for(keys), keys)

@@ -4,53 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from pathlib import Path
 from typing import Any
 
 import click
 
+from concentrator import control
 from concentrator.collection.topology_view import as_tree, hours_as_lines, node_as_lines
+from concentrator.command_options import CONFIG_OPTION, JSON_OPTION
 from concentrator.config import load_config
-from concentrator.control import ControlError, request
 from concentrator.orders import OrderError
-
-_CONFIG_OPTION = click.option(
-    "--config",
-    "config_file",
-    default="/etc/concentrator/concentrator.toml",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Configuration file.",
-)
-_JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def give_order(
     config_file: Path, operation: str, target: str = "", arguments: object = None, **fields: object
 ) -> Any:  # noqa: ANN401 - decoded JSON
-    """Give the running service an order and return its result.
-
-    Raises:
-        ControlError: the service is not running, or the order failed.
-    """
-    order: dict[str, object] = {
-        "id": f"cli-{secrets.token_hex(6)}",
-        "op": operation,
-        "target": target,
-        "args": {} if arguments is None else arguments,
-        **{name: value for name, value in fields.items() if value is not None},
-    }
-    answer = asyncio.run(
-        request(load_config(config_file, ports_exist=False).control_socket, {"op": "order", "order": order})
-    )
-    if answer.get("state") != "done":
-        raise ControlError(f"{operation}: {answer}")
-    return answer["result"]
+    """`control.give_order`, to the service of a configuration file."""
+    socket = load_config(config_file, ports_exist=False).control_socket
+    return asyncio.run(control.give_order(socket, operation, target, arguments, **fields))
 
 
 @click.command("order")
-@_CONFIG_OPTION
+@CONFIG_OPTION
 @click.option("--target", default="", help="The meter; empty: the box or its network.")
 @click.option("--args", "arguments", default="{}", help="What the order needs, as a JSON object.")
 @click.option("--priority", type=click.IntRange(1, 3), help="1 goes before 2 and 3.")
@@ -73,8 +48,8 @@ def order_command(config_file: Path, target: str, arguments: str, operation: str
 
 
 @click.command("orders")
-@_CONFIG_OPTION
-@_JSON_OPTION
+@CONFIG_OPTION
+@JSON_OPTION
 def orders_command(config_file: Path, *, as_json: bool) -> None:
     """List the orders of the last days, newest first, with what came of them."""
     orders = give_order(config_file, "orders")["orders"]
@@ -90,8 +65,8 @@ def orders_command(config_file: Path, *, as_json: bool) -> None:
 
 
 @click.command("tasks")
-@_CONFIG_OPTION
-@_JSON_OPTION
+@CONFIG_OPTION
+@JSON_OPTION
 def tasks_command(config_file: Path, *, as_json: bool) -> None:
     """List the tasks, each with its run and how many meters are done with it."""
     tasks = give_order(config_file, "tasks")["tasks"]
@@ -113,8 +88,8 @@ def tasks_command(config_file: Path, *, as_json: bool) -> None:
 
 
 @click.command("gaps")
-@_CONFIG_OPTION
-@_JSON_OPTION
+@CONFIG_OPTION
+@JSON_OPTION
 @click.argument("meter")
 def gaps_command(config_file: Path, meter: str, *, as_json: bool) -> None:
     """Show which intervals of METER are missing or will never come, and why."""
@@ -136,9 +111,9 @@ def gaps_command(config_file: Path, meter: str, *, as_json: bool) -> None:
 
 
 @click.command("topology")
-@_CONFIG_OPTION
+@CONFIG_OPTION
 @click.option("--meter", default="", help="One meter: everything that became of it, and its days.")
-@_JSON_OPTION
+@JSON_OPTION
 def topology_command(config_file: Path, meter: str, *, as_json: bool) -> None:
     """Show who hangs where on the power line, since when, and how available the network was."""
     view = give_order(config_file, "topology", meter)

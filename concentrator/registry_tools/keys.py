@@ -13,9 +13,10 @@ from concentrator.collection.key_import import read_key_list
 from concentrator.collection.key_store import KeyStore
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.machine_secret import write_private
+from concentrator.command_options import CONFIG_OPTION
 from concentrator.config import Config, load_config
 from concentrator.control import ServiceAbsentError
-from concentrator.registry_tools.options import CONFIG_OPTION, give_order
+from concentrator.registry_tools.options import give_order
 
 
 @click.group()

@@ -20,10 +20,11 @@ from concentrator.collection.meter_entries import (
     json_rows,
     parse_entries,
 )
+from concentrator.command_options import CONFIG_OPTION
 from concentrator.config import Config, load_config
 from concentrator.control import ServiceAbsentError
 from concentrator.registry_tools.keys import tell_service
-from concentrator.registry_tools.options import CONFIG_OPTION, give_order
+from concentrator.registry_tools.options import give_order
 from concentrator.store.database import connect
 from concentrator.store.meters import load_meters
 

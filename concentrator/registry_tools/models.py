@@ -10,8 +10,8 @@ import click
 
 from concentrator.collection.errors import MeterModelError
 from concentrator.collection.meter_models import MeterModel, ModelLibrary, parse_model
+from concentrator.command_options import CONFIG_OPTION
 from concentrator.config import load_config
-from concentrator.registry_tools.options import CONFIG_OPTION
 
 
 @click.group()

@@ -47,7 +47,7 @@ EVENT_NUMBERS = {
         (
             "service_started",
             "service_stopped",
-            "clock_stepped",
+            "clock_step",
             "clock_state",
             "modem_state",
             "radio_state",

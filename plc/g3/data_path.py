@@ -9,7 +9,7 @@ from plc.g3 import commands, enumerations, ipv6
 from plc.g3.commands import COMMANDS
 from plc.g3.nodes import Node, NodeTable
 from plc.g3.steps import COORDINATOR_SHORT_ADDRESS
-from plc.host import LARGEST_APDU_QUEUE, ModemHost
+from plc.host import ModemHost
 from plc.network import ApduReceived, ApduSent, Capabilities, LinkQualityReported
 from plc.outgoing import Outgoing, place_of
 from plc.prime.enumerations import name_of
@@ -111,11 +111,7 @@ class DataPath(ModemHost):
             ipv6.encode_wrapper(source_sap, destination_sap, apdu),
         )
         token = self._token()
-        if len(self._queue_out) >= LARGEST_APDU_QUEUE:
-            self._not_sent(token, "too many APDUs wait", True)
-        elif not self._running:
-            self._not_sent(token, "the modem is not ready", True)
-        else:
+        if self._may_wait(token, len(self._queue_out)):
             self._queue_out.insert(
                 place_of(self._queue_out, urgent), _Transmission(token, address, urgent, packet)
             )

@@ -5,7 +5,7 @@ unconfirmed, and no APDU while a request is unanswered.
 """
 
 from plc.errors import LocalPlcError
-from plc.host import LARGEST_APDU_QUEUE, ModemHost
+from plc.host import ModemHost
 from plc.network import ApduSent, Capabilities
 from plc.outgoing import Outgoing, place_of
 from plc.prime import commands, enumerations, pib
@@ -95,11 +95,7 @@ class DataPath(ModemHost):
             link_class=LINK_CLASS,
         )
         token = self._token()
-        if len(self._transmissions) >= LARGEST_APDU_QUEUE:
-            self._not_sent(token, "too many APDUs wait", True)
-        elif not self._running:
-            self._not_sent(token, "the modem is not ready", True)
-        else:
+        if self._may_wait(token, len(self._transmissions)):
             self._transmissions.insert(
                 place_of(self._transmissions, urgent),
                 _Transmission(token, address, urgent, (source_sap, destination_sap), payload),

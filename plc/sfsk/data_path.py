@@ -5,7 +5,7 @@ back; the credits of that tell how many repetitions it takes, and how many to al
 """
 
 from plc.errors import LocalPlcError, MessageError
-from plc.host import LARGEST_APDU_QUEUE, ModemHost
+from plc.host import ModemHost
 from plc.network import ApduReceived, ApduSent, Capabilities, LinkQualityReported
 from plc.outgoing import Outgoing, place_of
 from plc.prime.enumerations import name_of
@@ -95,11 +95,7 @@ class DataPath(ModemHost):
         if address != mac.ALL_PHYSICAL and (node is None or not node.joined):
             raise LocalPlcError(f"no server has MAC address 0x{address:03X}")
         token = self._token()
-        if len(self._transmissions) >= LARGEST_APDU_QUEUE:
-            self._not_sent(token, "too many APDUs wait", True)
-        elif not self._running:
-            self._not_sent(token, "the modem is not ready", True)
-        else:
+        if self._may_wait(token, len(self._transmissions)):
             self._transmissions.insert(
                 place_of(self._transmissions, urgent), _Transmission(token, address, urgent, sdu)
             )
