@@ -12,7 +12,7 @@ from concentrator.collection.meter_tasks import MeterTask, TaskError, TaskKind
 from concentrator.collection.registry import CollectedMeter
 from concentrator.model import MeterRecord
 from concentrator.store.collection_tables import TaskRunRow
-from concentrator.store.readings import from_epoch, to_epoch
+from concentrator.store.readings import to_epoch
 
 DONE, FAILED, EXPIRED = "done", "failed", "expired"
 _REASONS_SHOWN = 5
@@ -257,17 +257,4 @@ class TaskBook:
             **{state: counts[state] for state in ("waiting", DONE, FAILED, EXPIRED)},
             "done_at_first_try": first_try,
             "reasons": dict(reasons.most_common(_REASONS_SHOWN)),
-        }
-
-    def states_of(self, identity: str) -> dict[str, dict[str, Any]]:
-        """How far one meter is with each task."""
-        return {
-            name: {
-                "run": from_epoch(state.done_run).isoformat() if state.done_run else None,
-                "state": state.state,
-                "attempts": state.attempts,
-                "reason": state.reason or state.trouble,
-            }
-            for name, states in self._states.items()
-            if (state := states.get(identity)) is not None
         }

@@ -160,10 +160,6 @@ class Store:
 
     # Tasks and orders
 
-    async def keep_task_runs(self, runs: Sequence[TaskRunRow]) -> None:
-        """Keep how meters came out of the runs of tasks."""
-        await self._database.write(lambda c: collection_tables.keep_task_runs(c, runs))
-
     async def task_runs(self) -> list[TaskRunRow]:
         """The newest run of every task and meter."""
         return await self._database.read(collection_tables.task_runs)
