@@ -99,8 +99,8 @@ class Journal:
         """Write changes until cancelled, and the end of the service then."""
         self._known = self._look()
         self._clock_ahead_s = self._ahead_s()
-        await self._write([*await self._beginning(), ("service_started", "", "")])
         try:
+            await self._write([*await self._beginning(), ("service_started", "", "")])
             while True:
                 await asyncio.sleep(_INTERVAL_S)
                 self._look_at_clock()

@@ -314,8 +314,8 @@ def test_a_scaled_value_keeps_its_digits_and_its_doubts(client):
 def test_the_chart_is_of_the_channel_that_was_asked_for(service, client):
     latest = client.get(f"/api/meters/{METERS[0]}").json()["latest"]
     other = next(one for one in latest if one["obis"] == str(web_bench.EXPORT.obis))
-    page = client.get(f"/meters/{METERS[0]}?channel={other['channel_id']}&days=1")
-    assert "Active energy export (-P), total over 1 days" in page.text
+    page = client.get(f"/meters/{METERS[0]}?channel={other['channel_id']}&days=3")
+    assert "Active energy export (-P), total over 3 days" in page.text
     assert text_of(client.get(f"/meters/{METERS[0]}?channel=x&days=999999"))
 
 
