@@ -157,7 +157,10 @@ class Registry:
         """
         meter = self._by_identity.get(identity)
         if meter is None:
-            raise UnknownMeterError(f"no meter {identity!r} is known here; the meter list has those that are")
+            raise UnknownMeterError(
+                f"no meter {identity!r} is known on the PLC network here; the meter list has those that are, "
+                "and the link of each"
+            )
         return meter
 
     def identify(self, meter: CollectedMeter, name: str) -> CollectedMeter:
