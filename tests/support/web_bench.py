@@ -75,11 +75,11 @@ async def _fill(directory: Path, days: int, hostile: str) -> None:
             readings = tuple(
                 Reading(channel, last - back * PERIOD, 1_000_000 + 150 * (count - back), 0, Quality.VALID)
                 for back in range(count, -1, -1)
-                # The second meter lacks an hour, 5 hours ago, and one interval of the day before that will never come.
-                if number == 0 or not (20 <= back < 24 or back == 130)
+                # The second meter lacks an hour, 5 hours ago, and one interval, 48.5 hours ago, that will never come.
+                if number == 0 or not (20 <= back < 24 or back == 194)
             )
             await store.store_answer(Answer(identity, PROFILE, readings, now()))
-    gap_end = last - 130 * PERIOD
+    gap_end = last - 194 * PERIOD
     await store.keep_gaps(
         METERS[1],
         PROFILE,

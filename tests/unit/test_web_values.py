@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -23,6 +24,16 @@ from concentrator.web.queries import Point
 from web_bench import IMPORT, PROFILE
 
 NOW = datetime(2026, 11, 21, 12, 10, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def box_in_utc(monkeypatch):
+    """Days are those of the box's zone: whatever this machine has, these tests are told in UTC."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.mark.parametrize(
