@@ -67,6 +67,7 @@ from concentrator.store.store import Store
 from concentrator.tasks import until_first_ends
 from concentrator.time_source import TimeWatch
 from concentrator.uplink.dlms_listener import DlmsListener
+from concentrator.uplink.files import FileUplink
 from concentrator.uplink.head_ends import load_head_ends
 from concentrator.uplink.management_device import BoxState
 from concentrator.uplink.messages import Topics
@@ -146,6 +147,7 @@ class Service:
                 for one in config.mqtt
             ),
             *(PushUplink(one, store, clock) for one in config.push),
+            *(FileUplink(one, topics, store, clock) for one in config.files),
         ]
         self.reporter.uplinks, self.reporter.kpi = self.uplinks, self.kpi
         self.reporter.balance = self.balance

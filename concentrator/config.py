@@ -22,6 +22,7 @@ from concentrator.config_sections import (
     ConcentratorSection,
     DlmsSection,
     FeederSection,
+    FilesSection,
     MbusSection,
     ModemSection,
     MqttSection,
@@ -87,6 +88,7 @@ class Config:
     dlms: DlmsSection | None = None
     mqtt: tuple[MqttSection, ...] = ()
     push: tuple[PushSection, ...] = ()
+    files: tuple[FilesSection, ...] = ()
 
     @property
     def state_directory(self) -> Path:
@@ -123,6 +125,7 @@ _SECTIONS: tuple[tuple[str, type[Any], bool], ...] = (
     ("dlms", DlmsSection, False),
     ("mqtt", MqttSection, True),
     ("push", PushSection, True),
+    ("files", FilesSection, True),
 )
 _TYPE_WORDS = {str: "text in quotes", int: "a whole number", bool: "true or false"}
 _TOML_WORDS: tuple[tuple[type, str], ...] = (
@@ -192,11 +195,17 @@ def parse_config(text: str, source: str = "configuration", *, ports_exist: bool 
             raise ConfigError(
                 f"{source}: two feeders are named {name!r}; allowed: a name of its own for each"
             )
-    names = [destination.name for destination in (*config.mqtt, *config.push)]
+    names = [destination.name for destination in (*config.mqtt, *config.push, *config.files)]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
                 f"{source}: two destinations are named {name!r}; allowed: a name of its own for each"
+            )
+    for number, place in enumerate(config.files, 1):
+        if place.url.startswith("sftp:") and not place.known_hosts_file:
+            raise ConfigError(
+                f"{source}: files[{number}].known_hosts_file: not given; an SFTP server is trusted by its host key "
+                "(ssh-keyscan writes one: compare it with the server's)"
             )
     return config
 
@@ -240,6 +249,8 @@ def _shown(name: str, value: object) -> str:
     """A value for an error message: shortened, and never a secret."""
     if any(word in name.split("_") for word in _SECRET_KEYS) and not name.endswith("_file"):
         return "a value that is not shown"
+    if isinstance(value, str) and "://" in value and "@" in value:
+        return "a URL with a name or password, which is not shown"
     words = next((words for kind, words in _TOML_WORDS if type(value) is kind), "a table or list")
     text = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."  # noqa: PLR2004 - one line
     return f"{text} ({words})"

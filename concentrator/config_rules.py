@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 _HOST_NAME = re.compile(r"^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$")
@@ -116,6 +117,30 @@ SERIAL_PORT = Allowed(
 PLACE = Allowed(
     "the absolute path of a serial device that exists, or HOST:PORT",
     lambda value: bool(_HOST_AND_PORT.match(value)) or _is_serial_port(value),
+)
+
+
+def _is_file_place(value: str) -> bool:
+    try:
+        url = urlsplit(value)
+        port = url.port
+    except ValueError:
+        return False
+    if url.scheme == "file":
+        return not url.netloc and url.path.startswith("/")
+    # A name or a password in the URL would end up in logs.
+    return (
+        url.scheme in ("http", "https", "sftp")
+        and bool(url.hostname)
+        and "@" not in url.netloc
+        and not url.query
+        and port != 0
+    )
+
+
+FILE_PLACE = Allowed(
+    "https://HOST/PATH/, http://HOST/PATH/, sftp://HOST/PATH or file:///FOLDER, without names and passwords",
+    _is_file_place,
 )
 MBUS_BAUD_RATE = Allowed(
     "one of 300, 600, 1200, 2400, 4800, 9600, 19200, 38400",

@@ -9,6 +9,7 @@ from concentrator.config_rules import (
     ANY_TEXT,
     BAUD_RATE,
     FILE,
+    FILE_PLACE,
     FOLDER,
     HOST,
     HOURS,
@@ -234,6 +235,36 @@ class PushSection:
     )
     in_flight: int = key(8, whole(1, 1000), "Notifications sent and not yet confirmed.")
     timeout_s: int = key(30, SECONDS, "How long to wait for a confirmation.")
+
+
+@dataclass(frozen=True, slots=True)
+class FilesSection:
+    """A place that gets files: an HTTP or SFTP server, or a folder to fetch from. Repeat the section for several."""
+
+    name: str = key("files", IDENTITY_RULE, "Name of this destination; its position is kept under it.")
+    url: str = key(
+        "https://headend.example/readings/",
+        FILE_PLACE,
+        "https://HOST/PATH/, sftp://HOST/PATH or file:///FOLDER.",
+    )
+    format: str = key(
+        "csv", one_of("csv", "jsonl", "cim-xml", "cim-json"), "What the files hold (docs/uplink.md)."
+    )
+    compress: bool = key(False, YES_NO, "true: gzip.")
+    every_s: int = key(900, SECONDS, "Longest time that what has come waits for its file.")
+    most_values: int = key(100_000, whole(1, 1_000_000), "A file that holds so many is not waited for.")
+    method: str = key(
+        "PUT", one_of("PUT", "POST"), "HTTP: PUT each file under its name, or POST all to the URL."
+    )
+    username: str = key(
+        "", ANY_TEXT, "Name to log in with. HTTP without one: the password is a bearer token."
+    )
+    password_file: str = key("", FILE, "File with the password or token, mode 0600.")
+    private_key_file: str = key("", FILE, "SFTP: our private key. HTTPS: that of our certificate.")
+    known_hosts_file: str = key("", FILE, "SFTP: the server's host key, as OpenSSH writes known_hosts.")
+    ca_file: str = key("", FILE, "HTTPS: certificates to trust; empty: those of the system.")
+    certificate_file: str = key("", FILE, "HTTPS: our client certificate (PEM).")
+    most_files: int = key(1000, whole(1, 100_000), "Folder: nothing is added while so many wait there.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,7 @@ class Bench:
                 sections.setdefault(name, {}).update(values)
         lines = []
         for name, values in sections.items():
-            lines.append(f"[[{name}]]" if name in ("mqtt", "push") else f"[{name}]")
+            lines.append(f"[[{name}]]" if name in ("mqtt", "push", "files") else f"[{name}]")
             lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
         self.config_file.write_text("\n".join(lines) + "\n")
         return self.config_file

@@ -11,6 +11,7 @@ declare -A package_of=(
     [openssl]=openssl
     [node]=nodejs
     [npm]=npm
+    [sshd]=openssh-server
 )
 missing=()
 for command in "${!package_of[@]}"; do
