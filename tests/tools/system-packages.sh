@@ -13,6 +13,8 @@ declare -A package_of=(
     [npm]=npm
     [sshd]=openssh-server
 )
+# Its programs are in folders of their versions, not on the path.
+compgen -G "/usr/lib/postgresql/*/bin/postgres" > /dev/null && unset "package_of[postgres]" || package_of[postgres]=postgresql
 missing=()
 for command in "${!package_of[@]}"; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "$command" > /dev/null || missing+=("${package_of[$command]}")
