@@ -114,7 +114,6 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        directory.chmod(0o755)
         postgres = Postgres(directory)
         postgres.start()
         broker = Mosquitto(directory)
@@ -128,7 +127,7 @@ def main() -> None:
             )
         finally:
             broker.kill()
-            postgres.kill()
+            postgres.close()
     result = {
         "concentrators": options.concentrators,
         "consumers": options.consumers,

@@ -38,7 +38,7 @@ def postgres(tmp_path):
     server = Postgres(tmp_path)
     server.start()
     yield server
-    server.kill()
+    server.close()
 
 
 def batch(concentrator: int, sequence: int, meter: str, first: int, count: int = 4) -> OutgoingBatch:
