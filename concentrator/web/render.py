@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from concentrator.clock import Clock
 from concentrator.web import chart, words
+from concentrator.web.translations import ENGLISH, LANGUAGES, catalogue
 from concentrator.web.views import Part, View
 
 _ROOM = Path(__file__).parent
@@ -21,10 +22,11 @@ OLD_AFTER_S = 24 * 3600
 
 
 class Renderer:
-    """Renders pages and parts."""
+    """Renders pages and parts in one language; `_` in the templates is that language's catalogue."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, language: str = ENGLISH) -> None:
         self._clock = clock
+        self.language = language
         self._environment = Environment(
             loader=FileSystemLoader(_ROOM / "templates"),
             autoescape=True,
@@ -47,6 +49,9 @@ class Renderer:
         }
         self._environment.filters.update(filters)
         helpers: dict[str, Any] = {
+            "_": catalogue(language).gettext,
+            "language": language,
+            "languages": LANGUAGES,
             "part": self.part,
             "percent": words.percent_words,
             "scaled": words.scaled,
