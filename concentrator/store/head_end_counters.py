@@ -51,15 +51,15 @@ class HeadEndCounters:
             raise named_error(error, str(self._path)) from error
         return {(bytes(title), str(kind)): int(highest) for title, kind, highest in rows}
 
-    def keep(
-        self, client_sap: int, key_fingerprint: str, counters: Mapping[tuple[bytes, str], int]
-    ) -> None:
+    def keep(self, client_sap: int, key_fingerprint: str, counters: Mapping[tuple[bytes, str], int]) -> None:
         """Write what has risen; what is kept of the client under other keys goes. On flash when this returns.
 
         Raises:
             StoreError: nothing was written.
         """
-        rows = [(client_sap, key_fingerprint, title, kind, count) for (title, kind), count in counters.items()]
+        rows = [
+            (client_sap, key_fingerprint, title, kind, count) for (title, kind), count in counters.items()
+        ]
         try:
             with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
                 connection.execute("PRAGMA busy_timeout = 5000")

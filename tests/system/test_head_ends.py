@@ -27,6 +27,8 @@ pytestmark = pytest.mark.system
 
 ENCRYPTION, AUTHENTICATION = bytes(range(16)), bytes(range(16, 32))
 SAP_ASSIGNMENT = AttributeDescriptor(17, Obis(0, 0, 41, 0, 0, 255), 2)
+# One count for one key, over all connections: that of a head-end rises for ever.
+COUNTER = MemoryCounter(1)
 NAME = AttributeDescriptor(1, Obis(0, 0, 42, 0, 0, 255), 2)
 
 
@@ -61,7 +63,7 @@ def client_of(**more):
             system_title=b"HEADEND1",
             **more,
         ),
-        MemoryCounter(int(datetime.now(UTC).timestamp())),
+        COUNTER,
     )
 
 
@@ -146,7 +148,8 @@ async def test_gurux_browses_reads_a_profile_and_goes_through_the_gateway(box):
         client = GXDLMSSecureClient(True, 1, device, Authentication.HIGH_GMAC, None, InterfaceType.WRAPPER)
         client.ciphering.systemTitle = b"GURUXCLT"
         client.ciphering.blockCipherKey, client.ciphering.authenticationKey = ENCRYPTION, AUTHENTICATION
-        client.ciphering.invocationCounter = int(datetime.now(UTC).timestamp())
+        client.ciphering.invocationCounter = COUNTER.value + 1
+        COUNTER.value += 1000
         client.ciphering.security = Security.AUTHENTICATION_ENCRYPTION
         peer = GuruxPeer.__new__(GuruxPeer)
         peer.client, peer.hdlc, peer.pushed = client, False, []

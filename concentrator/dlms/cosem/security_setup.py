@@ -1,8 +1,9 @@
 """Security setup (class 64, versions 0 and 1) as a server holds it: policy, keys, key pairs, certificates.
 
 Keys that a client exchanges are used from the next association on; whoever holds the device's keys is told
-by `keys_changed`, and whoever keeps them by `changed`. The policy can only be raised. Certificates are trusted when they are issued by one of the
-authorities that the device was made with, are valid at its time where it has a clock, and are for the suite.
+by `keys_changed`, and whoever keeps them by `changed`. The policy can only be raised. Certificates are trusted when
+they are issued by one of the authorities that the device was made with, are valid at its time where it has a clock,
+and are for the suite.
 """
 
 from __future__ import annotations
