@@ -37,6 +37,7 @@ class _Main(click.Group):
             verb: ("concentrator.operator_tools.command", f"{verb}_command")
             for verb in ("order", "orders", "tasks", "gaps", "topology")
         },
+        "head-ends": ("concentrator.head_end_command", "head_ends"),
         "keys": ("concentrator.registry_tools.keys", "keys"),
         "meters": ("concentrator.registry_tools.meters", "meters"),
         "models": ("concentrator.registry_tools.models", "models"),

@@ -1,7 +1,8 @@
 """The push destinations of the configuration as Push setup objects (Blue Book, class 40, version 2).
 
 What is set is changed in the configuration. The object list names the parts of a push by the objects that they are of:
-whose it is, and the profile with name, capture objects and buffer.
+whose it is, and the profile with name, capture objects and
+buffer; scalers and qualities of its values stand under codes of ours, in a push only.
 """
 
 from __future__ import annotations
@@ -15,13 +16,26 @@ from concentrator.dlms.cosem.push_setup import PushObject, PushSetup, Repetition
 from concentrator.dlms.cosem_time import CosemDateTime
 from concentrator.dlms.date_patterns import Window
 from concentrator.obis import Obis
-from concentrator.uplink.management_names import push_setup_name
+from concentrator.uplink.management_names import PUSH_QUALITIES, PUSH_SCALERS, push_setup_name
 from concentrator.uplink.push import PushUplink
 from concentrator.uplink.stored_meters import LOGICAL_DEVICE_NAME
 
 _TCP = 0
 _LONGEST_DELAY_S = 3600
 _DOUBLES = 200
+
+
+def push_object_list(profile: Obis) -> tuple[CaptureObject, ...]:
+    """What the elements of a push are, by the objects that they are of."""
+    elements = (
+        (1, LOGICAL_DEVICE_NAME, 2),
+        (7, profile, 1),
+        (7, profile, 3),
+        (7, profile, 2),
+        (1, PUSH_SCALERS, 2),
+        (1, PUSH_QUALITIES, 2),
+    )
+    return tuple([CaptureObject(*element) for element in elements])
 
 
 def push_setup_objects(
@@ -35,13 +49,12 @@ def _push_setup(
     index: int, uplink: PushUplink, profile: Obis, call: Callable[[Callable[[], None]], None]
 ) -> CosemObject:
     settings = uplink.settings
-    targets = [(1, LOGICAL_DEVICE_NAME, 2), (7, profile, 1), (7, profile, 3), (7, profile, 2)]
     setup = PushSetup(
         lambda _class_id, _obis: None,
         CosemDateTime().to_bytes,
         lambda _setup: call(uplink.push_now),
         version=2,
-        object_list=tuple([PushObject(CaptureObject(*target)) for target in targets]),
+        object_list=tuple(map(PushObject, push_object_list(profile))),
         destination=SendDestination(_TCP, f"{settings.host}:{settings.port}".encode()),
         confirmed=settings.confirmed,
         obis=push_setup_name(index),
