@@ -75,7 +75,12 @@ def list_head_ends(config_file: Path, *, as_json: bool) -> None:
 @click.option("--client-sap", type=click.IntRange(1, 0xFFFF), required=True, help="The client's number.")
 @click.option("--mechanism", type=click.Choice(list(MECHANISMS)), default="hls-gmac", help="Its proof.")
 @click.option("--suite", type=click.IntRange(0, 2), default=0, help="Security suite.")
-@click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.READER.value, help="What it may change.")
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in Role]),
+    default=Role.READER.value,
+    help="What it may change.",
+)
 @click.option(
     "--keys",
     "key_file",

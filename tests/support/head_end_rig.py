@@ -35,27 +35,27 @@ class RunningClock:
 class Box:
     """A box of one folder; `restart()` is a new run of the service with the same folder."""
 
-    def __init__(self, directory, clients, *, more=lambda: (), live=None, top=()):
+    def __init__(self, directory, clients, *, more=lambda: (), live=None, title=OUR_TITLE):
         self.directory = directory
         self.file = directory / "head_ends.json"
-        self.file.write_text(json.dumps({"clients": clients, **dict(top)}))
+        self.file.write_text(json.dumps({"clients": clients}))
         self.file.chmod(0o600)
         self.clock = RunningClock()
         self.config = parse_config("")
         self.store = Store(directory / "store.db", self.clock)
         self.noted, self.changed = [], []
         self.counter = MemoryCounter(1)
-        self._more, self._live = more, live
+        self.title, self._more, self._live = title, more, live
         self.restart()
 
     def restart(self):
-        self.head_ends = HeadEnds(self.file, OUR_TITLE, self.clock.now)
+        self.head_ends = HeadEnds(self.file, self.title, self.clock.now)
         self.head_ends.on_change = lambda client, what: self.changed.append((client, what))
         state = BoxState(self.clock.now, "9.9", dict, more=self._more)
         self.devices = DlmsDevices(
             self.store.path,
             self.head_ends,
-            OUR_TITLE,
+            self.title,
             self.counter,
             lambda stored: management_objects(self.config, stored, state),
             self.clock.monotonic,
