@@ -215,6 +215,7 @@ class Service:
                 self._clock,
                 settings.network_id,
                 self._config.collection.answer_timeout_s,
+                most_meters=self._config.collection.meters_in_flight,
             )
         return self.dlms_upstream.make_listener(settings, self, self.uplinks, desk)
 

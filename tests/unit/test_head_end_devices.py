@@ -5,7 +5,6 @@ import json
 from concurrent.futures import Future
 
 import pytest
-from head_end_rig import KEYS, MASTER, Box, RunningClock, client
 
 from concentrator.dlms import axdr
 from concentrator.dlms.attributes import (
@@ -31,6 +30,8 @@ from concentrator.uplink.management_names import ACCESS_LOG, EVENT_LOG, invocati
 from concentrator.uplink.roles import LIVE_PROFILE
 from concentrator.uplink.stored_meters import StoredMeter
 from concentrator.uplink.update_image import BLOCK_OCTETS, ImageVerdict, UpdateImage
+
+from head_end_rig import KEYS, MASTER, Box, RunningClock, client
 
 ADMIN = {"client_sap": 1, "mechanism": "hls-gmac", "role": "admin", "master_key": MASTER.hex(), **KEYS}
 READER = {
