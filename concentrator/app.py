@@ -18,7 +18,6 @@ import time
 from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +49,7 @@ from concentrator.collection.validation import Validator
 from concentrator.collection.whitelist import Whitelist
 from concentrator.config import Config, ConfigError, DlmsSection, ModemSection
 from concentrator.control import ControlServer
+from concentrator.dlms_upstream import DlmsUpstream
 from concentrator.errors import ConcentratorError
 from concentrator.journal import Journal, State, Subject
 from concentrator.links.board_control import BoardControl, make_board_control
@@ -65,14 +65,13 @@ from concentrator.status import StatusReporter
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
 from concentrator.tasks import until_first_ends
-from concentrator.time_source import TimeWatch
+from concentrator.time_source import TimeState, TimeWatch
 from concentrator.uplink.dlms_listener import DlmsListener
 from concentrator.uplink.files import FileUplink
-from concentrator.uplink.head_ends import load_head_ends
-from concentrator.uplink.management_device import BoxState
+from concentrator.uplink.management_device import LinkState
 from concentrator.uplink.messages import Topics
 from concentrator.uplink.mqtt import MqttUplink
-from concentrator.uplink.push import PushUplink
+from concentrator.uplink.push import WAITING
 from concentrator.uplink.uplink import CONNECTED, Uplink
 from concentrator.web.parent import DIES_WITH_PARENT
 from plc.network import Event, Network
@@ -141,20 +140,20 @@ class Service:
         self.collector.phases.wanted = self.balance.is_set_up
         self.store_orders = StoreOrders(store, clock, config.collection.profile, self.kpi, self.balance)
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
+        self.dlms_upstream = DlmsUpstream(config, store, clock, self.journal)
         self.uplinks: list[Uplink] = [
             *(
                 MqttUplink(one, topics, store, clock, boot_id, self.reporter.health, self.carry_out)
                 for one in config.mqtt
             ),
-            *(PushUplink(one, store, clock) for one in config.push),
             *(FileUplink(one, topics, store, clock) for one in config.files),
+            *self.dlms_upstream.pushes,
         ]
         self.reporter.uplinks, self.reporter.kpi = self.uplinks, self.kpi
         self.reporter.balance = self.balance
         self.order_book = OrderBook(store, clock, self._carry_out_now, self._tell_order)
         self._keyring = keyring
         self._clock = clock
-        self._box_state = BoxState(clock.now, version("open-data-concentrator"), self.reporter.health)
         self.listener_for_head_ends: DlmsListener | None = None
         self._addresses = AddressBook(store, config.modem.family if config.modem is not None else "")
         self._history = HistoryKeeper(store, self.collector.topology)
@@ -218,18 +217,31 @@ class Service:
                 self._clock,
                 settings.network_id,
                 self._config.collection.answer_timeout_s,
+                most_meters=self._config.collection.meters_in_flight,
             )
-        return DlmsListener(
-            self._config,
-            settings,
-            self._store.path,
-            self._clock,
-            self._box_state,
-            load_head_ends(Path(settings.key_file) if settings.key_file else None),
-            self._store.invocation_counter("head-ends"),
-            desk.route if desk is not None else None,
-            desk.close if desk is not None else None,
-        )
+        return self.dlms_upstream.make_listener(settings, self, self.uplinks, desk)
+
+    def health(self) -> dict[str, Any]:
+        """The numbers of the health topic."""
+        return self.reporter.health()
+
+    def links(self) -> list[LinkState]:
+        """The ways to meters, with their states and counters."""
+        found: list[LinkState] = []
+        if self.link is not None:
+            shell, totals = self.link.shell, self.collector.totals()
+            share = 100 * totals["meters_reachable"] / totals["meters"] if totals["meters"] else None
+            found.append(LinkState("modem", shell.state, dict(self.link.network.counters), share))
+        if self.radio is not None and self.listener is not None:
+            counters = {**self.radio.module.counters, **self.listener.counters}
+            found.append(LinkState("radio", self.radio.shell.state, counters))
+        for name, port in self.reporter.local_ports.items():
+            found.append(LinkState(name, port.state, dict(port.counters)))
+        return found
+
+    def synchronised(self) -> bool:
+        """Whether nothing says that the clock does not follow NTP."""
+        return self.time_watch.state not in (TimeState.NOT_SET, TimeState.UNSYNCHRONISED)
 
     async def _make_network(self, settings: ModemSection) -> Network:
         """The network with everything that it has to remember."""
@@ -433,7 +445,9 @@ class Service:
         board.light("alive", lit=True)
         try:
             while True:
-                board.light("uplink", lit=all(uplink.state == CONNECTED for uplink in self.uplinks))
+                board.light(
+                    "uplink", lit=all(uplink.state in (CONNECTED, WAITING) for uplink in self.uplinks)
+                )
                 await asyncio.sleep(_LAMP_INTERVAL_S)
         finally:
             for lamp in ("alive", "uplink"):

@@ -38,6 +38,7 @@ class _Main(click.Group):
             for verb in ("order", "orders", "tasks", "gaps", "topology")
         },
         "fleet-consumer": ("concentrator.fleet.command", "fleet_consumer"),
+        "head-ends": ("concentrator.head_end_command", "head_ends"),
         "keys": ("concentrator.registry_tools.keys", "keys"),
         "meters": ("concentrator.registry_tools.meters", "meters"),
         "models": ("concentrator.registry_tools.models", "models"),
@@ -132,8 +133,10 @@ def check_config(file: Path) -> None:
     from concentrator.collection.meter_tasks import TaskError, tasks_of
     from concentrator.collection.whitelist import EUI_SIZES, read_whitelist_file
     from concentrator.config import ConfigError, load_config
+    from concentrator.dlms.security import MemoryCounter
     from concentrator.links.plc_networks import load_network_keys
-    from concentrator.uplink.head_ends import load_head_ends
+    from concentrator.uplink.head_ends import HeadEnds
+    from concentrator.uplink.push_protection import load_push_protection
 
     config = load_config(file)
     try:
@@ -141,7 +144,9 @@ def check_config(file: Path) -> None:
     except TaskError as error:
         raise ConfigError(f"{file}: {error}") from None
     if config.dlms is not None:
-        load_head_ends(Path(config.dlms.key_file) if config.dlms.key_file else None)
+        HeadEnds(Path(config.dlms.key_file) if config.dlms.key_file else None)
+    for push in config.push:
+        load_push_protection(Path(push.key_file) if push.key_file else None, b"", MemoryCounter())
     OrderRules.from_settings(config.orders)
     key_file = config.collection.key_file
     Keyring.load(Path(key_file) if key_file else None, store=KeyStore(config.state_directory))

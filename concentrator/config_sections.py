@@ -221,6 +221,20 @@ class MqttSection:
     in_flight: int = key(20, whole(1, 1000), "Messages sent and not yet acknowledged.")
 
 
+_PUSH_WORDS = frozenset({"fresh", "schedule", "events"})
+_PUSH_TIMES = Allowed(
+    "fresh, schedule, events, or several with commas between",
+    lambda value: bool(value) and _PUSH_WORDS.issuperset(value.replace(",", " ").split()),
+)
+_TIME_OF_DAY = Allowed(
+    "a time of day such as 02:30", lambda value: bool(re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value))
+)
+_WINDOWS = Allowed(
+    "times of day such as 02:00-04:00, with commas between, or empty",
+    lambda value: all(HOURS.holds(word) for word in value.replace(",", " ").split()),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class PushSection:
     """A head-end that gets DLMS data-notifications over the TCP wrapper. Repeat the section for several."""
@@ -235,6 +249,28 @@ class PushSection:
     )
     in_flight: int = key(8, whole(1, 1000), "Notifications sent and not yet confirmed.")
     timeout_s: int = key(30, SECONDS, "How long to wait for a confirmation.")
+    when: str = key("fresh", _PUSH_TIMES, "Readings as they come or by the schedule; events at once.")
+    every_s: int = key(3600, SECONDS, "Schedule: how often; counted from `at`, anew each day.")
+    at: str = key("00:00", _TIME_OF_DAY, "Schedule: time of day from which `every_s` is counted.")
+    windows: str = key("", _WINDOWS, "Times of day in which readings are sent; empty: always.")
+    randomisation_s: int = key(
+        0, whole(0, 65535), "Readings begin up to so much later than schedule or window say, by chance."
+    )
+    retries: int = key(
+        0,
+        whole(0, 255),
+        "Tries after the first before the next schedule or window is waited for; 0: no limit.",
+    )
+    retry_delay_s: int = key(10, SECONDS, "Time before the first of these; each further takes twice as long.")
+    pause_s: int = key(900, SECONDS, "After all tries: pause where neither schedule nor window is set.")
+    event_kinds: str = key("", ANY_TEXT, "Kinds of events that are sent, with commas between; empty: all.")
+    tls: bool = key(False, YES_NO, "true: the head-end listens with TLS.")
+    ca_file: str = key("", FILE, "Certificates to trust; empty: those of the system.")
+    certificate_file: str = key("", FILE, "Our client certificate (PEM).")
+    private_key_file: str = key("", FILE, "Its private key (PEM), mode 0600.")
+    key_file: str = key(
+        "", FILE, "JSON file with protection and keys, mode 0600 (docs/uplink.md); empty: no protection."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +316,14 @@ class DlmsSection:
     private_key_file: str = key("", FILE, "Its private key (PEM), mode 0600.")
     ca_file: str = key("", FILE, "Certificates of head-ends to trust; empty: any may connect.")
     network_id: int = key(0, whole(0, 255), "Network id of the meters in gateway-requests.")
+    gateway: str = key(
+        "all",
+        one_of("all", "associated"),
+        "Whose gateway-requests go on: all connections', or those on which a client has associated with this box.",
+    )
+    largest_image_mib: int = key(
+        256, whole(1, 4096), "Largest update (MiB) that a head-end may transfer; kept in state_directory."
+    )
     most_connections: int = key(32, whole(1, 1000), "Connections at the same time; others are turned away.")
     idle_s: int = key(300, SECONDS, "A connection that is silent for so long is closed.")
 

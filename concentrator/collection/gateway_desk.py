@@ -2,7 +2,8 @@
 
 The head-end's APDUs go to the meter and back as they are: it has keys of its own with the meter, which this box neither
 needs nor knows. A meter has one master at a time: a head-end gets it when our own dialogue with it makes way, which is
-after the exchange that is under way, and keeps it while it goes on speaking.
+after the exchange that is under way, and keeps it while it goes on speaking. Its APDUs queue with our own, first come,
+first served, and head-ends have `most_meters` at a time: those who want another wait for their turn.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class GatewayDesk:
         network_id: int = 0,
         answer_timeout_s: float = 30.0,
         turn_timeout_s: float = _TURN_TIMEOUT_S,
+        most_meters: int = 4,
     ) -> None:
         self.requests = 0
         self.refused = 0
@@ -87,6 +89,7 @@ class GatewayDesk:
         self._turn_timeout_s = turn_timeout_s
         self._leases: dict[str, _Lease] = {}
         self._opening: dict[str, asyncio.Lock] = {}
+        self._places = asyncio.Semaphore(most_meters)
 
     async def route(self, request: GatewayRequest, deliver: Deliver) -> list[bytes]:
         """Hand an APDU to its meter, and give what the meter answers; `deliver` takes what comes after that.
@@ -150,7 +153,13 @@ class GatewayDesk:
                     if lease.saps != saps or lease.deliver != deliver:
                         raise DeviceBusyError(f"meter {meter.identity}: another client speaks with it")
                     return lease
-                return await self._open(meter, saps, deliver)
+                _address_of(meter)
+                await self._places.acquire()
+                try:
+                    return await self._open(meter, saps, deliver)
+                except BaseException:
+                    self._places.release()
+                    raise
         except TimeoutError:
             raise DeviceBusyError(
                 f"meter {meter.identity}: no turn within {self._turn_timeout_s:g} s"
@@ -160,7 +169,7 @@ class GatewayDesk:
         _address_of(meter)
         await self._lender.borrow(meter)
         try:
-            channel = self._link.open_channel(_address_of(meter), *saps, urgent=True)
+            channel = self._link.open_channel(_address_of(meter), *saps)
         except BaseException:
             self._lender.give_back(meter)
             raise
@@ -197,6 +206,7 @@ class GatewayDesk:
         finally:
             self._leases.pop(meter.record.link_address, None)
             self._lender.give_back(meter)
+            self._places.release()
             log.info("gateway closed", meter=meter.identity)
 
     @staticmethod

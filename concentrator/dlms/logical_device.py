@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from concentrator.dlms.authentication import ManufacturerFunction
 from concentrator.dlms.certificates import TrustAnchors
 from concentrator.dlms.codes import ApplicationContext, AuthenticationMechanism, Conformance
+from concentrator.dlms.cosem.association import SECURITY_SETUP
 from concentrator.dlms.cosem.objects import AccessMode, CosemObject
 from concentrator.dlms.cosem.short_names import assign_names
 from concentrator.dlms.security import BOTH, CounterSource, MemoryCounter, SecurityKeys, SecurityPolicy
@@ -67,8 +68,9 @@ class AssociationDefinition:
     (mechanisms 5 and 7). `security_policy` are bits of the security control that requests need and answers
     have; `policy` adds what a Security setup asks for, in each direction. An association opens with what both
     say then, and an answer has the protection of its request where that is more. `may_invoke` tells whether
-    methods may be invoked; left open, clients may that prove who they are or have full access. `short_names`
-    makes it an association by short names. The other fields are those of the client's settings.
+    methods may be invoked, or those of which objects; left open, clients may that prove who they are or have full
+    access. `short_names` makes it an association by short names. `security_setup` is the object that its association
+    names as its own. The other fields are those of the client's settings.
     """
 
     client_sap: int
@@ -85,9 +87,10 @@ class AssociationDefinition:
     length_signed: bool = False
     manufacturer: ManufacturerFunction | None = None
     policy: Callable[[], SecurityPolicy] = lambda: SecurityPolicy.NONE
-    may_invoke: bool | None = None
+    may_invoke: bool | Callable[[CosemObject], bool] | None = None
     short_names: bool = False
     trust: TrustAnchors | None = None
+    security_setup: Obis = SECURITY_SETUP
 
     @property
     def context(self) -> ApplicationContext:
@@ -100,11 +103,10 @@ class AssociationDefinition:
             )
         return ApplicationContext.SHORT_NAME if self.short_names else ApplicationContext.LOGICAL_NAME
 
-    @property
-    def invokes(self) -> bool:
-        """Whether methods may be invoked."""
+    def invokes(self, cosem_object: CosemObject) -> bool:
+        """Whether the methods of an object may be invoked."""
         if self.may_invoke is not None:
-            return self.may_invoke
+            return self.may_invoke(cosem_object) if callable(self.may_invoke) else self.may_invoke
         return self.mechanism != AuthenticationMechanism.NONE or self.access is full_access
 
 
@@ -113,7 +115,7 @@ class LogicalDevice:
 
     `received_counters` are the highest counters taken from each client, which outlive an association; so do
     `secrets`, the passwords and HLS secrets by client. `certificate` is shown to clients that prove themselves
-    by ECDSA.
+    by ECDSA. `failed_proofs` counts the associations that were refused since a client did not prove who it is.
     """
 
     def __init__(
@@ -139,6 +141,7 @@ class LogicalDevice:
         self.secrets = {sap: definition.secret for sap, definition in self.associations.items()}
         self.received_counters: dict[int, dict[tuple[bytes, str], int]] = {}
         self.replays = 0
+        self.failed_proofs = 0
         self._names: dict[int, CosemObject] = {}
 
     def short_names(self) -> dict[int, CosemObject]:

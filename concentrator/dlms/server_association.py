@@ -123,16 +123,18 @@ class Association:
                     key = definition.trust.signing_key(request.calling_ae_qualifier, client_title)
                     self.security.keys = self.security.keys.with_peer_signing(key)
                 except DlmsError:
-                    return self._reject(AcseServiceUserDiagnostic.AUTHENTICATION_FAILURE)
+                    return self._not_proven()
         try:
             initiate = self._initiate(request.user_information)
         except DlmsError as error:
-            self.device.replays += isinstance(error, ReplayError)
+            replayed = isinstance(error, ReplayError)
+            self.device.replays += replayed
+            self.device.failed_proofs += isinstance(error, SecurityError) and not replayed
             return self._reject(AcseServiceUserDiagnostic.NO_REASON_GIVEN)
         value = request.authentication_value or b""
         secret = self.device.secrets.get(definition.client_sap, b"")
         if mechanism == AuthenticationMechanism.LLS and not hmac.compare_digest(value, secret):
-            return self._reject(AcseServiceUserDiagnostic.AUTHENTICATION_FAILURE)
+            return self._not_proven()
         conformance = initiate.conformance & definition.conformance
         if definition.short_names:
             conformance &= SHORT_NAME_CONFORMANCE
@@ -198,6 +200,10 @@ class Association:
             return wrap(security, self._granted, self._initiate_envelope)
         content = security.protect(self._granted, more=self._initiate_control)
         return ServiceCiphered(GLOBAL_TAGS[InitiateResponse.TAG], content).to_bytes()
+
+    def _not_proven(self) -> AssociationResponse:
+        self.device.failed_proofs += 1
+        return self._reject(AcseServiceUserDiagnostic.AUTHENTICATION_FAILURE)
 
     def _reject(
         self, diagnostic: AcseServiceUserDiagnostic, *, error: tuple[int, int] = (6, 0)
@@ -283,6 +289,7 @@ class Association:
             self.hls.check(parameters.octets())
             answer = self.hls.answer()
         except (DlmsError, EncodeError):
+            self.device.failed_proofs += 1
             self.close()
             raise refused(ActionResult.READ_WRITE_DENIED) from None
         self._associated()
@@ -303,7 +310,7 @@ class Association:
         return AccessMode.WRITE_ONLY if attribute == 7 else AccessMode.READ_ONLY
 
     def _may_invoke(self, cosem_object: CosemObject) -> bool:
-        return cosem_object.class_id == 15 or self.definition.invokes
+        return cosem_object.class_id == 15 or self.definition.invokes(cosem_object)
 
     @property
     def own_name(self) -> Obis:
@@ -333,6 +340,7 @@ class Association:
             self.engine.conformance if self.engine else definition.conformance,
             self.device.max_pdu_size,
             2 if self.associated else 1,
+            security_setup=definition.security_setup,
             methods=methods,
             setters=setters,
         )
@@ -348,8 +356,10 @@ class Association:
         self.device.secrets[self.definition.client_sap] = value.octets()
 
     def _object_list_ln(self) -> Data:
-        current = association_ln(ASSOCIATION_LN, self._view(), self._object_list_ln)
-        return object_list_ln([current, *self.device.objects.values()], self._access)
+        view = self._view()
+        # Under its own name, and as the current one.
+        own = [association_ln(name, view, self._object_list_ln) for name in (ASSOCIATION_LN, self.own_name)]
+        return object_list_ln([*own, *self.device.objects.values()], self._access)
 
     def _object_list_sn(self) -> Data:
         return object_list_sn(self.device.short_names(), self._access)

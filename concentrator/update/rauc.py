@@ -99,15 +99,36 @@ async def install_bundle(
         return InstallOutcome(InstallState.FILE_MISSING, f"there is no file {bundle}")
     kind = bus or os.environ.get("DBUS_STARTER_BUS_TYPE", "system")
     try:
-        connection = await MessageBus(
-            bus_type=BusType.SESSION if kind == "session" else BusType.SYSTEM
-        ).connect()
+        connection = await _connect(kind)
     except (OSError, AuthError, InvalidAddressError, EOFError) as error:
         return InstallOutcome(InstallState.BUS_MISSING, f"the D-Bus {kind} bus cannot be reached: {error}")
     try:
         return await _Installation(connection, progress).run(bundle, timeout_s)
     finally:
         connection.disconnect()
+
+
+async def inspect_bundle(path: str | Path, *, bus: str | None = None) -> InstallOutcome:
+    """Let RAUC check the signature of the bundle at `path`, and that it is for this device; nothing is installed.
+
+    `installed` then means that it could be; the message is the bundle's version.
+    """
+    bundle = Path(path).absolute()  # noqa: ASYNC240 - one look at a local path
+    if not bundle.is_file():
+        return InstallOutcome(InstallState.FILE_MISSING, f"there is no file {bundle}")
+    try:
+        connection = await _connect(bus)
+    except (OSError, AuthError, InvalidAddressError, EOFError) as error:
+        return InstallOutcome(InstallState.BUS_MISSING, f"the D-Bus bus cannot be reached: {error}")
+    try:
+        return await _Installation(connection, None).inspect(bundle)
+    finally:
+        connection.disconnect()
+
+
+async def _connect(bus: str | None) -> MessageBus:
+    kind = bus or os.environ.get("DBUS_STARTER_BUS_TYPE", "system")
+    return await MessageBus(bus_type=BusType.SESSION if kind == "session" else BusType.SYSTEM).connect()
 
 
 class _Installation:
@@ -141,6 +162,25 @@ class _Installation:
         except TimeoutError:
             return InstallOutcome(InstallState.FAILED, f"RAUC did not end within {timeout_s:g} s")
 
+    async def inspect(self, bundle: Path) -> InstallOutcome:
+        try:
+            operation = await self._property("Operation")
+            if operation != "idle":
+                return InstallOutcome(InstallState.BUSY, f"RAUC is busy: {operation}")
+            compatible, version = await self._call("Info", "s", [str(bundle)], _INSTALLER)
+            wanted = await self._property("Compatible")
+            if compatible != wanted:
+                return InstallOutcome(
+                    InstallState.INCOMPATIBLE, f"the bundle is for {compatible}, this is {wanted}"
+                )
+            return InstallOutcome(InstallState.INSTALLED, str(version))
+        except DBusError as error:
+            return _explain_bus_error(error)
+
+    async def _property(self, name: str) -> str:
+        body = await self._call("Get", "ss", [_INSTALLER, name], _PROPERTIES)
+        return str(body[0].value)
+
     async def _wait(self, timeout_s: float) -> int:
         """Wait for RAUC's signal; it must not leave the bus meanwhile."""
         async with asyncio.timeout(timeout_s):
@@ -163,8 +203,7 @@ class _Installation:
                 self._progress(int(percentage), str(words))
 
     async def _last_error(self) -> str:
-        body = await self._call("Get", "ss", [_INSTALLER, "LastError"], _PROPERTIES)
-        return str(body[0].value)
+        return await self._property("LastError")
 
     async def _primary_slot(self) -> str:
         return str((await self._call("GetPrimary", "", [], _INSTALLER))[0])

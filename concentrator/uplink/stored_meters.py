@@ -22,6 +22,8 @@ from concentrator.dlms.cosem.objects import CosemObject, data
 from concentrator.dlms.cosem.profiles import profile_object
 from concentrator.dlms.cosem_time import CosemDateTime
 from concentrator.obis import Obis
+from concentrator.store import outbox
+from concentrator.store.outbox import DestinationState
 from concentrator.store.readings import from_epoch
 
 # Logical devices of meters are numbered from here by the store's own numbers, which never change.
@@ -102,16 +104,34 @@ class StoredMeters:
         ).fetchone()
         return None if row is None else StoredMeter(*row)
 
-    def events(self, first: int | None, last: int | None) -> list[tuple[int, str, str]]:
-        """The concentrator's event log: when, code, and detail with the meter's name."""
+    def events(
+        self, first: int | None, last: int | None, codes: Sequence[str] = ()
+    ) -> list[tuple[int, str, str]]:
+        """The newest 1000 of the concentrator's event log: when, code, and detail with the meter's name.
+
+        Those of all codes, or of some.
+        """
+        marks = f" AND code IN ({', '.join('?' * len(codes))})" if codes else ""
         rows = self._connection.execute(
-            "SELECT happened_at, code, COALESCE(identity || ': ', '') || detail"
+            "SELECT happened_at, code, COALESCE(identity || ': ', '') || detail"  # noqa: S608 - marks only
             " FROM event LEFT JOIN meter USING (meter_id)"
-            " WHERE happened_at BETWEEN COALESCE(?, -1) AND COALESCE(?, 1 << 60)"
+            f" WHERE happened_at BETWEEN COALESCE(?, -1) AND COALESCE(?, 1 << 60){marks}"
             " ORDER BY event_id DESC LIMIT 1000",
-            (first, last),
+            (first, last, *codes),
         ).fetchall()
         return rows[::-1]
+
+    def destinations(self) -> list[DestinationState]:
+        """How far every destination is."""
+        return outbox.states(self._connection)
+
+    def day_figures(self, first: int | None, last: int | None) -> list[tuple[int, str]]:
+        """The figures of the last days: the day's beginning in seconds since 1970, and JSON."""
+        return self._connection.execute(
+            "SELECT day, figures FROM kpi_day WHERE day BETWEEN COALESCE(?, -1) AND COALESCE(?, 1 << 60)"
+            " ORDER BY day",
+            (first, last),
+        ).fetchall()
 
     def objects(self, meter: StoredMeter) -> list[CosemObject]:
         """Everything that is served of one meter."""

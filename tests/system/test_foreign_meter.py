@@ -12,8 +12,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from concentrator.control import request
+from concentrator.dlms.codes import AuthenticationMechanism
 
 from bench import LOOPBACK, free_port, until
+from dlms_peers import Case, GuruxPeer
 
 pytestmark = pytest.mark.system
 
@@ -129,3 +131,26 @@ async def test_the_product_reads_a_foreign_meter_through_the_power_line(
         answer = await request(bench.socket, {"op": "order", "order": order})
         assert answer["state"] == "done", answer
         assert answer["result"]["value"] == value
+
+
+async def test_gurux_reaches_a_foreign_meter_through_our_gateway(bench, foreign_meter):
+    await until(lambda: listening(foreign_meter), 20, "the foreign meter listens")
+    bench.start_substation(meters=1, others=[WrapperMeter(foreign_meter)])
+    port = free_port()
+    bench.write_config(
+        collection={"authentication": "none", "client_sap": 16, "history_days": 1}, dlms={"port": port}
+    )
+    await bench.start_product()
+    await bench.until_status(lambda s: any(m["identity"] == SERIAL for m in s["meters"]), 60)
+
+    def read():
+        from gurux_dlms.GXDLMSGateway import GXDLMSGateway
+        from gurux_dlms.objects import GXDLMSRegister
+
+        gateway = GXDLMSGateway()
+        gateway.networkId, gateway.physicalDeviceAddress = 0, SERIAL.encode()
+        case = Case(AuthenticationMechanism.NONE, "plain", 0)
+        with GuruxPeer(port, case, gateway=gateway) as peer:
+            return int(peer.ask(peer.client.read(GXDLMSRegister("1.0.1.8.0.255"), 2)).value)
+
+    assert await asyncio.to_thread(read) == 12345678

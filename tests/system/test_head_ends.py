@@ -9,7 +9,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from concentrator.dlms.attributes import CLOCK_COLUMN, AttributeDescriptor, RangeDescriptor
+from concentrator.dlms import axdr
+from concentrator.dlms.attributes import (
+    CLOCK_COLUMN,
+    AttributeDescriptor,
+    CaptureObject,
+    MethodDescriptor,
+    RangeDescriptor,
+)
 from concentrator.dlms.client import Client, ClientSettings
 from concentrator.dlms.codes import AuthenticationMechanism
 from concentrator.dlms.cosem_time import CosemDateTime
@@ -27,6 +34,8 @@ pytestmark = pytest.mark.system
 
 ENCRYPTION, AUTHENTICATION = bytes(range(16)), bytes(range(16, 32))
 SAP_ASSIGNMENT = AttributeDescriptor(17, Obis(0, 0, 41, 0, 0, 255), 2)
+# One count for one key, over all connections: that of a head-end rises for ever.
+COUNTER = MemoryCounter(1)
 NAME = AttributeDescriptor(1, Obis(0, 0, 42, 0, 0, 255), 2)
 
 
@@ -35,7 +44,7 @@ async def box(bench):
     """A running product with two meters that are read, and a port for head-ends."""
     bench.start_substation(meters=2)
     key_file = bench.directory / "head_ends.json"
-    client = {"client_sap": 1, "mechanism": "hls-gmac"}
+    client = {"client_sap": 1, "mechanism": "hls-gmac", "role": "operator"}
     keys = {"encryption_key": ENCRYPTION.hex(), "authentication_key": AUTHENTICATION.hex()}
     key_file.write_text(json.dumps({"clients": [{**client, **keys}]}))
     key_file.chmod(0o600)
@@ -61,7 +70,7 @@ def client_of(**more):
             system_title=b"HEADEND1",
             **more,
         ),
-        MemoryCounter(int(datetime.now(UTC).timestamp())),
+        COUNTER,
     )
 
 
@@ -146,7 +155,8 @@ async def test_gurux_browses_reads_a_profile_and_goes_through_the_gateway(box):
         client = GXDLMSSecureClient(True, 1, device, Authentication.HIGH_GMAC, None, InterfaceType.WRAPPER)
         client.ciphering.systemTitle = b"GURUXCLT"
         client.ciphering.blockCipherKey, client.ciphering.authenticationKey = ENCRYPTION, AUTHENTICATION
-        client.ciphering.invocationCounter = int(datetime.now(UTC).timestamp())
+        client.ciphering.invocationCounter = COUNTER.value + 1
+        COUNTER.value += 1000
         client.ciphering.security = Security.AUTHENTICATION_ENCRYPTION
         peer = GuruxPeer.__new__(GuruxPeer)
         peer.client, peer.hdlc, peer.pushed = client, False, []
@@ -221,3 +231,35 @@ async def test_wrong_keys_and_hostile_connections_do_no_harm(box):
             except (OSError, DlmsError):
                 await asyncio.sleep(0.1)
     greedy.close()
+
+
+async def test_a_value_of_this_moment_is_read_by_the_meter_itself(box):
+    meter = box.substation.meters[0]
+    live = Obis(0, 0, 128, 4, 0, 255)
+
+    def read():
+        with WrapperWire(box.dlms_port, 1) as wire:
+            client = client_of()
+            wire.run(client.associate())
+            device = devices_of(wire, client)[meter.logical_device_name]
+        with WrapperWire(box.dlms_port, 1, device) as wire:
+            client = client_of(device=device)
+            wire.run(client.associate())
+            columns = [CaptureObject(3, Obis(1, 0, 1, 8, 0, 255), 2), CaptureObject(1, NAME.obis, 2)]
+            wanted = axdr.array(*(column.to_data() for column in columns))
+            wire.run(client.set(AttributeDescriptor(7, live, 3), wanted))
+            began = int(datetime.now(UTC).timestamp())
+            wire.run(client.action(MethodDescriptor(7, live, 2), axdr.integer(0)))
+            under_way = AttributeDescriptor(1, Obis(0, 0, 128, 4, 1, 255), 2)
+            while wire.run(client.get(under_way)).integer():
+                # Every question is answered while the meter is read.
+                assert wire.run(client.get(NAME)).octets() == meter.logical_device_name
+            (row,) = wire.run(client.get(AttributeDescriptor(7, live, 2))).items()
+            at, result, quality, energy, name = row.items()
+            assert CosemDateTime.from_bytes(at.octets()).to_utc().timestamp() >= began
+            assert (result.native, quality.integer()) == ("", 32)
+            assert name.octets() == meter.logical_device_name
+            return energy.integer()
+
+    newest = meter.truth(LOAD_PROFILE, datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC))[-1]
+    assert await asyncio.to_thread(read) >= newest.values[0]

@@ -3,6 +3,7 @@
 Needs the Debian packages rauc, dbus, squashfs-tools and openssl, and root (RAUC mounts the bundle).
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+
+from dlms_peers import GuruxPeer
+from dlms_wire import connect
+from ports import free_port
 
 MISSING = [name for name in ("rauc", "dbus-daemon", "mksquashfs", "openssl") if shutil.which(name) is None]
 pytestmark = [
@@ -212,3 +217,81 @@ def test_no_file_no_daemon_and_no_bus_each_say_so(device):
     no_bus = install(bundles["good"], nowhere)
     assert (no_bus.returncode, no_bus.stderr.split(":")[0]) == (3, "bus_missing")
     assert isinstance(root, Path)
+
+
+def test_a_head_end_transfers_verifies_and_installs_a_bundle(rauc, tmp_path):
+    root, bundles, content, environment = rauc
+    (root / "primary").write_text("A\n")
+    keys = {"encryption_key": "0F" * 16, "authentication_key": "F0" * 16}
+    client = {"client_sap": 1, "mechanism": "hls-gmac", "role": "admin", **keys}
+    key_file = tmp_path / "head_ends.json"
+    key_file.write_text(json.dumps({"clients": [client]}))
+    key_file.chmod(0o600)
+    port = free_port()
+    config = tmp_path / "concentrator.toml"
+    config.write_text(
+        f'[concentrator]\nstate_directory = "{tmp_path}/state"\n'
+        f'[dlms]\nport = {port}\nkey_file = "{key_file}"\n[web]\nenabled = false\n'
+    )
+    log = (tmp_path / "log").open("wb")
+    command = [sys.executable, "-m", "concentrator", "run", "--config", str(config)]
+    product = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        for name, expected in (("foreign", 4), ("good", 6)):
+            assert transfer(port, bundles[name]) == expected, (tmp_path / "log").read_text()
+    finally:
+        product.terminate()
+        product.wait(timeout=20)
+        log.close()
+    _, second = slots(root)
+    assert second[: len(content)] == content
+    assert (root / "primary").read_text() == "B\n"
+
+
+COUNTER = [1]
+
+
+def transfer(port, bundle):
+    """Gurux sends an image and has it verified and activated; gives the status that it ends with."""
+    from gurux_dlms.enums import Authentication, InterfaceType, Security
+    from gurux_dlms.objects import GXDLMSImageTransfer
+    from gurux_dlms.secure import GXDLMSSecureClient
+
+    client = GXDLMSSecureClient(True, 1, 1, Authentication.HIGH_GMAC, None, InterfaceType.WRAPPER)
+    client.ciphering.systemTitle = b"GURUXCLT"
+    client.ciphering.blockCipherKey = b"\x0f" * 16
+    client.ciphering.authenticationKey = b"\xf0" * 16
+    client.ciphering.invocationCounter = COUNTER[0]
+    client.ciphering.security = Security.AUTHENTICATION_ENCRYPTION
+    client.maxReceivePDUSize = 8192
+    peer = GuruxPeer.__new__(GuruxPeer)
+    peer.client, peer.hdlc, peer.pushed, peer.socket = client, False, [], connect(port)
+    octets, image = bundle.read_bytes(), GXDLMSImageTransfer()
+
+    def read(attribute):
+        client.updateValue(image, attribute, peer.ask(client.read(image, attribute)).value)
+
+    def until_done(request):
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return peer.ask(request())
+            except PermissionError as error:
+                # temporary-failure: it is being done.
+                assert time.monotonic() < deadline
+                if error.args[0] != 2:
+                    return None
+                time.sleep(0.05)
+
+    with peer:
+        read(2)
+        peer.ask(image.imageTransferInitiate(client, "odc", len(octets)))
+        for packet in image.imageBlockTransfer(client, octets, None):
+            peer.ask(packet)
+        read(4)
+        assert image.imageFirstNotTransferredBlockNumber == -(-len(octets) // image.imageBlockSize)
+        if until_done(lambda: image.imageVerify(client)) is not None:
+            until_done(lambda: image.imageActivate(client))
+        read(6)
+        COUNTER[0] = client.ciphering.invocationCounter + 100
+    return int(image.imageTransferStatus)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from concentrator.dlms import axdr
 from concentrator.dlms.axdr import Data, DataType
 from concentrator.dlms.codes import ActionResult
 from concentrator.dlms.cosem.objects import CosemObject, refused
 from concentrator.dlms.errors import DecodeError
+from concentrator.errors import LocalError
 from concentrator.obis import Obis
 
 IMAGE_TRANSFER = Obis(0, 0, 44, 0, 0, 255)
@@ -56,37 +57,96 @@ Verify = Callable[[bytes, bytes], tuple[Outcome, tuple[ImageToActivate, ...]]]
 Activate = Callable[[tuple[ImageToActivate, ...], bytes], Outcome]
 
 
+class ImageBlocks(Protocol):
+    """Where the blocks of an image are kept. What cannot be kept raises a LocalError, and the client is refused.
+
+    `received` has an octet for each block: 1 for one that is here.
+    """
+
+    identification: bytes
+    size: int
+    received: bytearray
+
+    def begin(self, identification: bytes, size: int, block_size: int) -> None:
+        """Forget what was here; an image of this many octets comes."""
+        ...
+
+    def write(self, index: int, start: int, octets: bytes) -> None:
+        """Keep one block, which begins at octet `start`."""
+        ...
+
+    def octets(self) -> bytes:
+        """The whole image, or nothing where the hooks know where it is."""
+        ...
+
+
+class MemoryBlocks:
+    """Blocks in memory, for small devices and their images."""
+
+    def __init__(self) -> None:
+        self.identification = b""
+        self.size = 0
+        self.received = bytearray()
+        self._octets = bytearray()
+
+    def begin(self, identification: bytes, size: int, block_size: int) -> None:
+        """Forget what was here."""
+        self.identification, self.size = identification, size
+        self._octets = bytearray(size)
+        self.received = bytearray(-(-size // block_size))
+
+    def write(self, index: int, start: int, octets: bytes) -> None:
+        """Keep one block."""
+        self._octets[start : start + len(octets)] = octets
+        self.received[index] = 1
+
+    def octets(self) -> bytes:
+        """The whole image."""
+        return bytes(self._octets)
+
+
 class ImageTransfer:
     """The state of one image transfer; `cosem_object` serves it.
 
     `verify` is given identification and octets of the whole image and tells the images within; `activate` is
-    given these, and the octets. Keep the object where it outlives an association: a client may resume.
+    given these, and the octets. Keep the object where it outlives an association: a client may resume. `blocks` is
+    where the image is kept, which is memory if not given; `on_status` is told each status before a client is answered.
     """
 
     def __init__(
-        self, block_size: int, verify: Verify, activate: Activate, *, largest: int = _LARGEST_IMAGE
+        self,
+        block_size: int,
+        verify: Verify,
+        activate: Activate,
+        *,
+        largest: int = _LARGEST_IMAGE,
+        blocks: ImageBlocks | None = None,
     ) -> None:
         self.block_size = block_size
         self.enabled = True
         self.status = ImageTransferStatus.NOT_INITIATED
-        self.identification = b""
+        self.on_status: Callable[[ImageTransferStatus], None] = lambda _status: None
         self.to_activate: tuple[ImageToActivate, ...] = ()
         self._verify_image = verify
         self._activate_image = activate
         self._largest = largest
-        self._octets = bytearray()
-        self._received = bytearray()
+        self._blocks = blocks or MemoryBlocks()
+
+    @property
+    def identification(self) -> bytes:
+        """What the client calls the image."""
+        return self._blocks.identification
 
     @property
     def first_missing(self) -> int:
         """The first block that is not here; the number of blocks where all are."""
-        index = self._received.find(0)
-        return len(self._received) if index < 0 else index
+        index = self._blocks.received.find(0)
+        return len(self._blocks.received) if index < 0 else index
 
     @property
     def complete(self) -> bool:
         """Whether every block is here."""
-        return bool(self._received) and 0 not in self._received
+        return bool(self._blocks.received) and 0 not in self._blocks.received
 
     def cosem_object(self, obis: Obis = IMAGE_TRANSFER) -> CosemObject:
         """The object, with its attributes and methods."""
@@ -101,16 +161,34 @@ class ImageTransfer:
             obis,
             {
                 2: axdr.double_long_unsigned(self.block_size),
-                3: lambda: Data(DataType.BIT_STRING, "".join(map(str, self._received))),
+                3: lambda: Data(DataType.BIT_STRING, "".join(map(str, self._blocks.received))),
                 4: lambda: axdr.double_long_unsigned(self.first_missing),
                 5: lambda: axdr.boolean(self.enabled),
                 6: lambda: axdr.enumeration(self.status),
                 7: self._information,
             },
             setters={5: enable},
-            methods={1: self._initiate, 2: self._take_block, 3: self._verify, 4: self._activate},
+            methods={
+                1: self._told(self._initiate),
+                2: self._told(self._take_block),
+                3: self._told(self._verify),
+                4: self._told(self._activate),
+            },
             version=0,
         )
+
+    def _told(self, method: Callable[[Data | None], Data | None]) -> Callable[[Data | None], Data | None]:
+        def invoke(parameters: Data | None) -> Data | None:
+            before = self.status
+            try:
+                return method(parameters)
+            except LocalError:
+                raise refused(ActionResult.OTHER_REASON) from None
+            finally:
+                if self.status != before:
+                    self.on_status(self.status)
+
+        return invoke
 
     def _information(self) -> Data:
         return axdr.array(
@@ -137,9 +215,7 @@ class ImageTransfer:
         octets = size.integer()
         if not 0 < octets <= self._largest:
             raise refused(ActionResult.SCOPE_OF_ACCESS_VIOLATED)
-        self.identification = identification.octets()
-        self._octets = bytearray(octets)
-        self._received = bytearray(-(-octets // self.block_size))
+        self._blocks.begin(identification.octets(), octets, self.block_size)
         self.to_activate = ()
         self.status = ImageTransferStatus.INITIATED
         return None
@@ -152,14 +228,13 @@ class ImageTransfer:
             raise refused(ActionResult.TYPE_UNMATCHED)
         number, block = parameters.items(2)[:2]
         index, octets = number.integer(), block.octets()
-        if not 0 <= index < len(self._received):
+        if not 0 <= index < len(self._blocks.received):
             raise refused(ActionResult.SCOPE_OF_ACCESS_VIOLATED)
         start = index * self.block_size
         # Every block is full but for the last one.
-        if len(octets) != min(self.block_size, len(self._octets) - start):
+        if len(octets) != min(self.block_size, self._blocks.size - start):
             raise refused(ActionResult.TYPE_UNMATCHED)
-        self._octets[start : start + len(octets)] = octets
-        self._received[index] = 1
+        self._blocks.write(index, start, octets)
         return None
 
     def _verify(self, _parameters: Data | None) -> Data | None:
@@ -169,7 +244,7 @@ class ImageTransfer:
         ready = (ImageTransferStatus.INITIATED, ImageTransferStatus.VERIFICATION_INITIATED)
         if self.status not in ready or not self.complete:
             raise refused(ActionResult.OTHER_REASON)
-        outcome, images = self._verify_image(self.identification, bytes(self._octets))
+        outcome, images = self._verify_image(self.identification, self._blocks.octets())
         if outcome == Outcome.PENDING:
             self.status = ImageTransferStatus.VERIFICATION_INITIATED
             raise refused(ActionResult.TEMPORARY_FAILURE)
@@ -188,7 +263,7 @@ class ImageTransfer:
         ready = (ImageTransferStatus.VERIFICATION_SUCCESSFUL, ImageTransferStatus.ACTIVATION_INITIATED)
         if self.status not in ready:
             raise refused(ActionResult.OTHER_REASON)
-        outcome = self._activate_image(self.to_activate, bytes(self._octets))
+        outcome = self._activate_image(self.to_activate, self._blocks.octets())
         if outcome == Outcome.PENDING:
             self.status = ImageTransferStatus.ACTIVATION_INITIATED
             raise refused(ActionResult.TEMPORARY_FAILURE)

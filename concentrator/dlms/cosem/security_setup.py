@@ -1,8 +1,9 @@
 """Security setup (class 64, versions 0 and 1) as a server holds it: policy, keys, key pairs, certificates.
 
 Keys that a client exchanges are used from the next association on; whoever holds the device's keys is told
-by `keys_changed`. The policy can only be raised. Certificates are trusted when they are issued by one of the
-authorities that the device was made with, are valid at its time where it has a clock, and are for the suite.
+by `keys_changed`, and whoever keeps them by `changed`. The policy can only be raised. Certificates are trusted when
+they are issued by one of the authorities that the device was made with, are valid at its time where it has a clock,
+and are for the suite.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from concentrator.dlms.elliptic import PrivateKey
 from concentrator.dlms.errors import DecodeError, SecurityError
 from concentrator.dlms.key_agreement import KeyAgreement, KeyId, unwrapped_keys
 from concentrator.dlms.security import SecurityKeys, SecurityPolicy
+from concentrator.errors import LocalError
 from concentrator.obis import Obis
 
 SECURITY_SETUP = Obis(0, 0, 43, 0, 0, 255)
@@ -35,6 +37,7 @@ _FIELDS = {
     KeyId.AUTHENTICATION: "authentication",
     KeyId.MASTER: "master",
 }
+_KEPT = (*_FIELDS.values(), "signing", "agreement", "peer_signing", "peer_agreement")
 _CERTIFICATE_LIMIT = 16
 
 
@@ -50,7 +53,8 @@ class SecuritySetup:
     """The state of one Security setup object; `cosem_object` serves it.
 
     `keys` are those of the association's definition, and are changed in place. `policy` is in the numbers of
-    version 1 whatever `version` is shown.
+    version 1 whatever `version` is shown. `changed` is called when a method has changed anything, before the client
+    is answered: where it raises a LocalError nothing has changed, and the client is told that it failed.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class SecuritySetup:
         self.version = version
         self.policy = policy
         self.holder: KeyHolder | None = None
+        self.changed: Callable[[], None] = lambda: None
         self.certificates: list[Certificate] = list(authorities)
         self._trust = TrustAnchors(authorities, now)
         self._client_title = client_system_title
@@ -96,7 +101,31 @@ class SecuritySetup:
                 7: self._export_certificate,
                 8: self._remove_certificate,
             }
-        return CosemObject(64, obis, attributes, methods=methods, version=self.version)
+        kept = {number: self._kept(method) for number, method in methods.items()}
+        return CosemObject(64, obis, attributes, methods=kept, version=self.version)
+
+    def _kept(self, method: Method) -> Method:
+        def invoke(parameters: Data | None) -> Data | None:
+            before = self._state()
+            answer = method(parameters)
+            if self._state() != before:
+                try:
+                    self.changed()
+                except LocalError:
+                    self._restore(before)
+                    raise refused(ActionResult.OTHER_REASON) from None
+            return answer
+
+        return invoke
+
+    def _state(self) -> tuple[SecurityPolicy, tuple[Certificate, ...], tuple[object, ...]]:
+        return self.policy, tuple(self.certificates), tuple([getattr(self.keys, name) for name in _KEPT])
+
+    def _restore(self, state: tuple[SecurityPolicy, tuple[Certificate, ...], tuple[object, ...]]) -> None:
+        self.policy, certificates, keys = state
+        self.certificates[:] = certificates
+        for name, key in zip(_KEPT, keys, strict=True):
+            setattr(self.keys, name, key)
 
     # Policy and keys
 
