@@ -15,7 +15,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture
 def small_disk(bench):
-    """The state directory on a file system of 400 KiB that can grow."""
+    """The state directory on a file system of 700 KiB that can grow."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to mount a small file system")
     directory = bench.directory / "state"
@@ -25,7 +25,7 @@ def small_disk(bench):
         option = f"size={size}" if first else f"remount,size={size}"
         subprocess.run(["mount", "-t", "tmpfs", "-o", option, "tmpfs", str(directory)], check=True)
 
-    resize("400k", first=True)
+    resize("700k", first=True)
     yield resize
     subprocess.run(["umount", "--lazy", str(directory)], check=True)
 

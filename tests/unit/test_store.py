@@ -88,7 +88,7 @@ async def test_the_outbox_keeps_what_is_not_acknowledged_in_order(store):
     assert (states["a"].pending_batches, states["a"].pending_readings) == (2, 16)
     await store.acknowledge("a", [sequences[2], sequences[4]])
     assert await store.pending("a", 0, 10) == []
-    assert (await store.read(lambda c: c.execute("SELECT COUNT(*) FROM acknowledgement").fetchone()))[0] == 0
+    assert (await store.read(lambda c: c.execute("SELECT COUNT(*) FROM acknowledged_range").fetchone()))[0] == 0
 
 
 async def test_a_corrected_reading_leaves_with_its_new_batch_only(store):
