@@ -201,8 +201,8 @@ def query(config_file: Path, sql: str, as_json: bool) -> None:  # noqa: FBT001 -
     _config, path = _file(config_file)
     with _reading(path) as connection:
         try:
-            rows: Any = SqliteUtilsDatabase(connection).query(sql)  # pyright: ignore[reportUnknownMemberType]
-            for row in rows:
+            database: Any = SqliteUtilsDatabase(connection)
+            for row in database.query(sql):
                 click.echo(json.dumps(row, ensure_ascii=False, default=repr) if as_json else _line(row))
         except ValueError as error:
             raise StoreError(f"store {path}: {error}; give a query that has an answer") from None

@@ -76,8 +76,11 @@ def stored_readings(
             2**62 if last is None else to_epoch(last),
         ),
     )
+    at, received = COLUMNS.index("captured_at"), COLUMNS.index("received_at")
     for row in rows:
-        yield StoredReading(*row[:4], from_epoch(row[4]), *row[5:13], from_epoch(row[13]), row[14])
+        columns: list[Any] = list(row)
+        columns[at], columns[received] = from_epoch(row[at]), from_epoch(row[received])
+        yield StoredReading(*columns)
 
 
 def _plain(row: StoredReading) -> dict[str, Any]:
