@@ -75,4 +75,4 @@ async def test_kill_9_at_random_moments(bench, pytestconfig):
             told = {key: value for key, value in ledger.values.items() if key in left}
             assert told.items() <= left.items()
             assert bench.truth().keys() <= left.keys()
-    print(f"{done} kills")
+        print(f"{done} kills", flush=True)
