@@ -541,11 +541,19 @@ def _check_state_directory(config: Config, config_file: Path) -> None:
         reason = "this user may not write there"
     except OSError as error:
         writable, reason = False, error.strerror or str(error)
-    if not writable:
+    if not writable and not _is_mounted_read_only(folder):
         raise ConfigError(
             f"{config_file}: concentrator.state_directory: got '{folder}': {reason}; "
             "allowed: a folder that this user can make and write"
         )
+
+
+def _is_mounted_read_only(folder: Path) -> bool:
+    """Whether the file system is, as after an error of the card: that passes, and is waited for."""
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def _check_page_port(config: Config, config_file: Path) -> None:

@@ -130,7 +130,11 @@ def connector(vfs: str, *, synchronous: str | None = None, checkpoint_pages: int
     """What opens connections for a `Store`; `synchronous` overrides what the store asks for."""
 
     def connect(path: Path, *, query_only: bool, synchronous_asked: str) -> Connection:
-        pragmas = {} if synchronous is None else {f"synchronous = {synchronous_asked}": f"synchronous = {synchronous}"}
+        pragmas = (
+            {}
+            if synchronous is None
+            else {f"synchronous = {synchronous_asked}": f"synchronous = {synchronous}"}
+        )
         connection = Connection(path, vfs, pragmas)
         set_up(connection, query_only=query_only, synchronous=synchronous_asked)
         connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_pages}")
@@ -147,6 +151,11 @@ class Disk:
     def __init__(self, files: dict[str, bytes]) -> None:
         self._synced = defaultdict(bytearray, {name: bytearray(data) for name, data in files.items()})
         self._since: dict[str, list[tuple]] = defaultdict(list)
+
+    @classmethod
+    def of(cls, directory: Path) -> Disk:
+        """What lies in a folder, all of it synced."""
+        return cls({one.name: one.read_bytes() for one in directory.iterdir()})
 
     def apply(self, entry: tuple) -> None:
         kind, name, *rest = entry

@@ -31,7 +31,7 @@ PROFILE = Obis(1, 0, 99, 1, 0)
 CHANNELS = [Channel(Obis(1, 0, code, 8, 0), 30, 0, period_s=900) for code in (1, 2)]
 METERS = 6
 ROWS = 16
-MEMORY = Path("/dev/shm")
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 def answer(number: int) -> Answer:
@@ -48,9 +48,7 @@ def answer(number: int) -> Answer:
 
 
 def keys(one: Answer) -> dict[tuple[str, str, int], int]:
-    return {
-        (one.meter, str(r.channel.obis), round(r.captured_at.timestamp())): r.value for r in one.readings
-    }
+    return {(one.meter, str(r.channel.obis), round(r.captured_at.timestamp())): r.value for r in one.readings}
 
 
 async def work(store: Store, log: Log, answers: int) -> None:
@@ -152,7 +150,7 @@ async def run_and_cut(tmp_path: Path, answers: int, synchronous: str | None) -> 
     for name in ("a", "b"):
         await store.register_destination(name)
     store.close()
-    disk = Disk({one.name: one.read_bytes() for one in tmp_path.iterdir()})
+    disk = Disk.of(tmp_path)
     log = Log()
     vfs = LoggingVfs(f"cut-{synchronous}", log)
     store = Store(
@@ -166,7 +164,7 @@ async def run_and_cut(tmp_path: Path, answers: int, synchronous: str | None) -> 
     written = {entry[1] for entry in entries if entry[0] == "write"}
     assert written >= {"store.db", "store.db-wal", "statistics.db-wal"}, written
     known, points, bad, told = Known(), 0, 0, []
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         directory = Path(folder)
         for number, entry in enumerate(entries):
             if entry[0] not in ("write", "truncate", "sync", "delete"):

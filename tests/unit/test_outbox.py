@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,8 @@ from concentrator.store import outbox
 from concentrator.store.store import Store
 from concentrator.uplink import feed as feed_module
 from concentrator.uplink.feed import Feed
+
+from bench import until
 
 PROFILE = Obis(1, 0, 99, 1, 0)
 CHANNEL = Channel(Obis(1, 0, 1, 8, 0), unit=30, scaler=0, period_s=900)
@@ -77,7 +80,7 @@ def test_any_order_of_acknowledgements_comes_to_the_same(tmp_path_factory, meant
             (state,) = await store.destination_states()
             assert (state.pending_batches, state.pending_readings) == (len(owed), len(owed))
             kept = await store.read(ranges)
-            assert all(last < after for (_first, last), (after, _last) in zip(kept, kept[1:], strict=False))
+            assert all(last < after for (_first, last), (after, _last) in pairwise(kept))
         assert not owed
         assert await store.read(ranges) == []
         store.close()
@@ -142,8 +145,7 @@ async def fed(store, monkeypatch):
     monkeypatch.setattr(feed_module, "_LIVE_SHARE_BATCHES", 2)
     feed = Feed(store, "a")
     running = asyncio.ensure_future(feed.run())
-    while not await store.destination_states():
-        await asyncio.sleep(0)
+    await until(store.destination_states, 10)
     yield feed
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -181,8 +183,11 @@ async def test_a_lost_connection_sends_what_is_not_acknowledged_and_nothing_else
     fed.start_again()
     again = [(await fed.next_batch()).sequence for _ in range(30 - 7)]
     assert sorted(again) == sorted(set(backlog) - set(sent[:7]))
-    while len(await store.pending_numbers("a", 99)) > 23:
-        await asyncio.sleep(0.01)
+
+    async def kept() -> bool:
+        return len(await store.pending_numbers("a", 99)) == 23
+
+    await until(kept, 10)
     # A restart: another feed, on what is kept.
     other = Feed(store, "a")
     third = [(await other.next_batch()).sequence for _ in range(23)]

@@ -22,7 +22,14 @@ LOAD = Obis(1, 0, 99, 1, 0)
 T = 1_793_491_200
 DAY = T // 86_400 * 86_400
 FIRST, LAST = datetime.fromtimestamp(T, UTC), datetime.fromtimestamp(T + 86_400, UTC)
-STATISTICS = ("network_node", "network_change", "network_hour", "network_node_day", "kpi_day", "kpi_meter_day")
+STATISTICS = (
+    "network_node",
+    "network_change",
+    "network_hour",
+    "network_node_day",
+    "kpi_day",
+    "kpi_meter_day",
+)
 
 
 def old_store(path: Path, schema: int) -> Path:
