@@ -119,7 +119,6 @@ class Day:
                 MeterDay(record.identity, 96, min(96, number % 97) if day == 0 and n % 4 == 0 else 96)
                 for n, record in enumerate(self._records)
             ]
-            figures = {"completeness_pct": number if day == 0 else 1}
             await self._store.save_kpi_day(
                 (400 - day) * DAY_S, {"completeness_pct": number if day == 0 else 1}, rows, 400
             )
