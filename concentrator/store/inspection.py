@@ -61,6 +61,12 @@ def complaints(connection: sqlite3.Connection, *, full: bool) -> list[str]:
     """
     application = int(connection.execute("PRAGMA application_id").fetchone()[0])
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if (
+        application == version == 0
+        and not connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+    ):
+        # The service was cut off before it made the first table: it does so when it runs.
+        return []
     if application != APPLICATION_ID:
         return [f"belongs to another program (application_id {application:#x})"]
     check = "integrity_check" if full else "quick_check"

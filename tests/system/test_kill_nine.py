@@ -16,6 +16,7 @@ import pytest
 
 from concentrator.simulator.head_end import Ledger
 from concentrator.store.inspection import complaints
+from concentrator.store.migrations import SCHEMA_VERSION
 
 from bench import until
 
@@ -27,6 +28,16 @@ _KILLS_A_ROUND = 20
 def stored(path) -> dict[tuple[str, str, int], int]:
     """What is in the store that the dead service left; it is checked on the way."""
     with closing(sqlite3.connect(path)) as connection:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            # Killed before the first table was made, which the next start does.
+            assert complaints(connection, full=True) == []
+            return {}
+        if version < SCHEMA_VERSION:
+            # Killed between two migrations of a new file: each is there whole or not at all.
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert connection.execute("SELECT COUNT(*) FROM reading").fetchone() == (0,)
+            return {}
         assert complaints(connection, full=True) == []
         rows = connection.execute(
             "SELECT identity, obis, captured_at, value FROM reading JOIN channel USING (channel_id)"
