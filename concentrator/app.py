@@ -23,7 +23,7 @@ from typing import Any
 
 import structlog
 
-from concentrator.clock import Clock, SystemClock
+from concentrator.clock import Clock, SystemClock, is_plausible
 from concentrator.collection import order_book
 from concentrator.collection.address_book import AddressBook
 from concentrator.collection.balance_report import BalanceReport
@@ -62,7 +62,7 @@ from concentrator.model import MeterRecord
 from concentrator.notify import Notifier, Watchdog, watchdog_limit_s
 from concentrator.orders import Order
 from concentrator.status import StatusReporter
-from concentrator.store.errors import StoreError
+from concentrator.store.errors import StoreError, StoreUnavailableError
 from concentrator.store.store import Store
 from concentrator.tasks import until_first_ends
 from concentrator.time_source import TimeState, TimeWatch
@@ -79,6 +79,10 @@ from plc.network import Event, Network
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _RETENTION_INTERVAL_S = 3600.0
+_CHECKPOINT_LOOK_S = 10.0
+# The WAL is folded into the file after so long without a write: seldom enough to spare the flash.
+_STORE_IDLE_S = 60.0
+_STORE_RETRY_S = 5.0
 _LAMP_INTERVAL_S = 1.0
 _PAGE_STOP_TIMEOUT_S = 2.0
 _PAGE_RESTART_DELAY_S = 2.0
@@ -420,8 +424,9 @@ class Service:
         for uplink in self.uplinks:
             states["destination", uplink.feed.destination] = (uplink.state, uplink.reason)
         states["clock", ""] = (self.time_watch.state.value, "")
-        unavailable = self._store.unavailable
-        states["store", ""] = ("unavailable" if unavailable else "in use", unavailable)
+        states["store", ""] = (self._store.state, self._store.unavailable)
+        blocked = self._store.house.checkpoint_blocked
+        states["checkpoint", ""] = ("blocked" if blocked else "in order", blocked)
         return states
 
     def _collection_moved(self) -> None:
@@ -454,16 +459,27 @@ class Service:
                 board.light(lamp, lit=False)
 
     async def _keep_house(self) -> None:
-        """Let old readings go, once every destination has them."""
+        """Let old readings go, and those for which there is no room; fold the WAL into the file at rest."""
+        due_s = self._clock.monotonic() + _RETENTION_INTERVAL_S
         while True:
-            await asyncio.sleep(_RETENTION_INTERVAL_S)
+            await asyncio.sleep(_CHECKPOINT_LOOK_S)
             try:
-                removed = await self._store.purge(timedelta(days=self._config.store.retention_days))
+                await self._store.house.checkpoint_if_idle(_STORE_IDLE_S)
+                if self._clock.monotonic() >= due_s:
+                    due_s = self._clock.monotonic() + _RETENTION_INTERVAL_S
+                    await self._make_room()
             except StoreError as error:
-                log.warning("retention failed", reason=str(error))
-            else:
-                if removed:
-                    log.info("old readings removed", readings=removed)
+                log.warning("house-keeping of the store failed", reason=str(error))
+
+    async def _make_room(self) -> None:
+        settings, house = self._config.store, self._store.house
+        removed = 0
+        if is_plausible(self._clock.now()):
+            removed += await house.purge(timedelta(days=settings.retention_days))
+        removed += await house.make_room(settings.most_megabytes * 1_000_000)
+        if removed:
+            log.info("old readings removed", readings=removed)
+            await house.give_back_space()
 
 
 async def run_service(config: Config, config_file: Path, *, with_page: bool) -> int:
@@ -485,24 +501,44 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
     keyring = Keyring.load(
         Path(key_file) if key_file else None, config.state_directory / "meter_keys.json", key_store
     )
-    clock = SystemClock()
-    store = Store(config.store_file, clock, Validator.from_settings(config.validation))
-    try:
-        if store.set_aside is not None:
-            await store.add_events(
-                [("store_set_aside", f"the file was damaged and is now {store.set_aside.name}", "")]
-            )
-        try:
-            service = Service(config, store, clock, await store.boot_id(), keyring)
-        except TaskError as error:
-            raise ConfigError(f"{config_file}: {error}") from None
-        await service.prepare()
-        page = (_keep_page(config_file),) if with_page else ()
-        await until_first_ends(service.run(*page), _until_told_to_stop())
-    finally:
-        store.close()
+    running = _keep_running(config, config_file, keyring, with_page=with_page)
+    await until_first_ends(running, _until_told_to_stop())
     log.info("stopped")
     return 0
+
+
+async def _keep_running(config: Config, config_file: Path, keyring: Keyring, *, with_page: bool) -> None:
+    """Run the service on the store; wait for a store that cannot be opened yet, and open a damaged one anew."""
+    clock = SystemClock()
+    while True:
+        try:
+            store = Store(config.store_file, clock, Validator.from_settings(config.validation))
+            try:
+                await _run_on(store, config, config_file, clock, keyring, with_page=with_page)
+            finally:
+                store.close()
+        except StoreUnavailableError as error:
+            # Ending the process would only have it started again and again.
+            log.error("the store cannot be used, trying again", state=error.state, reason=str(error))
+            await asyncio.sleep(_STORE_RETRY_S)
+
+
+async def _run_on(  # noqa: PLR0913 - what the service is made of
+    store: Store, config: Config, config_file: Path, clock: Clock, keyring: Keyring, *, with_page: bool
+) -> None:
+    """Run the service on an open store; ends when that is found damaged: opened anew, it is set aside."""
+    if store.set_aside is not None:
+        await store.add_events(
+            [("store_set_aside", f"the file was damaged and is now {store.set_aside.name}", "")]
+        )
+    await store.retire_destinations(one.name for one in (*config.mqtt, *config.push))
+    try:
+        service = Service(config, store, clock, await store.boot_id(), keyring)
+    except TaskError as error:
+        raise ConfigError(f"{config_file}: {error}") from None
+    await service.prepare()
+    page = (_keep_page(config_file),) if with_page else ()
+    await until_first_ends(service.run(*page), store.until_damaged())
 
 
 async def _until_told_to_stop() -> None:
@@ -521,11 +557,19 @@ def _check_state_directory(config: Config, config_file: Path) -> None:
         reason = "this user may not write there"
     except OSError as error:
         writable, reason = False, error.strerror or str(error)
-    if not writable:
+    if not writable and not _is_mounted_read_only(folder):
         raise ConfigError(
             f"{config_file}: concentrator.state_directory: got '{folder}': {reason}; "
             "allowed: a folder that this user can make and write"
         )
+
+
+def _is_mounted_read_only(folder: Path) -> bool:
+    """Whether the file system is, as after an error of the card: that passes, and is waited for."""
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def _check_page_port(config: Config, config_file: Path) -> None:

@@ -41,6 +41,7 @@ class _Main(click.Group):
         "head-ends": ("concentrator.head_end_command", "head_ends"),
         "keys": ("concentrator.registry_tools.keys", "keys"),
         "meters": ("concentrator.registry_tools.meters", "meters"),
+        "store": ("concentrator.store_command", "store"),
         "models": ("concentrator.registry_tools.models", "models"),
         "estimate": ("concentrator.quality_command", "estimate"),
         "events": ("concentrator.quality_command", "events"),

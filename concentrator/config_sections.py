@@ -363,10 +363,15 @@ class OrdersSection:
 
 @dataclass(frozen=True, slots=True)
 class StoreSection:
-    """How long readings stay."""
+    """How long readings stay, and how much room they may take."""
 
     retention_days: int = key(
         45, whole(1, 36_500), "Readings older than this go, once every destination has them."
+    )
+    most_megabytes: int = key(
+        2000,
+        whole(10, 10_000_000),
+        "Above this the oldest go: those sent, then unsent statistics, then unsent billing data.",
     )
 
 

@@ -80,7 +80,13 @@ class StatusReporter:
             "modem": self._modem(),
             "radio": self._radio(),
             **{name: self._local_port(one) for name, one in self.local_ports.items()},
-            "store": {"unavailable": self._store.unavailable, **self._disk()},
+            "store": {
+                "state": self._store.state,
+                "unavailable": self._store.unavailable,
+                "checkpoint_blocked": self._store.house.checkpoint_blocked,
+                "lost_readings": self._store.house.lost,
+                **self._disk(),
+            },
             "destinations": [self._destination(state) for state in self._destinations],
             "clock": {
                 "state": self._collector.time_watch.state.value,
@@ -131,12 +137,12 @@ class StatusReporter:
             self._read_at = now
 
     def _disk(self) -> dict[str, int]:
-        usage = shutil.disk_usage(self._store.path.parent)
-        return {
-            "disk_free": usage.free,
-            "disk_total": usage.total,
-            "file_octets": self._store.path.stat().st_size,
-        }
+        try:
+            usage = shutil.disk_usage(self._store.path.parent)
+            octets = self._store.path.stat().st_size
+        except OSError:
+            return {"disk_free": 0, "disk_total": 0, "file_octets": 0}
+        return {"disk_free": usage.free, "disk_total": usage.total, "file_octets": octets}
 
     def _modem(self) -> dict[str, Any] | None:
         if self.link is None:
@@ -185,6 +191,7 @@ class StatusReporter:
             "pending_readings": state.pending_readings,
             "oldest_unsent_at": _iso(state.oldest_unsent_at),
             "acknowledged_at": _iso(state.acknowledged_at),
+            "retired_at": _iso(state.retired_at),
         }
 
 
