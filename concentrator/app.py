@@ -71,7 +71,9 @@ from concentrator.uplink.head_ends import load_head_ends
 from concentrator.uplink.management_device import BoxState
 from concentrator.uplink.messages import Topics
 from concentrator.uplink.mqtt import MqttUplink
+from concentrator.uplink.mqtt_state import BoxReport
 from concentrator.uplink.push import PushUplink
+from concentrator.uplink.sparkplug import SparkplugUplink
 from concentrator.uplink.uplink import CONNECTED, Uplink
 from concentrator.web.parent import DIES_WITH_PARENT
 from plc.network import Event, Network
@@ -140,12 +142,14 @@ class Service:
         self.collector.phases.wanted = self.balance.is_set_up
         self.store_orders = StoreOrders(store, clock, config.collection.profile, self.kpi, self.balance)
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
+        report = BoxReport(self.reporter.fresh_health, self.reporter.meter_list)
         self.uplinks: list[Uplink] = [
-            *(
-                MqttUplink(one, topics, store, clock, boot_id, self.reporter.health, self.carry_out)
-                for one in config.mqtt
-            ),
+            *(MqttUplink(one, topics, store, clock, boot_id, report, self.carry_out) for one in config.mqtt),
             *(PushUplink(one, store, clock) for one in config.push),
+            *(
+                SparkplugUplink(one, topics, store, clock, self.reporter.meter_list)
+                for one in config.sparkplug
+            ),
         ]
         self.reporter.uplinks, self.reporter.kpi = self.uplinks, self.kpi
         self.reporter.balance = self.balance

@@ -18,6 +18,7 @@ from concentrator.config_rules import PLACE, SERIAL_PORT, Allowed
 from concentrator.config_sections import (
     BalanceSection,
     BoardSection,
+    BrokerSection,
     CollectionSection,
     ConcentratorSection,
     DlmsSection,
@@ -29,6 +30,7 @@ from concentrator.config_sections import (
     P1Section,
     PushSection,
     RadioSection,
+    SparkplugSection,
     StoreSection,
     TaskSection,
     ValidationSection,
@@ -39,6 +41,7 @@ from concentrator.errors import LocalError
 __all__ = [
     "BalanceSection",
     "BoardSection",
+    "BrokerSection",
     "CollectionSection",
     "ConcentratorSection",
     "Config",
@@ -52,6 +55,7 @@ __all__ = [
     "P1Section",
     "PushSection",
     "RadioSection",
+    "SparkplugSection",
     "StoreSection",
     "TaskSection",
     "ValidationSection",
@@ -87,6 +91,7 @@ class Config:
     dlms: DlmsSection | None = None
     mqtt: tuple[MqttSection, ...] = ()
     push: tuple[PushSection, ...] = ()
+    sparkplug: tuple[SparkplugSection, ...] = ()
 
     @property
     def state_directory(self) -> Path:
@@ -123,6 +128,7 @@ _SECTIONS: tuple[tuple[str, type[Any], bool], ...] = (
     ("dlms", DlmsSection, False),
     ("mqtt", MqttSection, True),
     ("push", PushSection, True),
+    ("sparkplug", SparkplugSection, True),
 )
 _TYPE_WORDS = {str: "text in quotes", int: "a whole number", bool: "true or false"}
 _TOML_WORDS: tuple[tuple[type, str], ...] = (
@@ -192,11 +198,16 @@ def parse_config(text: str, source: str = "configuration", *, ports_exist: bool 
             raise ConfigError(
                 f"{source}: two feeders are named {name!r}; allowed: a name of its own for each"
             )
-    names = [destination.name for destination in (*config.mqtt, *config.push)]
+    names = [destination.name for destination in (*config.mqtt, *config.push, *config.sparkplug)]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
                 f"{source}: two destinations are named {name!r}; allowed: a name of its own for each"
+            )
+    for one in config.mqtt:
+        if one.home_assistant and one.encoding != "json":
+            raise ConfigError(
+                f'{source}: mqtt {one.name}: home_assistant: Home Assistant reads JSON only; allowed: encoding = "json"'
             )
     return config
 

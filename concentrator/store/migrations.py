@@ -10,12 +10,12 @@ from __future__ import annotations
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from concentrator.store import collection_tables
+from concentrator.store import collection_tables, parked
 
 # "ODCs": marks the file as ours in SQLite's header (PRAGMA application_id).
 APPLICATION_ID = 0x4F444373
 # PRAGMA user_version after the newest step below; a file with a higher one was written by a newer release.
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 9
 
 migrations = Migrations("concentrator")
 
@@ -340,3 +340,11 @@ def m0007_kpi(database: Database) -> None:
     for statement in _KPI:
         database.conn.execute(statement)
     database.conn.execute("PRAGMA user_version = 7")
+
+
+@migrations()
+def m0009_parked_batches(database: Database) -> None:
+    """Batches that a destination refused for good."""
+    for statement in parked.STATEMENTS:
+        database.conn.execute(statement)
+    database.conn.execute("PRAGMA user_version = 9")
