@@ -39,6 +39,7 @@ class _Main(click.Group):
         },
         "keys": ("concentrator.registry_tools.keys", "keys"),
         "meters": ("concentrator.registry_tools.meters", "meters"),
+        "mqtt-schemas": ("concentrator.schemas_command", "mqtt_schemas"),
         "models": ("concentrator.registry_tools.models", "models"),
         "estimate": ("concentrator.quality_command", "estimate"),
         "events": ("concentrator.quality_command", "events"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import structlog
@@ -20,8 +19,8 @@ from concentrator.uplink.home_assistant import HomeAssistant
 from concentrator.uplink.messages import ENCODINGS, Topics
 from concentrator.uplink.mqtt_connection import BrokerRefusedError, Connection, Will
 from concentrator.uplink.mqtt_orders import OrderDesk
-from concentrator.uplink.mqtt_reasons import PACKET_TOO_LARGE, in_words
-from concentrator.uplink.mqtt_sender import BatchSender
+from concentrator.uplink.mqtt_reasons import OVER_A_MESSAGE, in_words
+from concentrator.uplink.mqtt_sender import BatchSender, Suspicion
 from concentrator.uplink.mqtt_state import BoxReport, StatePublisher
 from concentrator.uplink.uplink import CONNECTED, NOT_CONNECTED, Uplink, UplinkLostError
 
@@ -30,8 +29,6 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 # The broker keeps our command subscription and its messages this long while we are away.
 _SESSION_EXPIRY_S = 7 * 86_400
 _LONG_PAUSE_S = 30.0
-# What a packet may at least have, where a broker ends connections over packets without telling its limit.
-_SMALLEST_PACKET_OCTETS = 256
 
 
 class MqttUplink(Uplink):
@@ -62,7 +59,7 @@ class MqttUplink(Uplink):
             if settings.home_assistant
             else None
         )
-        self._packet_octets: int | None = None
+        self._suspicion = Suspicion()
         self._parked = 0
         self._parking: set[asyncio.Task[None]] = set()
         # Of what may get lost: topics that the broker does not take, with its reason.
@@ -107,11 +104,8 @@ class MqttUplink(Uplink):
     async def _serve(self, connection: Connection) -> None:
         if connection.limits.maximum_qos == 0:
             raise UplinkLostError("the broker takes QoS 0 only: it would acknowledge nothing; allowed: QoS 1")
-        if self._packet_octets is not None:
-            limits = connection.limits
-            connection.limits = replace(limits, packet_octets=min(limits.packet_octets, self._packet_octets))
         await self._look_at_parked()
-        sender = BatchSender(self, self._topics, connection, self._settings)
+        sender = BatchSender(self, self._topics, connection, self._settings, self._suspicion)
         # A broker that does not let us listen still gets the readings.
         await until_first_ends(
             self._watch(connection, sender),
@@ -125,8 +119,9 @@ class MqttUplink(Uplink):
         try:
             await connection.watch()
         except BrokerRefusedError as error:
-            if error.code == PACKET_TOO_LARGE:
-                self._packet_octets = max(_SMALLEST_PACKET_OCTETS, sender.largest_octets // 2)
+            self._suspicion.ended(error, sender.in_flight)
+            if error.code in OVER_A_MESSAGE and not sender.in_flight:
+                self._state_publisher.make_pages_smaller()
             raise
 
     async def _listen(self, connection: Connection) -> None:

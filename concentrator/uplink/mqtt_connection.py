@@ -23,7 +23,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from concentrator.config import BrokerSection
-from concentrator.uplink.mqtt_reasons import Remedy, in_words, reason_of
+from concentrator.uplink.mqtt_reasons import PROTOCOL_ERROR, UNSPECIFIED, Remedy, in_words, reason_of
 from concentrator.uplink.uplink import UplinkLostError
 
 _CONNECT_TIMEOUT_S = 20.0
@@ -333,8 +333,16 @@ class Connection:
             error: UplinkLostError = BrokerRefusedError(
                 reason.value, _said(properties), "the broker ended the connection"
             )
+        elif not by_server and reason.value == PROTOCOL_ERROR:
+            # paho gave up: Mosquitto 2.0 puts reason codes into a PUBACK that a PUBACK cannot have.
+            error = BrokerRefusedError(reason.value, what="what the broker sent breaks the protocol")
+        elif by_server:
+            error = UplinkLostError("the broker ended the connection")
         else:
-            error = UplinkLostError("the broker ended the connection" if by_server else str(reason))
+            named = reason.value != UNSPECIFIED
+            error = UplinkLostError(
+                f"the connection was lost: {reason}" if named else "the connection was lost"
+            )
         if not self._connected.done():
             self._connected.set_exception(error)
         for answered in self._subscriptions.values():

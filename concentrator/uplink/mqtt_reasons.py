@@ -23,13 +23,17 @@ class Reason:
     remedy: Remedy = Remedy.KEEP
 
 
+UNSPECIFIED = 0x80
+PROTOCOL_ERROR = 0x82
 NOT_AUTHORIZED = 0x87
 PACKET_TOO_LARGE = 0x95
+# A connection that ends with one of these may have been ended over what a message holds.
+OVER_A_MESSAGE = frozenset({0x81, PROTOCOL_ERROR, 0x90, PACKET_TOO_LARGE, 0x99})
 
 REASONS: dict[int, Reason] = {
-    0x80: Reason("unspecified error"),
+    UNSPECIFIED: Reason("unspecified error"),
     0x81: Reason("malformed packet"),
-    0x82: Reason("protocol error"),
+    PROTOCOL_ERROR: Reason("protocol error"),
     0x83: Reason("implementation specific error"),
     0x84: Reason("it does not speak this version of MQTT: set protocol", Remedy.WAIT_LONG),
     0x85: Reason("it does not take our client identifier", Remedy.WAIT_LONG),

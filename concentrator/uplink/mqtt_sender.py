@@ -10,7 +10,7 @@ from concentrator.store.outbox import OutgoingBatch
 from concentrator.tasks import until_first_ends
 from concentrator.uplink.messages import ENCODINGS, SCHEMA, BatchMessage, Topics, batch_messages
 from concentrator.uplink.mqtt_connection import BrokerRefusedError, Connection, message_properties
-from concentrator.uplink.mqtt_reasons import Remedy, in_words, reason_of
+from concentrator.uplink.mqtt_reasons import OVER_A_MESSAGE, Remedy, in_words, reason_of
 from concentrator.uplink.uplink import UplinkLostError
 
 _FIRST_FAILURE = 0x80
@@ -18,6 +18,8 @@ _FIRST_FAILURE = 0x80
 _PROPERTIES_OCTETS = 48
 # Publications beside the batches: results of orders, health, the list of meters.
 _KEPT_FREE = 4
+_CAREFUL_MESSAGES = 100
+_ENDS_OF_A_CULPRIT = 3
 
 
 class BatchQueue(Protocol):
@@ -40,6 +42,51 @@ class BatchQueue(Protocol):
         ...
 
 
+class Suspicion:
+    """Finds the message over which a broker ends connections, where it says no more than that it does.
+
+    After such an end messages go one at a time, so that the next end names the culprit. A culprit that has halves
+    teaches a size; one that has none, and is alone three times, is refused for good.
+    """
+
+    def __init__(self) -> None:
+        self._too_large: int | None = None
+        self._culprits: dict[int, int] = {}
+        self._careful_for = 0
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether messages go one at a time."""
+        return self._careful_for > 0
+
+    def ended(self, error: BrokerRefusedError, in_flight: list[tuple[BatchMessage, int]]) -> None:
+        """A broker ended the connection while these were not acknowledged."""
+        if error.code not in OVER_A_MESSAGE or not in_flight:
+            return
+        self._careful_for = _CAREFUL_MESSAGES
+        if len(in_flight) > 1:
+            return
+        message, octets = in_flight[0]
+        if message.halves():
+            self._too_large = octets
+        else:
+            self._culprits[message.number] = self._culprits.get(message.number, 0) + 1
+
+    def acknowledged(self) -> None:
+        """The broker took one."""
+        self._careful_for = max(0, self._careful_for - 1)
+
+    def is_too_large(self, message: BatchMessage, octets: int) -> bool:
+        """Whether a message is as large as one that was too large, and can be made smaller."""
+        return self._too_large is not None and octets >= self._too_large and bool(message.halves())
+
+    def verdict(self, message: BatchMessage) -> str:
+        """Why a message is not sent any more; "" for all others."""
+        if self._culprits.get(message.number, 0) < _ENDS_OF_A_CULPRIT:
+            return ""
+        return f"the broker ended {_ENDS_OF_A_CULPRIT} connections over it"
+
+
 class _Sending:
     """One batch on its way: what is still to be acknowledged, and whether any of it was refused for good."""
 
@@ -55,7 +102,12 @@ class BatchSender:
     """Sends batches on one connection, in order, with at most so many messages unacknowledged."""
 
     def __init__(
-        self, queue: BatchQueue, topics: Topics, connection: Connection, settings: MqttSection
+        self,
+        queue: BatchQueue,
+        topics: Topics,
+        connection: Connection,
+        settings: MqttSection,
+        suspicion: Suspicion,
     ) -> None:
         self._queue = queue
         self._topics = topics
@@ -63,17 +115,18 @@ class BatchSender:
         self._timeout_s = settings.acknowledge_timeout_s
         self._encoding = ENCODINGS[settings.encoding]
         self._properties = message_properties(self._encoding.content_type, SCHEMA)
+        self._suspicion = suspicion
         # The broker's receive maximum is for everything that we publish: a few are left for results and states.
-        most = connection.limits.receive_maximum
-        self._window = asyncio.Semaphore(min(settings.in_flight, max(1, most - _KEPT_FREE)))
+        most = min(settings.in_flight, max(1, connection.limits.receive_maximum - _KEPT_FREE))
+        self._window = asyncio.Semaphore(1 if suspicion.is_careful else most)
+        self._in_flight: dict[int, tuple[BatchMessage, int]] = {}
         # Halves of what was too large.
         self._halves: asyncio.Queue[tuple[BatchMessage, _Sending]] = asyncio.Queue()
-        self._largest_unacknowledged = 0
 
     @property
-    def largest_octets(self) -> int:
-        """The largest payload since something was acknowledged: what a broker may have taken offence at."""
-        return self._largest_unacknowledged
+    def in_flight(self) -> list[tuple[BatchMessage, int]]:
+        """What is sent and not acknowledged: messages, and the octets of their payloads."""
+        return list(self._in_flight.values())
 
     async def run(self) -> None:
         """Send until cancelled or the connection is lost."""
@@ -100,6 +153,13 @@ class BatchSender:
         if not self._connection.fits(message.topic, payload, _PROPERTIES_OCTETS):
             self._part(message, sending, "larger than the broker's maximum packet size")
             return
+        if self._suspicion.is_too_large(message, len(payload)):
+            self._part(message, sending, "larger than the broker takes")
+            return
+        if words := self._suspicion.verdict(message):
+            sending.refused = words
+            self._ended(sending)
+            return
         if self._window.locked():
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -108,10 +168,11 @@ class BatchSender:
                 raise UplinkLostError("the broker acknowledges nothing any more") from None
         else:
             await self._window.acquire()
-        self._largest_unacknowledged = max(self._largest_unacknowledged, len(payload))
+        self._in_flight[message.number] = (message, len(payload))
 
         def acknowledged(code: int) -> None:
             self._window.release()
+            self._in_flight.pop(message.number, None)
             self._acknowledged(message, sending, code)
 
         self._connection.publish(message.topic, payload, acknowledged, properties=self._properties)
@@ -129,7 +190,7 @@ class BatchSender:
                 # Quota exceeded, not authorized: the rows stay, and the connection is tried anew later.
                 self._connection.give_up(BrokerRefusedError(code, what="the broker refused a message"))
             return
-        self._largest_unacknowledged = 0
+        self._suspicion.acknowledged()
         self._queue.succeeded()
         self._ended(sending)
 

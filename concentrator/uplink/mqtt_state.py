@@ -45,6 +45,7 @@ class StatePublisher:
         self._software = version("open-data-concentrator")
         # Of each page: what lasts, and the whole, as they were published.
         self._pages: dict[int, tuple[list[list[Any]], list[dict[str, Any]]]] = {}
+        self._most_per_page = METERS_PER_PAGE
         self._contacts_at = 0.0
         self._next_list_at = 0.0
         self._update: dict[str, Any] | None = None
@@ -82,6 +83,10 @@ class StatePublisher:
         finally:
             self._connection = None
 
+    def make_pages_smaller(self) -> None:
+        """The broker ended the connection over something that was no reading: a page of the list."""
+        self._most_per_page = max(1, self._most_per_page // 2)
+
     def tell_update(self, update: dict[str, Any]) -> None:
         """How far an update of the concentrator is: job, target, state, progress, error."""
         self._update = update
@@ -100,7 +105,7 @@ class StatePublisher:
             return
         meters = sorted(self._report.meters(), key=lambda one: one["id"])
         room = (connection.limits.packet_octets - _PAGE_HEAD_OCTETS) // _LARGEST_METER_OCTETS
-        size = max(1, min(METERS_PER_PAGE, room))
+        size = max(1, min(self._most_per_page, room))
         pages = [meters[start : start + size] for start in range(0, len(meters), size)] or [[]]
         # A long list is looked at less often: a network that forms changes all of its pages each time.
         self._next_list_at = now + _METERS_INTERVAL_S * len(pages)
