@@ -25,6 +25,7 @@ from paho.mqtt.properties import Properties
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
+from concentrator.model import MeterRecord
 from concentrator.uplink.messages import batch_messages, encode
 from concentrator.uplink.mqtt_connection import message_properties
 
@@ -71,6 +72,7 @@ async def drain(folder: Path, meters: int, slots_a_batch: int) -> dict[str, floa
     async def live() -> None:
         while True:
             name = f"L{len(stored)}"
+            await rig.store.save_meter(MeterRecord(name))
             await rig.store.store_answer(answer(name, HOURS * SLOTS_AN_HOUR, 1))
             stored[name] = time.perf_counter()
             await asyncio.sleep(LIVE_INTERVAL_S)

@@ -158,6 +158,8 @@ class EdgeSession:
             return Metric(
                 None, datatype, self._now(), name, named.alias, properties=_properties(channel, STALE, "")
             )
+        # What comes later and is not newer than this is the past.
+        named.newest = latest.captured_at
         made = _metric(latest, named, is_past=False)
         return Metric(made.value, datatype, made.timestamp, name, named.alias, properties=made.properties)
 
