@@ -259,9 +259,9 @@ class Rig:
         assert dict(ledger.values) == self.truth
         assert (ledger.conflicts, ledger.duplicates) == (0, 0)
 
-    async def until_acknowledged(self, timeout_s: float = 30.0) -> None:
+    async def until_acknowledged(self, timeout_s: float = 30.0, name: str = "mqtt") -> None:
         async def done():
-            states = [one for one in await self.store.destination_states() if one.name == "mqtt"]
+            states = [one for one in await self.store.destination_states() if one.name == name]
             return states and not states[0].pending_batches
 
         await until(done, timeout_s, "nothing waits in the store")

@@ -135,6 +135,7 @@ async def test_births_data_rebirth_and_deaths(rig):
     await until(lambda: len(host.of("DBIRTH", "M2")) > before, 10)
     await rig.put(answer("M2", 192, 1))
     await until(lambda: host.values == rig.truth, 10)
+    await rig.until_acknowledged(10, "sparkplug")
     await edge.stop()
     await until(lambda: host.of("NDEATH"), 10)
     assert host.of("NDEATH")[0].bd_seq_metric.value == 0
