@@ -20,6 +20,7 @@ from paho.mqtt.properties import Properties
 
 from bench import LOOPBACK, until
 from mqtt_rig import TOPICS, Rig, ScriptedBroker, answer
+from mqtt_schemas import validator
 from ports import free_port
 
 pytestmark = pytest.mark.system
@@ -375,3 +376,27 @@ async def test_cbor_readings_reconcile(make_rig):
     rig.start(encoding="cbor")
     await rig.until_equal()
     await until(lambda: rig.check.seen.keys() >= {"status", "health", "meters", "reading"}, 10)
+
+
+async def test_a_long_list_of_meters_comes_in_pages_and_only_when_it_changed(make_rig):
+    rig = await make_rig(meters=1, slots=1, batches=1)
+    rig.meters = [{**rig.meters[0], "id": f"M{number:04}"} for number in range(450)]
+    rig.broker.start()
+    utility = Utility(rig.broker.port)
+    await until(lambda: utility.subscribed, 10)
+    uplink = rig.start()
+    pages = [TOPICS.meters_page(number) for number in range(3)]
+    await until(lambda: all(utility.on(page) for page in pages), 10)
+    bodies = [json.loads(utility.on(page)[0].payload) for page in pages]
+    assert [len(body["meters"]) for body in bodies] == [200, 200, 50]
+    assert {(body["total"], body["pages"]) for body in bodies} == {(450, 3)}
+    assert all(len(utility.on(page)[0].payload) < 48 * 1024 for page in pages)
+    uplink.tell_update({"job": "j1", "target": "1.1", "state": "installing", "progress": 40, "error": ""})
+    await until(lambda: utility.on(TOPICS.update), 10)
+    assert json.loads(utility.on(TOPICS.update)[0].payload)["progress"] == 40
+    validator("update").validate(json.loads(utility.on(TOPICS.update)[0].payload))
+    assert [len(utility.on(page)) for page in pages] == [1, 1, 1]
+    rig.meters = rig.meters[:199]
+    await until(lambda: utility.on(pages[2])[-1].payload == b"", 30)
+    assert json.loads(utility.on(pages[0])[-1].payload)["total"] == 199
+    utility.stop()
