@@ -71,7 +71,9 @@ from concentrator.uplink.files import FileUplink
 from concentrator.uplink.management_device import LinkState
 from concentrator.uplink.messages import Topics
 from concentrator.uplink.mqtt import MqttUplink
+from concentrator.uplink.mqtt_state import BoxReport
 from concentrator.uplink.push import WAITING
+from concentrator.uplink.sparkplug import SparkplugUplink
 from concentrator.uplink.uplink import CONNECTED, Uplink
 from concentrator.web.parent import DIES_WITH_PARENT
 from plc.network import Event, Network
@@ -145,13 +147,15 @@ class Service:
         self.store_orders = StoreOrders(store, clock, config.collection.profile, self.kpi, self.balance)
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
         self.dlms_upstream = DlmsUpstream(config, store, clock, self.journal)
+        report = BoxReport(self.reporter.fresh_health, self.reporter.meter_list)
         self.uplinks: list[Uplink] = [
-            *(
-                MqttUplink(one, topics, store, clock, boot_id, self.reporter.health, self.carry_out)
-                for one in config.mqtt
-            ),
+            *(MqttUplink(one, topics, store, clock, boot_id, report, self.carry_out) for one in config.mqtt),
             *(FileUplink(one, topics, store, clock) for one in config.files),
             *self.dlms_upstream.pushes,
+            *(
+                SparkplugUplink(one, topics, store, clock, self.reporter.meter_list)
+                for one in config.sparkplug
+            ),
         ]
         self.reporter.uplinks, self.reporter.kpi = self.uplinks, self.kpi
         self.reporter.balance = self.balance
@@ -531,7 +535,7 @@ async def _run_on(  # noqa: PLR0913 - what the service is made of
         await store.add_events(
             [("store_set_aside", f"the file was damaged and is now {store.set_aside.name}", "")]
         )
-    await store.retire_destinations(one.name for one in (*config.mqtt, *config.push))
+    await store.retire_destinations(one.name for one in config.destinations)
     try:
         service = Service(config, store, clock, await store.boot_id(), keyring)
     except TaskError as error:

@@ -42,6 +42,7 @@ class _Main(click.Group):
         "keys": ("concentrator.registry_tools.keys", "keys"),
         "meters": ("concentrator.registry_tools.meters", "meters"),
         "store": ("concentrator.store_command", "store"),
+        "mqtt-schemas": ("concentrator.schemas_command", "mqtt_schemas"),
         "models": ("concentrator.registry_tools.models", "models"),
         "estimate": ("concentrator.quality_command", "estimate"),
         "events": ("concentrator.quality_command", "events"),

@@ -18,6 +18,7 @@ from concentrator.config_rules import PLACE, SERIAL_PORT, Allowed
 from concentrator.config_sections import (
     BalanceSection,
     BoardSection,
+    BrokerSection,
     CollectionSection,
     ConcentratorSection,
     DlmsSection,
@@ -30,6 +31,7 @@ from concentrator.config_sections import (
     P1Section,
     PushSection,
     RadioSection,
+    SparkplugSection,
     StoreSection,
     TaskSection,
     ValidationSection,
@@ -40,6 +42,7 @@ from concentrator.errors import LocalError
 __all__ = [
     "BalanceSection",
     "BoardSection",
+    "BrokerSection",
     "CollectionSection",
     "ConcentratorSection",
     "Config",
@@ -53,6 +56,7 @@ __all__ = [
     "P1Section",
     "PushSection",
     "RadioSection",
+    "SparkplugSection",
     "StoreSection",
     "TaskSection",
     "ValidationSection",
@@ -89,6 +93,12 @@ class Config:
     mqtt: tuple[MqttSection, ...] = ()
     push: tuple[PushSection, ...] = ()
     files: tuple[FilesSection, ...] = ()
+    sparkplug: tuple[SparkplugSection, ...] = ()
+
+    @property
+    def destinations(self) -> tuple[MqttSection | PushSection | FilesSection | SparkplugSection, ...]:
+        """Everything that gets what is stored, each with its name."""
+        return (*self.mqtt, *self.push, *self.files, *self.sparkplug)
 
     @property
     def state_directory(self) -> Path:
@@ -126,6 +136,7 @@ _SECTIONS: tuple[tuple[str, type[Any], bool], ...] = (
     ("mqtt", MqttSection, True),
     ("push", PushSection, True),
     ("files", FilesSection, True),
+    ("sparkplug", SparkplugSection, True),
 )
 _TYPE_WORDS = {str: "text in quotes", int: "a whole number", bool: "true or false"}
 _TOML_WORDS: tuple[tuple[type, str], ...] = (
@@ -195,11 +206,16 @@ def parse_config(text: str, source: str = "configuration", *, ports_exist: bool 
             raise ConfigError(
                 f"{source}: two feeders are named {name!r}; allowed: a name of its own for each"
             )
-    names = [destination.name for destination in (*config.mqtt, *config.push, *config.files)]
+    names = [destination.name for destination in config.destinations]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
                 f"{source}: two destinations are named {name!r}; allowed: a name of its own for each"
+            )
+    for one in config.mqtt:
+        if one.home_assistant and one.encoding != "json":
+            raise ConfigError(
+                f'{source}: mqtt {one.name}: home_assistant: Home Assistant reads JSON only; allowed: encoding = "json"'
             )
     for number, place in enumerate(config.files, 1):
         if place.url.startswith("sftp:") and not place.known_hosts_file:

@@ -92,6 +92,17 @@ def are_wmbus_meters(value: str) -> bool:
 
 
 IDENTITY_RULE = Allowed("1 to 64 letters, digits, _ or -", lambda value: bool(_IDENTITY.match(value)))
+IDENTITY_OR_EMPTY = Allowed(
+    "1 to 64 letters, digits, _ or -, or empty", lambda value: not value or bool(_IDENTITY.match(value))
+)
+_TOPIC_LEVELS = re.compile(r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")
+TOPIC_LEVELS = Allowed(
+    "levels of a topic, such as a/b, without wildcards", lambda value: bool(_TOPIC_LEVELS.match(value))
+)
+TOPIC_PREFIXES = Allowed(
+    "beginnings of topics such as head-end/replies, with commas between, or empty",
+    lambda value: all(_TOPIC_LEVELS.match(word) for word in value.replace(",", " ").split()),
+)
 HOST = Allowed("a host name or an IP address", _is_host)
 TCP_PORT = whole(1, 65535)
 FOLDER = Allowed("an absolute path of a folder that exists or can be made", _is_folder_to_be)

@@ -13,6 +13,7 @@ from concentrator.config_rules import (
     FOLDER,
     HOST,
     HOURS,
+    IDENTITY_OR_EMPTY,
     IDENTITY_RULE,
     LIMITS,
     MBUS_BAUD_RATE,
@@ -24,6 +25,8 @@ from concentrator.config_rules import (
     SERIAL_PORT,
     TCP_PORT,
     TIME_ZONE,
+    TOPIC_LEVELS,
+    TOPIC_PREFIXES,
     WPORT,
     YES_NO,
     Allowed,
@@ -205,8 +208,8 @@ class TaskSection:
 
 
 @dataclass(frozen=True, slots=True)
-class MqttSection:
-    """An MQTT broker that gets every reading. Repeat the section for several."""
+class BrokerSection:
+    """How to reach an MQTT broker."""
 
     name: str = key("mqtt", IDENTITY_RULE, "Name of this destination; its position is kept under it.")
     host: str = key("broker.example", HOST, "Where the broker is.")
@@ -219,6 +222,34 @@ class MqttSection:
     username: str = key("", ANY_TEXT, "Name to log in with; empty: none.")
     password_file: str = key("", FILE, "File with the password, mode 0600.")
     in_flight: int = key(20, whole(1, 1000), "Messages sent and not yet acknowledged.")
+    keep_alive_s: int = key(30, whole(1, 3600), "A connection that was silent for so long is tested.")
+    acknowledge_timeout_s: int = key(60, SECONDS, "Without any acknowledgement for so long we connect anew.")
+
+
+@dataclass(frozen=True, slots=True)
+class MqttSection(BrokerSection):
+    """An MQTT broker that gets every reading. Repeat the section for several."""
+
+    encoding: str = key("json", one_of("json", "cbor"), "How payloads are written.")
+    reply_prefixes: str = key(
+        "", TOPIC_PREFIXES, "Where results may be asked for by response topic, beside our own reply/."
+    )
+    home_assistant: bool = key(False, YES_NO, "Whether meters announce themselves to Home Assistant there.")
+    home_assistant_prefix: str = key(
+        "homeassistant", TOPIC_LEVELS, "Discovery prefix of that Home Assistant."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SparkplugSection(BrokerSection):
+    """A broker that gets every reading as Sparkplug B. Repeat the section for several."""
+
+    name: str = key("sparkplug", IDENTITY_RULE, "Name of this destination; its position is kept under it.")
+    group: str = key("", IDENTITY_OR_EMPTY, "Sparkplug group; empty: the site.")
+    edge_node: str = key("", IDENTITY_OR_EMPTY, "Sparkplug edge node; empty: the name of the concentrator.")
+    primary_host: str = key(
+        "", IDENTITY_OR_EMPTY, "Host application without which nothing is sent; empty: whoever listens."
+    )
 
 
 _PUSH_WORDS = frozenset({"fresh", "schedule", "events"})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from concentrator.store import collection_tables, head_end_counters
+from concentrator.store import collection_tables, head_end_counters, parked
 
 # "ODCs": marks the file as ours in SQLite's header (PRAGMA application_id).
 APPLICATION_ID = 0x4F444373
@@ -372,6 +372,14 @@ def m0008_acknowledged_ranges(database: Database) -> None:
     for statement in _ACKNOWLEDGED_RANGES:
         database.conn.execute(statement)
     database.conn.execute("PRAGMA user_version = 8")
+
+
+@migrations()
+def m0009_parked_batches(database: Database) -> None:
+    """Batches that a destination refused for good."""
+    for statement in parked.STATEMENTS:
+        database.conn.execute(statement)
+    database.conn.execute("PRAGMA user_version = 9")
 
 
 @migrations()

@@ -28,7 +28,11 @@ REMOVED_REASON = "removed from the full store"
 _LOAD_PROFILES = (1, 2)
 _PROFILE_OBJECTS = 99  # value group C of profiles and logs
 
-_HELD = f"EXISTS (SELECT 1 FROM destination AS d WHERE d.retired_at IS NULL AND {OWED})"  # noqa: S608 - our own words
+# A parked batch was refused for good: its destination does not have it, whatever its cursor says.
+_HELD = (
+    f"EXISTS (SELECT 1 FROM destination AS d WHERE d.retired_at IS NULL AND ({OWED} OR EXISTS"  # noqa: S608 - our own words
+    " (SELECT 1 FROM parked_batch AS p WHERE p.destination_id = d.destination_id AND p.sequence = b.sequence)))"
+)
 
 
 class Removal(Enum):
@@ -159,6 +163,7 @@ def _remove_batch(connection: sqlite3.Connection, row: _Row, room: int) -> tuple
     if removed == room:
         return removed, False
     removed += delete_events(connection, row.sequence)
+    connection.execute("DELETE FROM parked_batch WHERE sequence = ?", (row.sequence,))
     connection.execute("DELETE FROM batch WHERE sequence = ?", (row.sequence,))
     return removed, True
 

@@ -18,10 +18,12 @@ from concentrator.store import (
     collection_tables,
     counters,
     kpi,
+    latest,
     meter_events,
     meters,
     network_history,
     outbox,
+    parked,
     readings,
     registrations,
     series,
@@ -281,6 +283,15 @@ class Store:
         numbers = list(sequences)
         now = self._clock.now()
         await self._database.write(lambda c: outbox.acknowledge(c, destination, numbers, now))
+
+    async def latest_values(self, meter: str) -> list[latest.LatestValue]:
+        """The newest reading of every channel of a meter."""
+        return await self._database.read(lambda c: latest.latest_values(c, meter))
+
+    async def park(self, destination: str, sequence: int, reason: str) -> None:
+        """Note that a destination refuses a batch for good."""
+        now = self._clock.now()
+        await self._database.write(lambda c: parked.park(c, destination, sequence, reason, now))
 
     async def destination_states(self) -> list[outbox.DestinationState]:
         """How far every destination is."""

@@ -11,7 +11,7 @@ import structlog
 from concentrator.errors import RemoteError
 from concentrator.links.backoff import Backoff
 from concentrator.store.store import Store
-from concentrator.tasks import until_first_ends
+from concentrator.tasks import cancel_and_wait, until_first_ends
 from concentrator.uplink.feed import Feed
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -22,6 +22,10 @@ NOT_CONNECTED = "not connected"
 
 class UplinkLostError(RemoteError):
     """The connection ended, or the peer acknowledges nothing; the text says why."""
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await asyncio.shield(task)
 
 
 class Uplink(ABC):
@@ -38,7 +42,12 @@ class Uplink(ABC):
 
     async def run(self) -> None:
         """Connect, drain, reconnect, until cancelled."""
-        await until_first_ends(self.feed.run(), self._keep_connected())
+        feed = asyncio.ensure_future(self.feed.run())
+        try:
+            await until_first_ends(_ended(feed), self._keep_connected())
+        finally:
+            # After the connection: what is acknowledged while it closes is kept too, and not sent again.
+            await cancel_and_wait(feed)
 
     async def _keep_connected(self) -> None:
         while True:

@@ -94,8 +94,14 @@ class Sources:
                 for one in snapshot.status["destinations"]
             ]
         states, _reason = await self.ask(outbox.states, [])
-        kinds = {one.name: "mqtt" for one in self.config.mqtt} | {
-            one.name: "push" for one in self.config.push
+        kinds = {
+            one.name: kind
+            for kind, section in (
+                ("mqtt", self.config.mqtt),
+                ("push", self.config.push),
+                ("sparkplug", self.config.sparkplug),
+            )
+            for one in section
         }
         return [
             DestinationView(
