@@ -77,6 +77,8 @@ ROWS = {
         ),
         "DELETE FROM setting WHERE name = 'network_history'",
     ],
+    9: [f"INSERT INTO parked_batch VALUES (1,5,{T + 9000},'the broker refused it: Packet too large')"],
+    10: ["INSERT INTO head_end_counter VALUES (1,'0011223344556677',x'4755580000000001','encryption',4711)"],
 }  # fmt: skip
 
 
