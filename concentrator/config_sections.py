@@ -230,7 +230,11 @@ class BrokerSection:
 class MqttSection(BrokerSection):
     """An MQTT broker that gets every reading. Repeat the section for several."""
 
-    encoding: str = key("json", one_of("json", "cbor"), "How payloads are written.")
+    encoding: str = key(
+        "json",
+        one_of("json", "cbor", "cim-xml", "cim-json"),
+        "How readings and events are written (docs/uplink.md).",
+    )
     reply_prefixes: str = key(
         "", TOPIC_PREFIXES, "Where results may be asked for by response topic, beside our own reply/."
     )

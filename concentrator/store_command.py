@@ -8,21 +8,25 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 from sqlite_utils import Database as SqliteUtilsDatabase
 
+from concentrator.cim.message import JSON, XML
+from concentrator.cim.readings import MeterValues, write_meter_readings
 from concentrator.clock import SystemClock
 from concentrator.command_options import CONFIG_OPTION
 from concentrator.config import Config, load_config
 from concentrator.control import ServiceAbsentError, request
 from concentrator.errors import ConcentratorError
-from concentrator.model import Medium, MeterRecord
+from concentrator.model import Channel, Medium, MeterRecord, Quality, Reading
+from concentrator.obis import Obis
 from concentrator.store import export as formats
 from concentrator.store import outbox
 from concentrator.store.database import connect
@@ -32,6 +36,7 @@ from concentrator.store.inspection import complaints
 from concentrator.store.store import Store
 
 _DAMAGED = 1
+_CIM = {"cim-xml": XML, "cim-json": JSON}
 
 
 @click.group()
@@ -108,7 +113,7 @@ _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y
 @store.command()
 @CONFIG_OPTION
 @click.option(
-    "--format", "name", type=click.Choice(sorted(formats.WRITERS)), default="csv", show_default=True
+    "--format", "name", type=click.Choice(sorted({*formats.WRITERS, *_CIM})), default="csv", show_default=True
 )
 @click.option("--from", "first", type=_MOMENT, help="Captured from then on (UTC).")
 @click.option("--to", "last", type=_MOMENT, help="Captured until then, itself included (UTC).")
@@ -125,10 +130,28 @@ def export(  # noqa: PLR0913 - a command's options
     out: str,
 ) -> None:
     """Write readings to a file. A file is complete or not there."""
-    _config, path = _file(config_file)
+    config, path = _file(config_file)
     with _reading(path) as connection, _output(out) as stream:
         rows = formats.stored_readings(connection, _utc(first), _utc(last), meter, obis)
-        formats.WRITERS[name](rows, stream)
+        if name in _CIM:
+            box = config.concentrator
+            source = f"{box.site}/{box.name}"
+            write_meter_readings(source, SystemClock().now(), _by_meter(rows), _CIM[name], stream)
+        else:
+            formats.WRITERS[name](rows, stream)
+
+
+def _by_meter(rows: Iterable[formats.StoredReading]) -> Iterator[MeterValues]:
+    """Rows of one meter and channel stand together, as the export gives them."""
+    for (meter, medium), group in groupby(rows, key=lambda row: (row.meter, row.medium)):
+        readings: list[Reading] = []
+        newest = datetime.min.replace(tzinfo=UTC)
+        for row in group:
+            obis = Obis.parse(row.obis)
+            channel = Channel(obis, row.unit, row.scaler, row.class_id, row.attribute, row.period_s)
+            readings.append(Reading(channel, row.captured_at, row.value, row.status, Quality(row.quality)))
+            newest = max(newest, row.received_at)
+        yield MeterValues(meter, medium, readings, newest)
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import BinaryIO
 
 from concentrator.cim.event_type import event_type
-from concentrator.cim.message import CimMessage, Header, Node, message_id, moment
+from concentrator.cim.message import XML, CimMessage, Header, Node, fragment, message_id, moment
 from concentrator.cim.reading_type import ReadingType, reading_type
 from concentrator.model import Channel, MeterEvent, Quality, Reading
 from concentrator.reading_quality import reading_qualities
 
 METER_READINGS, END_DEVICE_EVENTS = "MeterReadings", "EndDeviceEvents"
+_PLACE = "e5b1c8f2-here-come-the-readings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,31 @@ def meter_readings(
     if declared:
         payload["ReadingType"] = declared
     return CimMessage("EventMessage", _header(METER_READINGS, source, created_at, identity), payload)
+
+
+def write_meter_readings(
+    source: str, created_at: datetime, meters: Iterable[MeterValues], media_type: str, out: BinaryIO
+) -> None:
+    """`meter_readings` meter by meter into a stream: a whole store needs no more memory than its largest meter."""
+    types: dict[str, ReadingType] = {}
+    names: dict[str, Channel] = {}
+    place: Node = {"MeterReading": [{"mRID": _PLACE}], "ReadingType": [{"mRID": _PLACE}]}
+    envelope = CimMessage("EventMessage", _header(METER_READINGS, source, created_at, (created_at,)), place)
+    whole = envelope.encode(media_type)
+    comma = b"" if media_type == XML else b","
+    head, rest = whole.split(fragment("MeterReading", {"mRID": _PLACE}, media_type), 1)
+    between, tail = rest.split(fragment("ReadingType", {"mRID": _PLACE}, media_type), 1)
+    out.write(head)
+    for number, values in enumerate(meters):
+        out.write(comma if number else b"")
+        out.write(fragment("MeterReading", _meter_reading(values, types, names), media_type))
+    declared = [
+        _declaration(types[ref], channel) for ref, channel in names.items() if not types[ref].is_coded
+    ]
+    if declared:
+        out.write(between)
+        out.write(comma.join(fragment("ReadingType", one, media_type) for one in declared))
+    out.write(tail)
 
 
 def end_device_events(

@@ -126,7 +126,8 @@ class MqttReceiver:
         if self.look is not None:
             self.look(message.topic, bytes(message.payload))
         parts = message.topic.split("/")
-        if not message.payload:
+        if not message.payload or message.payload[:1] == b"<":
+            # CIM in XML is for another kind of head-end.
             return
         payload = json.loads(message.payload) if message.payload[:1] == b"{" else cbor2.loads(message.payload)
         match parts[4:]:

@@ -79,8 +79,12 @@ class Topics:
         """Where the states of one order go that names no response topic."""
         return f"{self.base}/cmd/{order}/result"
 
+    def response_message(self, name: str) -> str:
+        """Where the answer to a CIM message goes that names no response topic."""
+        return f"{self.base}/cmd/{name}/ResponseMessage"
+
     def meter(self, meter: str, kind: str) -> str:
-        """`kind`: reading, register, event or latest."""
+        """`kind`: reading, register, event or latest; MeterReadings or EndDeviceEvents."""
         return f"{self.base}/m/{meter}/{kind}"
 
 
@@ -100,7 +104,6 @@ def encode(payload: dict[str, Any]) -> bytes:
 
 JSON = Encoding("json", "application/json", encode)
 CBOR = Encoding("cbor", "application/cbor", cbor2.dumps)
-ENCODINGS = {one.name: one for one in (JSON, CBOR)}
 
 
 def timestamp(moment: datetime) -> str:
@@ -140,10 +143,15 @@ class BatchMessage:
             body[self.key] = self.values
         return body
 
+    @staticmethod
+    def has_room(piece: int) -> bool:
+        """Whether there is a number for this piece of a message."""
+        return piece < _PIECES_OF_A_MESSAGE
+
     def halves(self) -> tuple[BatchMessage, ...]:
         """The same values as two messages; none when they cannot be parted any further."""
         middle = len(self.values) // 2
-        if not middle or 2 * self.piece + 1 >= _PIECES_OF_A_MESSAGE:
+        if not middle or not self.has_room(2 * self.piece + 1):
             return ()
         return tuple(
             BatchMessage(

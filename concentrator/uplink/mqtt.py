@@ -16,8 +16,9 @@ from concentrator.store.outbox import OutgoingBatch
 from concentrator.store.store import Store
 from concentrator.tasks import until_first_ends
 from concentrator.uplink.home_assistant import HomeAssistant
-from concentrator.uplink.messages import ENCODINGS, Topics
+from concentrator.uplink.messages import Topics
 from concentrator.uplink.mqtt_connection import BrokerRefusedError, Connection, Will
+from concentrator.uplink.mqtt_forms import FORMS
 from concentrator.uplink.mqtt_orders import OrderDesk
 from concentrator.uplink.mqtt_reasons import OVER_A_MESSAGE, in_words
 from concentrator.uplink.mqtt_sender import BatchSender, Suspicion
@@ -51,7 +52,7 @@ class MqttUplink(Uplink):
         self._topics = topics
         self._store = store
         self._clock = clock
-        self._encoding = ENCODINGS[settings.encoding]
+        self._encoding = FORMS[settings.encoding].other
         self._state_publisher = StatePublisher(topics, self._encoding, clock, boot_id, report)
         self.orders = OrderDesk(topics, clock, handle_order, settings.reply_prefixes, self._encoding)
         self._home_assistant = (

@@ -18,6 +18,15 @@ import cbor2
 import paho.mqtt.client as paho
 import structlog
 
+from concentrator.cim.controls import (
+    ControlRequest,
+    OrderOutcome,
+    control_reply,
+    controls_requested,
+    refusal,
+)
+from concentrator.cim.errors import CimError
+from concentrator.cim.message import CimMessage, message_id, parse, text_of
 from concentrator.clock import Clock
 from concentrator.errors import ConcentratorError
 from concentrator.orders import MQTT, Order, OrderError, OrderHandler, OrderRefusedError
@@ -32,6 +41,7 @@ _LARGEST_RESPONSE_TOPIC = 512
 _MOST_ORDERS_UNDER_WAY = 1024
 _MOST_RESULTS_KEPT = 1000
 _DEEPEST = 32
+_FIRST_OF_CIM_OCTETS = 512
 # A result is of no use after the broker has kept it this long for a head-end that is away.
 _RESULT_EXPIRY_S = 7 * 86_400
 _ENDED = ("done", "failed", "expired")
@@ -54,7 +64,15 @@ class _Result:
     topic: str
     payload: bytes
     correlation: bytes
-    encoding: Encoding
+    content_type: str
+
+
+def is_cim(payload: bytes, content_type: str = "") -> bool:
+    """Whether a payload is an IEC 61968 message: XML, or a JSON object with a Header."""
+    if content_type.split(";", maxsplit=1)[0].strip().lower() in ("application/xml", "text/xml"):
+        return True
+    start = payload.lstrip(b"\xef\xbb\xbf \t\r\n")[:_FIRST_OF_CIM_OCTETS]
+    return start.startswith(b"<") or (start.startswith(b"{") and b'"Header"' in start)
 
 
 def decode_order(payload: bytes, content_type: str = "") -> tuple[object, Encoding]:
@@ -107,6 +125,7 @@ class OrderDesk:
     ) -> None:
         self.connection: Connection | None = None
         self._topics = topics
+        self._source = f"{topics.site}/{topics.concentrator}"
         self._clock = clock
         self._handle_order = handle_order
         self._encoding = encoding
@@ -150,6 +169,8 @@ class OrderDesk:
     ) -> None:
         """Take one order, or refuse it with words."""
         way = _Return(encoding=self._encoding)
+        cim: ControlRequest | None = None
+        order: Order | None = None
         try:
             if len(payload) > _LARGEST_COMMAND_OCTETS:
                 raise OrderError(f"an order has at most {_LARGEST_COMMAND_OCTETS} octets, got {len(payload)}")
@@ -160,20 +181,36 @@ class OrderDesk:
             if len(self._under_way) >= _MOST_ORDERS_UNDER_WAY:
                 raise OrderError(f"{_MOST_ORDERS_UNDER_WAY} orders are being taken in; give it later")
             self._check_schema(user_properties)
-            value, encoding = decode_order(payload, content_type)
-            way = _Return(self._allowed(response_topic), self._short(correlation), encoding)
-            self._check_number(_field(value, "schema", SCHEMA))
-            order = Order.from_payload(value, MQTT)
+            if is_cim(payload, content_type):
+                way = _Return(self._allowed(response_topic), self._short(correlation))
+                cim = controls_requested(parse(payload), MQTT)
+            else:
+                value, encoding = decode_order(payload, content_type)
+                way = _Return(self._allowed(response_topic), self._short(correlation), encoding)
+                self._check_number(_field(value, "schema", SCHEMA))
+                order = Order.from_payload(value, MQTT)
+                if response_topic or correlation or encoding is not self._encoding:
+                    self._remember(order.order_id, way)
+        except CimError as error:
+            self._refuse_cim(payload, str(error), way)
+            return
         except OrderError as error:
             self._refuse(payload, str(error), way)
             return
-        if response_topic or correlation or encoding is not self._encoding:
-            self._returns[order.order_id] = way
-            while len(self._returns) > _MOST_ORDERS_UNDER_WAY:
-                del self._returns[next(iter(self._returns))]
-        task = asyncio.get_running_loop().create_task(self._carry_out(order))
+        if cim is not None:
+            work = self._carry_out_controls(cim, way)
+        elif order is not None:
+            work = self._carry_out(order)
+        else:
+            return
+        task = asyncio.get_running_loop().create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
+
+    def _remember(self, order_id: str, way: _Return) -> None:
+        self._returns[order_id] = way
+        while len(self._returns) > _MOST_ORDERS_UNDER_WAY:
+            del self._returns[next(iter(self._returns))]
 
     def _check_schema(self, user_properties: object) -> None:
         pairs = cast("list[tuple[str, str]]", user_properties) if isinstance(user_properties, list) else []
@@ -220,6 +257,35 @@ class OrderDesk:
             # Told by `tell`, like every state of an order that was taken.
             log.info("order not carried out", order=order.order_id, reason=str(error))
 
+    async def _carry_out_controls(self, asked: ControlRequest, way: _Return) -> None:
+        """All orders of a CIM message at once; its answer when the last has ended."""
+
+        async def carry_out(order: Order) -> OrderOutcome:
+            try:
+                await self._handle_order(order)
+            except ConcentratorError as error:
+                return OrderOutcome(order, str(error))
+            return OrderOutcome(order)
+
+        outcomes = await asyncio.gather(*(carry_out(order) for order in asked.orders))
+        answer = control_reply(self._source, self._clock.now(), asked, list(outcomes))
+        self._keep_cim(answer, asked.media_type, way)
+
+    def _refuse_cim(self, payload: bytes, reason: str, way: _Return) -> None:
+        log.warning("CIM message refused", octets=len(payload), reason=reason)
+        try:
+            received = parse(payload)
+        except CimError:
+            return
+        name = text_of(received.header, "CorrelationID") or text_of(received.header, "MessageID")
+        if name:
+            self._keep_cim(refusal(self._source, self._clock.now(), name, reason), received.media_type, way)
+
+    def _keep_cim(self, answer: CimMessage, media_type: str, way: _Return) -> None:
+        name = message_id(answer.header.correlation_id)
+        topic = way.topic or self._topics.response_message(name)
+        self._keep_result(_Result(topic, answer.encode(media_type), way.correlation, media_type))
+
     def tell(self, order: Order, state: str, outcome: dict[str, Any]) -> None:
         """An order that came by MQTT has changed its state: its sender is told, here or on the next connection."""
         if order.origin == MQTT:
@@ -234,13 +300,18 @@ class OrderDesk:
 
     def _keep(self, order_id: str, fields: dict[str, Any], way: _Return) -> None:
         body = {"schema": SCHEMA, "id": order_id, **fields, "ts": timestamp(self._clock.now())}
-        number = next(self._numbers)
-        self._results[number] = _Result(
-            way.topic or self._topics.result(order_id),
-            way.encoding.encode(body),
-            way.correlation,
-            way.encoding,
+        self._keep_result(
+            _Result(
+                way.topic or self._topics.result(order_id),
+                way.encoding.encode(body),
+                way.correlation,
+                way.encoding.content_type,
+            )
         )
+
+    def _keep_result(self, result: _Result) -> None:
+        number = next(self._numbers)
+        self._results[number] = result
         while len(self._results) > _MOST_RESULTS_KEPT:
             log.warning("a result was dropped: the broker takes none", kept=_MOST_RESULTS_KEPT)
             del self._results[next(iter(self._results))]
@@ -263,7 +334,7 @@ class OrderDesk:
             result.topic,
             result.payload,
             acknowledged,
-            properties=message_properties(result.encoding.content_type, SCHEMA, **more),
+            properties=message_properties(result.content_type, SCHEMA, **more),
         )
 
 

@@ -8,8 +8,9 @@ from typing import Protocol
 from concentrator.config import MqttSection
 from concentrator.store.outbox import OutgoingBatch
 from concentrator.tasks import until_first_ends
-from concentrator.uplink.messages import ENCODINGS, SCHEMA, BatchMessage, Topics, batch_messages
+from concentrator.uplink.messages import SCHEMA, BatchMessage, Topics
 from concentrator.uplink.mqtt_connection import BrokerRefusedError, Connection, message_properties
+from concentrator.uplink.mqtt_forms import FORMS
 from concentrator.uplink.mqtt_reasons import OVER_A_MESSAGE, Remedy, in_words, reason_of
 from concentrator.uplink.uplink import UplinkLostError
 
@@ -113,8 +114,8 @@ class BatchSender:
         self._topics = topics
         self._connection = connection
         self._timeout_s = settings.acknowledge_timeout_s
-        self._encoding = ENCODINGS[settings.encoding]
-        self._properties = message_properties(self._encoding.content_type, SCHEMA)
+        self._form = FORMS[settings.encoding]
+        self._properties = message_properties(self._form.content_type, SCHEMA)
         self._suspicion = suspicion
         # The broker's receive maximum is for everything that we publish: a few are left for results and states.
         most = min(settings.in_flight, max(1, connection.limits.receive_maximum - _KEPT_FREE))
@@ -136,7 +137,7 @@ class BatchSender:
         while True:
             batch = await self._queue.next_batch()
             sending = _Sending(batch)
-            messages = batch_messages(self._topics, batch)
+            messages = self._form.messages(self._topics, batch)
             sending.remaining = len(messages)
             if not messages:
                 # Every reading of it was corrected since, and left with a later batch.
@@ -149,7 +150,7 @@ class BatchSender:
             await self._send(*await self._halves.get())
 
     async def _send(self, message: BatchMessage, sending: _Sending) -> None:
-        payload = self._encoding.encode(message.payload())
+        payload = self._form.encode(message)
         if not self._connection.fits(message.topic, payload, _PROPERTIES_OCTETS):
             self._part(message, sending, "larger than the broker's maximum packet size")
             return

@@ -6,9 +6,13 @@ import json
 from typing import Any
 
 import cbor2
+import jsonschema
+import xmlschema
 from jsonschema import Draft202012Validator
 
 from concentrator.uplink.schemas import load_schema
+
+import cim_schemas
 
 
 def _closed(schema: Any) -> Any:
@@ -63,6 +67,13 @@ class MessageCheck:
 
     def look(self, topic: str, payload: bytes) -> None:
         if not payload:
+            return
+        if topic.rpartition("/")[2] in ("MeterReadings", "EndDeviceEvents", "ResponseMessage"):
+            try:
+                (cim_schemas.check_xml if payload.startswith(b"<") else cim_schemas.check_json)(payload)
+            except (jsonschema.ValidationError, xmlschema.XMLSchemaException) as error:
+                self.complaints.append(f"{topic}: {error}")
+            self.seen[topic.rpartition("/")[2]] = self.seen.get(topic.rpartition("/")[2], 0) + 1
             return
         try:
             name = schema_of(topic)
