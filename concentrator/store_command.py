@@ -29,7 +29,7 @@ from concentrator.model import Channel, Medium, MeterRecord, Quality, Reading
 from concentrator.obis import Obis
 from concentrator.store import export as formats
 from concentrator.store import outbox
-from concentrator.store.database import connect
+from concentrator.store.database import PAGE_OCTETS, connect
 from concentrator.store.errors import StoreError, named_error
 from concentrator.store.export import ExportError
 from concentrator.store.inspection import complaints
@@ -101,7 +101,11 @@ def vacuum(config_file: Path) -> None:
     before = path.stat().st_size
     try:
         with closing(connect(path, query_only=False)) as connection:
+            # A store of an older release has larger pages, which only a file without WAL lets go of.
+            connection.execute("PRAGMA journal_mode = DELETE")
+            connection.execute(f"PRAGMA page_size = {PAGE_OCTETS}")
             connection.execute("VACUUM")
+            connection.execute("PRAGMA journal_mode = WAL")
     except sqlite3.Error as error:
         raise named_error(error, str(path)) from error
     click.echo(f"{path}: {before} → {path.stat().st_size} octets")
