@@ -19,6 +19,7 @@ from concentrator.web.completeness import Completeness, Matrix
 from concentrator.web.live import ServiceWatch, Snapshot
 from concentrator.web.meters import MeterView, moment
 from concentrator.web.store_reader import StoreReader
+from concentrator.web.translations import mark
 
 Result = TypeVar("Result")
 
@@ -102,7 +103,7 @@ class Sources:
                 state.name,
                 kinds.get(state.name, "not configured"),
                 "unknown",
-                "the service does not run",
+                mark("the service does not run"),
                 state.pending_readings,
                 state.oldest_unsent_at,
                 state.acknowledged_at,
