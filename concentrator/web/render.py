@@ -29,7 +29,7 @@ class Renderer:
     def __init__(self, clock: Clock, language: str = ENGLISH) -> None:
         self._clock = clock
         self.language = language
-        messages = catalogue(language)
+        self._messages = messages = catalogue(language)
         self._translate = translate = messages.gettext
         self._environment = Environment(
             loader=FileSystemLoader(_ROOM / "templates"),
@@ -47,7 +47,7 @@ class Renderer:
             "weekday": functools.partial(words.weekday_words, translate=translate),
             "number": words.number_words,
             "decimal": messages.decimal,
-            "octets": lambda octets: messages.decimal(words.octets_words(octets)),
+            "octets": self._octets,
             "obis_words": functools.partial(words.obis_words, translate=translate),
             "quality": functools.partial(words.quality_words, translate=translate),
             "doubtful": words.is_doubtful,
@@ -67,7 +67,7 @@ class Renderer:
             "languages": LANGUAGES,
             "part": self.part,
             "percent": words.percent_words,
-            "scaled": lambda value, scaler: messages.decimal(words.scaled(value, scaler)),
+            "scaled": self._scaled,
             "signal": words.signal_words,
             "meter_states": words.METER_STATES,
             "media": words.MEDIA,
@@ -109,6 +109,12 @@ class Renderer:
             Markup(' class="old"') if old else "",
             words.age_words(then, self._clock.now(), self._translate),
         )
+
+    def _octets(self, octets: float) -> str:
+        return self._messages.decimal(words.octets_words(octets))
+
+    def _scaled(self, value: float | str, scaler: int) -> str:
+        return self._messages.decimal(words.scaled(value, scaler))
 
     def told_moment(self, text: str) -> str:
         """A moment that the service told, in the box's zone."""
