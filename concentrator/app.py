@@ -60,7 +60,7 @@ from concentrator.links.radio_modules import AUTO, find_radio_module, make_radio
 from concentrator.logs import set_up_logging
 from concentrator.model import MeterRecord
 from concentrator.notify import Notifier, Watchdog, watchdog_limit_s
-from concentrator.orders import Order
+from concentrator.orders import Order, OrderError
 from concentrator.status import StatusReporter
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
@@ -79,6 +79,9 @@ from plc.network import Event, Network
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
+# What the page may ask as often as it likes.
+_STORE_QUESTIONS = ("balance", "interruptions")
+_NETWORK_QUESTIONS = ("upgrade_status",)
 _RETENTION_INTERVAL_S = 3600.0
 _LAMP_INTERVAL_S = 1.0
 _PAGE_STOP_TIMEOUT_S = 2.0
@@ -286,6 +289,21 @@ class Service:
         """
         return await self.order_book.carry_out(order)
 
+    async def answer_question(self, order: Order) -> dict[str, Any]:
+        """Answer what changes nothing and needs no meter: not kept as an order, not in the event log.
+
+        Raises:
+            ConcentratorError: it is no such question, or cannot be answered; the text says why.
+        """
+        if order.operation in _STORE_QUESTIONS:
+            return await self.store_orders.carry_out(order)
+        if order.operation in _NETWORK_QUESTIONS and self.network_orders is not None:
+            return await self.network_orders.carry_out(order)
+        raise OrderError(
+            f"order {order.order_id}: op: got {order.operation!r}; "
+            f"allowed: {', '.join((*_STORE_QUESTIONS, *_NETWORK_QUESTIONS))}"
+        )
+
     async def _carry_out_now(self, order: Order) -> dict[str, Any]:
         """Carry out one order, of the network's or of a meter's kind.
 
@@ -326,7 +344,9 @@ class Service:
 
     async def run(self, *extra: Coroutine[Any, Any, None]) -> None:
         """Run everything until something ends."""
-        control = ControlServer(self._config.control_socket, self.reporter.status, self.carry_out)
+        control = ControlServer(
+            self._config.control_socket, self.reporter.status, self.carry_out, self.answer_question
+        )
         loops: list[Coroutine[Any, Any, None]] = [
             control.run(),
             self.journal.run(),

@@ -36,6 +36,7 @@ from concentrator.web.order_desk import (
     OrderDesk,
 )
 from concentrator.web.render import STATIC, Renderer, Renderers
+from concentrator.web.report_views import ReportViews
 from concentrator.web.security import Actions, SecurityMiddleware
 from concentrator.web.sources import Sources
 from concentrator.web.streams import MOST_STREAMS, Streams
@@ -77,13 +78,16 @@ class Page:
         self._actions = Actions(config.web.host)
         self.streams = Streams(self._watch, clock)
         views = Views(self._sources, self._desk)
+        reports = ReportViews(self._sources)
         api = Api(self._sources)
         pages: tuple[tuple[str, MakeView], ...] = (
             ("/", views.overview),
             ("/meters", views.meters),
             ("/meters/{identity}", views.meter),
             ("/tasks", views.tasks),
-            ("/log", views.log),
+            ("/log", reports.log),
+            ("/balance", reports.balance),
+            ("/firmware", reports.firmware),
         )
         routes: list[Route | Mount] = []
         for path, make in pages:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from concentrator.clock import Clock
 from concentrator.web import chart, words
+from concentrator.web.report_views import SCALES, SEVERITIES
 from concentrator.web.task_views import TASK_KINDS
 from concentrator.web.translations import ENGLISH, LANGUAGES, Message, catalogue
 from concentrator.web.views import Part, View
@@ -72,6 +73,8 @@ class Renderer:
             "meter_states": words.METER_STATES,
             "media": words.MEDIA,
             "task_kinds": TASK_KINDS,
+            "severity_words": SEVERITIES,
+            "scales": SCALES,
             "port_tones": words.PORT_TONES,
             "destination_tones": words.DESTINATION_TONES,
             "chart_size": chart,

@@ -18,6 +18,7 @@ from concentrator.store.errors import StoreError
 from concentrator.web.completeness import Completeness, Matrix
 from concentrator.web.live import ServiceWatch, Snapshot
 from concentrator.web.meters import MeterView, moment
+from concentrator.web.questions import Questions
 from concentrator.web.store_reader import StoreReader
 from concentrator.web.translations import mark
 
@@ -60,6 +61,7 @@ class Sources:
         self.clock = clock
         self.watch = watch
         self.store = StoreReader(config.store_file)
+        self._questions = Questions(config.control_socket, clock)
         self._completeness = Completeness(config.collection)
         self._parsed: tuple[Snapshot, list[MeterView]] | None = None
 
@@ -69,6 +71,14 @@ class Sources:
             return await self.store.read(work), ""
         except StoreError as error:
             return default, str(error)
+
+    async def question(
+        self, snapshot: Snapshot, operation: str, arguments: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any] | None, str]:
+        """Ask the service something that it has to work out; None and the reason when it cannot tell."""
+        if snapshot.status is None:
+            return None, snapshot.reason
+        return await self._questions.ask(operation, arguments)
 
     async def meters(self, snapshot: Snapshot) -> list[MeterView]:
         """Every meter: as the service says now, or as the store remembers."""

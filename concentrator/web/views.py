@@ -23,7 +23,6 @@ from concentrator.web.translations import Message, mark
 from concentrator.web.words import is_counter, obis_words
 
 MATRIX_ROWS = 40
-EVENT_ROWS = 100
 _METER_EVENT_ROWS = 20
 _GAP_ROWS = 50
 _MOST_CHART_DAYS = 14
@@ -99,7 +98,7 @@ class Views:
             "overview.html",
             mark("Overview"),
             {
-                **_notices(snapshot, status, store_reason),
+                **notices(snapshot, status, store_reason),
                 "totals": Part("totals.html", (snapshot.state, sources.totals(meters))),
                 "box": Part("box.html", who),
                 "modem": Part(
@@ -136,7 +135,7 @@ class Views:
             "meters.html",
             mark("Meters"),
             {
-                **_notices(snapshot, snapshot.status or {}),
+                **notices(snapshot, snapshot.status or {}),
                 "filters": Part("filters.html", filters),
                 "found": Part("found.html", summary),
                 **rows,
@@ -167,7 +166,7 @@ class Views:
             "meter.html",
             identity,
             {
-                **_notices(snapshot, snapshot.status or {}, reason),
+                **notices(snapshot, snapshot.status or {}, reason),
                 "meter": Part("meter_facts.html", (meter, parent)),
                 "orders": Part("orders.html", [order.data for order in self._desk.of(identity)]),
                 "latest": Part("latest.html", latest),
@@ -192,26 +191,11 @@ class Views:
             "tasks.html",
             mark("Tasks"),
             {
-                **_notices(snapshot, status),
+                **notices(snapshot, status),
                 "tasks": Part("tasks.html", (snapshot.state, status.get("tasks", []))),
                 "orders": Part("orders.html", [order.data for order in self._desk.of(TASKS)]),
             },
             {"kinds": TASK_KINDS},
-        )
-
-    async def log(self, snapshot: Snapshot, asked: Asked) -> View:
-        """The concentrator's own event log."""
-        before = asked.parameters.get("before", "")
-        number = int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None  # noqa: PLR2004 - 64 bits
-        events, reason = await self._sources.ask(lambda c: queries.events(c, EVENT_ROWS + 1, number), [])
-        more = events[EVENT_ROWS - 1].event_id if len(events) > EVENT_ROWS else None
-        return View(
-            "log.html",
-            mark("Events"),
-            {
-                **_notices(snapshot, snapshot.status or {}, reason),
-                "events": Part("events.html", (events[:EVENT_ROWS], more)),
-            },
         )
 
     async def _parent(self, snapshot: Snapshot, meter: MeterView) -> str:
@@ -248,7 +232,7 @@ def _moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def _notices(snapshot: Snapshot, status: Mapping[str, Any], store_reason: str = "") -> dict[str, Part]:
+def notices(snapshot: Snapshot, status: Mapping[str, Any], store_reason: str = "") -> dict[str, Part]:
     """The head's word on the service, and what is wrong, worst first: on top of every page."""
     wrong: list[tuple[str, Message | str, Message | str]] = []
     if snapshot.status is None:

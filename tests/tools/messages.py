@@ -28,7 +28,7 @@ _READ_ATTRIBUTES = ("aria-label", "title", "placeholder", "alt")
 _PLACEHOLDER = re.compile(r"%\(\w+\)s")
 _TAGS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 # What stands in a template as it is: names that every language writes the same.
-_SAME_EVERYWHERE = frozenset({"JSON", "OBIS", "EUI", "s", "dBm"})
+_SAME_EVERYWHERE = frozenset({"JSON", "OBIS", "EUI", "s", "dBm", "kWh"})
 
 
 class Found(NamedTuple):
