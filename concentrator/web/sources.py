@@ -36,6 +36,7 @@ class DestinationView:
     pending_readings: int
     oldest_unsent_at: datetime | None
     acknowledged_at: datetime | None
+    pending_batches: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Sources:
                     one["pending_readings"],
                     moment(one["oldest_unsent_at"]),
                     moment(one["acknowledged_at"]),
+                    one.get("pending_batches"),
                 )
                 for one in snapshot.status["destinations"]
             ]
@@ -117,6 +119,7 @@ class Sources:
                 state.pending_readings,
                 state.oldest_unsent_at,
                 state.acknowledged_at,
+                state.pending_batches,
             )
             for state in states
         ]
