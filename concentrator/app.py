@@ -8,6 +8,7 @@ a state, handled where it happens.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import errno
 import os
@@ -24,6 +25,7 @@ from typing import Any
 
 import structlog
 
+from concentrator.archive.support_bundle import make_bundle
 from concentrator.clock import Clock, SystemClock
 from concentrator.collection import order_book
 from concentrator.collection.address_book import AddressBook
@@ -57,7 +59,7 @@ from concentrator.links.plc_link import PlcLink
 from concentrator.links.plc_networks import Remembered, load_network_keys, make_network
 from concentrator.links.radio_link import RadioLink
 from concentrator.links.radio_modules import AUTO, find_radio_module, make_radio_module
-from concentrator.logs import set_up_logging
+from concentrator.logs import recent_lines, set_up_logging
 from concentrator.model import MeterRecord
 from concentrator.notify import Notifier, Watchdog, watchdog_limit_s
 from concentrator.orders import Order, OrderError
@@ -299,9 +301,15 @@ class Service:
             return await self.store_orders.carry_out(order)
         if order.operation in _NETWORK_QUESTIONS and self.network_orders is not None:
             return await self.network_orders.carry_out(order)
+        if order.operation == "support_bundle":
+            content = await make_bundle(
+                self._config, await self.reporter.status(), recent_lines(), self._clock.now()
+            )
+            self.journal.note_access(order, "done")
+            return {"content": base64.b64encode(content).decode()}
         raise OrderError(
             f"order {order.order_id}: op: got {order.operation!r}; "
-            f"allowed: {', '.join((*_STORE_QUESTIONS, *_NETWORK_QUESTIONS))}"
+            f"allowed: support_bundle, {', '.join((*_STORE_QUESTIONS, *_NETWORK_QUESTIONS))}"
         )
 
     async def _carry_out_now(self, order: Order) -> dict[str, Any]:

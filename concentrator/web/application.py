@@ -88,6 +88,7 @@ class Page:
             ("/log", reports.log),
             ("/balance", reports.balance),
             ("/firmware", reports.firmware),
+            ("/support", reports.support),
         )
         routes: list[Route | Mount] = []
         for path, make in pages:
@@ -97,6 +98,7 @@ class Page:
             ]
         routes += [
             Route("/meters/{identity}/orders", self._order, methods=["POST"]),
+            Route("/support/bundle", self._support_bundle, methods=["POST"]),
             Route("/tasks/orders", self._task_order, methods=["POST"]),
             Route("/language/{code}", _choose_language, methods=["GET"]),
             *api.routes,
@@ -200,6 +202,20 @@ class Page:
         except DeskFullError:
             return self._say(request, mark("Not done"), _DESK_FULL, 429)
         return RedirectResponse("/tasks#orders", 303)
+
+    async def _support_bundle(self, request: Request) -> Response:
+        fields = await _form(request)
+        if refusal := self._actions.refusal(request.headers, fields.get("token", "")):
+            return self._say(request, mark("Not done"), refusal, 403)
+        content, reason = await self._sources.questions.support_bundle()
+        if not content:
+            return self._say(request, mark("Not done"), reason, 503)
+        name = f"{self._config.concentrator.name}-support.tar.gz"
+        return Response(
+            content,
+            media_type="application/gzip",
+            headers={"Content-Disposition": f'attachment; filename="{name}"'},
+        )
 
     def _say(self, request: Request, title: str, text: Message | str, status: int) -> Response:
         html = self._renderer(request).message(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import secrets
 from collections import OrderedDict
@@ -16,7 +17,7 @@ from concentrator.control import ControlError, request
 # However many pages are open, the service works each answer out once in this time.
 _KEPT_S = 30.0
 _MOST_KEPT = 32
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 40.0
 
 Answer = tuple[dict[str, Any] | None, str]
 
@@ -43,6 +44,11 @@ class Questions:
             while len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
             return answer
+
+    async def support_bundle(self) -> tuple[bytes, str]:
+        """The support bundle (tar.gz) as the service makes it, never kept; or b"" and the reason why there is none."""
+        found, reason = await self._ask("support_bundle", {})
+        return (b"", reason) if found is None else (base64.b64decode(found["content"]), "")
 
     async def _ask(self, operation: str, arguments: Mapping[str, Any]) -> Answer:
         order = {"id": f"page-{secrets.token_hex(6)}", "op": operation, "args": arguments}

@@ -141,6 +141,15 @@ class ReportViews:
             },
         )
 
+    async def support(self, snapshot: Snapshot, _asked: Asked) -> View:
+        """What helps somebody far away, and how a box is saved."""
+        return View(
+            "support.html",
+            mark("Support"),
+            {**notices(snapshot, snapshot.status or {})},
+            {"service": snapshot.state},
+        )
+
     async def firmware(self, snapshot: Snapshot, _asked: Asked) -> View:
         """Which software runs where, and how far upgrades are."""
         status: dict[str, Any] = snapshot.status or {}

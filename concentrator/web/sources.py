@@ -62,7 +62,7 @@ class Sources:
         self.clock = clock
         self.watch = watch
         self.store = StoreReader(config.store_file)
-        self._questions = Questions(config.control_socket, clock)
+        self.questions = Questions(config.control_socket, clock)
         self._completeness = Completeness(config.collection)
         self._parsed: tuple[Snapshot, list[MeterView]] | None = None
 
@@ -79,7 +79,7 @@ class Sources:
         """Ask the service something that it has to work out; None and the reason when it cannot tell."""
         if snapshot.status is None:
             return None, snapshot.reason
-        return await self._questions.ask(operation, arguments)
+        return await self.questions.ask(operation, arguments)
 
     async def meters(self, snapshot: Snapshot) -> list[MeterView]:
         """Every meter: as the service says now, or as the store remembers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import threading
 import time
@@ -268,6 +269,7 @@ def answers() -> dict[str, dict[str, Any]]:
                 }
             ],
         },
+        "support_bundle": {"content": base64.b64encode(b"a bundle").decode()},
         "upgrade_status": {
             "file": "node-2.bin",
             "state": "running",

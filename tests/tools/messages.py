@@ -88,13 +88,19 @@ class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[str] = []
+        # What stands in <code> is typed as it is in every language.
+        self._code = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        del tag
+        self._code += tag == "code"
         self.seen += [value for name, value in attrs if name in _READ_ATTRIBUTES and value]
 
     def handle_data(self, data: str) -> None:
-        self.seen.append(data)
+        if not self._code:
+            self.seen.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._code -= tag == "code"
 
 
 def plain_text(source: str) -> list[str]:

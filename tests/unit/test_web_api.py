@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import jsonschema
@@ -235,3 +236,13 @@ def test_many_pages_ask_the_service_once(client, service):
         client.get("/balance?day=2026-01-05")
         client.get("/api/balance?day=2026-01-05")
     assert len(service.questions) == asked
+
+
+def test_the_support_bundle_is_given_to_our_own_form_only(client, service):
+    page = client.get("/support").text
+    token = re.search(r'name="token" value="([^"]+)"', page)[1]
+    assert client.post("/support/bundle", data={"token": "guessed"}).status_code == 403
+    answer = client.post("/support/bundle", data={"token": token})
+    assert answer.content == b"a bundle"
+    assert "box-7-support.tar.gz" in answer.headers["content-disposition"]
+    assert client.get("/support/bundle").status_code == 405
