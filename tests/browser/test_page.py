@@ -21,6 +21,9 @@ PATHS = {
     "meter": f"/meters/{METERS[1]}",
     "water": f"/meters/{WATER}",
     "events": "/log",
+    "balance": "/balance",
+    "firmware": "/firmware",
+    "support": "/support",
 }
 SIZES = {"desktop": {"width": 1400, "height": 900}, "phone": {"width": 390, "height": 844}}
 AXE = ROOT / ".node/node_modules/axe-core/axe.min.js"
