@@ -8,6 +8,7 @@ a state, handled where it happens.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import errno
 import os
@@ -23,6 +24,7 @@ from typing import Any
 
 import structlog
 
+from concentrator.archive.support_bundle import make_bundle
 from concentrator.clock import Clock, SystemClock, is_plausible
 from concentrator.collection import order_book
 from concentrator.collection.address_book import AddressBook
@@ -57,10 +59,10 @@ from concentrator.links.plc_link import PlcLink
 from concentrator.links.plc_networks import Remembered, load_network_keys, make_network
 from concentrator.links.radio_link import RadioLink
 from concentrator.links.radio_modules import AUTO, find_radio_module, make_radio_module
-from concentrator.logs import set_up_logging
+from concentrator.logs import recent_lines, set_up_logging
 from concentrator.model import MeterRecord
 from concentrator.notify import Notifier, Watchdog, watchdog_limit_s
-from concentrator.orders import Order
+from concentrator.orders import Order, OrderError
 from concentrator.status import StatusReporter
 from concentrator.store.errors import StoreError, StoreUnavailableError
 from concentrator.store.store import Store
@@ -80,6 +82,9 @@ from plc.network import Event, Network
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
+# What the page may ask as often as it likes.
+_STORE_QUESTIONS = ("balance", "interruptions")
+_NETWORK_QUESTIONS = ("upgrade_status",)
 _RETENTION_INTERVAL_S = 3600.0
 _CHECKPOINT_LOOK_S = 10.0
 # The WAL is folded into the file after so long without a write: seldom enough to spare the flash.
@@ -306,6 +311,27 @@ class Service:
         """
         return await self.order_book.carry_out(order)
 
+    async def answer_question(self, order: Order) -> dict[str, Any]:
+        """Answer what changes nothing and needs no meter: not kept as an order, not in the event log.
+
+        Raises:
+            ConcentratorError: it is no such question, or cannot be answered; the text says why.
+        """
+        if order.operation in _STORE_QUESTIONS:
+            return await self.store_orders.carry_out(order)
+        if order.operation in _NETWORK_QUESTIONS and self.network_orders is not None:
+            return await self.network_orders.carry_out(order)
+        if order.operation == "support_bundle":
+            content = await make_bundle(
+                self._config, await self.reporter.status(), recent_lines(), self._clock.now()
+            )
+            self.journal.note_access(order, "done")
+            return {"content": base64.b64encode(content).decode()}
+        raise OrderError(
+            f"order {order.order_id}: op: got {order.operation!r}; "
+            f"allowed: support_bundle, {', '.join((*_STORE_QUESTIONS, *_NETWORK_QUESTIONS))}"
+        )
+
     async def _carry_out_now(self, order: Order) -> dict[str, Any]:
         """Carry out one order, of the network's or of a meter's kind.
 
@@ -346,7 +372,9 @@ class Service:
 
     async def run(self, *extra: Coroutine[Any, Any, None]) -> None:
         """Run everything until something ends."""
-        control = ControlServer(self._config.control_socket, self.reporter.status, self.carry_out)
+        control = ControlServer(
+            self._config.control_socket, self.reporter.status, self.carry_out, self.answer_question
+        )
         loops: list[Coroutine[Any, Any, None]] = [
             control.run(),
             self.journal.run(),

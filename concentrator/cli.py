@@ -32,6 +32,10 @@ class _Main(click.Group):
 
     lazy: ClassVar[dict[str, tuple[str, str]]] = {
         "audit": ("concentrator.audit_command", "audit"),
+        "support-bundle": ("concentrator.archive.command", "support_bundle"),
+        "backup": ("concentrator.archive.command", "backup"),
+        "restore": ("concentrator.archive.command", "restore_command"),
+        "factory-reset": ("concentrator.archive.command", "factory_reset_command"),
         "dlms": ("concentrator.dlms_tools.command", "dlms"),
         **{
             verb: ("concentrator.operator_tools.command", f"{verb}_command")

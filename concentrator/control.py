@@ -1,9 +1,10 @@
 """The control socket: how the page and commands on the box speak to the running service.
 
-A Unix socket, JSON lines. Each request is one line and gets one line back: {"op": "status"}, or
-{"op": "order", "order": {...}}; {"op": "subscribe"} gets a status line now and after each change, at most
-two a second. Whoever may open the socket may ask: its mode is 0660. Orders that change a meter are taken from root and
-from the service's own user only, which the page's user is not.
+A Unix socket, JSON lines. Each request is one line and gets one line back: {"op": "status"},
+{"op": "order", "order": {...}}, or {"op": "ask", "order": {...}} for an order that only asks and leaves no trace;
+{"op": "subscribe"} gets a status line now and after each change, at most two a second. Whoever may open the socket may
+ask: its mode is 0660. Orders that change a meter are taken from root and from the service's own user only, which the
+page's user is not.
 """
 
 from __future__ import annotations
@@ -51,11 +52,15 @@ class ControlServer:
     """The service's side."""
 
     def __init__(
-        self, path: Path, status: Callable[[], Awaitable[dict[str, Any]]], handle_order: OrderHandler
+        self,
+        path: Path,
+        status: Callable[[], Awaitable[dict[str, Any]]],
+        handle_order: OrderHandler,
+        answer_question: OrderHandler | None = None,
     ) -> None:
         self._path = path
         self._status = status
-        self._handle_order = handle_order
+        self._handlers = {"order": handle_order, "ask": answer_question or handle_order}
         self._connections = 0
 
     async def run(self) -> None:
@@ -101,16 +106,16 @@ class ControlServer:
             await _send(writer, await self._status())
         elif operation == "subscribe":
             await self._stream(writer)
-        elif operation == "order":
+        elif operation in self._handlers:
             try:
                 order = Order.from_payload(request.get("order"), _origin(writer))
-                result = await self._handle_order(order)
+                result = await self._handlers[operation](order)
             except ConcentratorError as error:
                 await _send(writer, {"state": "failed", "error": str(error)})
             else:
                 await _send(writer, {"state": "done", "result": result})
         else:
-            await _send(writer, {"error": f"unknown op {operation!r}; known: status, subscribe, order"})
+            await _send(writer, {"error": f"unknown op {operation!r}; known: status, subscribe, order, ask"})
 
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
         last = b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote, urlencode
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -27,17 +27,34 @@ from concentrator.clock import Clock, SystemClock
 from concentrator.config import Config
 from concentrator.web.api import Api
 from concentrator.web.live import ServiceWatch, Snapshot
-from concentrator.web.order_desk import OPERATIONS, TASK_OPERATIONS, TASKS, DeskFullError, OrderDesk
-from concentrator.web.render import STATIC, Renderer
+from concentrator.web.order_desk import (
+    MOST_WAITING,
+    OPERATIONS,
+    TASK_OPERATIONS,
+    TASKS,
+    DeskFullError,
+    OrderDesk,
+)
+from concentrator.web.render import STATIC, Renderer, Renderers
+from concentrator.web.report_views import ReportViews
 from concentrator.web.security import Actions, SecurityMiddleware
 from concentrator.web.sources import Sources
 from concentrator.web.streams import MOST_STREAMS, Streams
 from concentrator.web.task_views import task_arguments
+from concentrator.web.translations import (
+    LANGUAGE_COOKIE,
+    LANGUAGE_COOKIE_AGE_S,
+    LANGUAGES,
+    Message,
+    language_of,
+    mark,
+)
 from concentrator.web.views import Asked, UnknownMeterError, View, Views
 
 MakeView = Callable[[Snapshot, Asked], Awaitable[View]]
 _LARGEST_FORM_OCTETS = 4096
 _STATIC_AGE_S = 31_536_000
+_DESK_FULL = Message("%(count)s orders wait already; wait until one is done.", {"count": MOST_WAITING})
 
 
 class _KeptFiles(StaticFiles):
@@ -57,17 +74,21 @@ class Page:
         self._watch = watch or ServiceWatch(config.control_socket, clock)
         self._sources = Sources(config, clock, self._watch)
         self._desk = OrderDesk(config.control_socket, clock)
-        self._renderer = Renderer(clock)
+        self._renderers = Renderers(clock)
         self._actions = Actions(config.web.host)
-        self.streams = Streams(self._watch, self._renderer, clock)
+        self.streams = Streams(self._watch, clock)
         views = Views(self._sources, self._desk)
+        reports = ReportViews(self._sources)
         api = Api(self._sources)
         pages: tuple[tuple[str, MakeView], ...] = (
             ("/", views.overview),
             ("/meters", views.meters),
             ("/meters/{identity}", views.meter),
             ("/tasks", views.tasks),
-            ("/log", views.log),
+            ("/log", reports.log),
+            ("/balance", reports.balance),
+            ("/firmware", reports.firmware),
+            ("/support", reports.support),
         )
         routes: list[Route | Mount] = []
         for path, make in pages:
@@ -77,7 +98,9 @@ class Page:
             ]
         routes += [
             Route("/meters/{identity}/orders", self._order, methods=["POST"]),
+            Route("/support/bundle", self._support_bundle, methods=["POST"]),
             Route("/tasks/orders", self._task_order, methods=["POST"]),
+            Route("/language/{code}", _choose_language, methods=["GET"]),
             *api.routes,
             Mount("/static", _KeptFiles(directory=STATIC)),
         ]
@@ -105,15 +128,27 @@ class Page:
         return answer
 
     def _html(self, request: Request, view: View) -> str:
-        query = f"?{request.url.query}" if request.url.query else ""
-        return self._renderer.page(
+        renderer = self._renderer(request)
+        # The stream speaks the language of the page that it belongs to, whatever is chosen elsewhere meanwhile.
+        asked = [
+            (name, value) for name, value in request.query_params.multi_items() if name != LANGUAGE_COOKIE
+        ]
+        query = urlencode([*asked, (LANGUAGE_COOKIE, renderer.language)])
+        return renderer.page(
             view,
             path=request.url.path,
-            stream=f"/events{request.url.path}{query}",
+            back=_back(request),
+            stream=f"/events{quote(request.url.path)}?{query}",
             baseline=self.streams.baselines.keep(view.parts),
             box=self._config.concentrator,
             actions=self._actions,
         )
+
+    def _renderer(self, request: Request) -> Renderer:
+        chosen = request.cookies.get(LANGUAGE_COOKIE, "")
+        if request.url.path.startswith("/events/"):
+            chosen = request.query_params.get(LANGUAGE_COOKIE, chosen)
+        return self._renderers.of(language_of(chosen, request.headers.get("accept-language", "")))
 
     def _stream(self, make: MakeView) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
@@ -128,7 +163,7 @@ class Page:
                 return await make(snapshot, asked)
 
             return StreamingResponse(
-                self.streams.stream(view_of, baseline),
+                self.streams.stream(view_of, baseline, self._renderer(request)),
                 media_type="text/event-stream",
                 headers={"X-Accel-Buffering": "no"},
             )
@@ -139,52 +174,71 @@ class Page:
         fields = await _form(request)
         identity = request.path_params["identity"]
         if refusal := self._actions.refusal(request.headers, fields.get("token", "")):
-            return self._say(request, "Not done", refusal, 403)
+            return self._say(request, mark("Not done"), refusal, 403)
         operation = fields.get("op", "")
         if operation not in OPERATIONS:
-            return self._say(request, "Not done", "The page does not know this action.", 400)
+            return self._say(request, mark("Not done"), mark("The page does not know this action."), 400)
         meters = await self._sources.meters(await self._watch.snapshot())
         if not any(meter.identity == identity for meter in meters):
             raise UnknownMeterError(identity)
         try:
             self._desk.give(operation, identity)
-        except DeskFullError as error:
-            return self._say(request, "Not done", str(error), 429)
+        except DeskFullError:
+            return self._say(request, mark("Not done"), _DESK_FULL, 429)
         return RedirectResponse(f"/meters/{identity}#orders", 303)
 
     async def _task_order(self, request: Request) -> Response:
         fields = await _form(request)
         if refusal := self._actions.refusal(request.headers, fields.get("token", "")):
-            return self._say(request, "Not done", refusal, 403)
+            return self._say(request, mark("Not done"), refusal, 403)
         operation = fields.get("op", "")
         if operation not in TASK_OPERATIONS:
-            return self._say(request, "Not done", "The page does not know this action.", 400)
+            return self._say(request, mark("Not done"), mark("The page does not know this action."), 400)
         arguments: dict[str, Any] = {"name": fields.get("name", "")}
         if operation == "add_task":
             arguments = task_arguments(fields)
         try:
             self._desk.give(operation, TASKS, arguments)
-        except DeskFullError as error:
-            return self._say(request, "Not done", str(error), 429)
+        except DeskFullError:
+            return self._say(request, mark("Not done"), _DESK_FULL, 429)
         return RedirectResponse("/tasks#orders", 303)
 
-    def _say(self, request: Request, title: str, text: str, status: int) -> Response:
-        html = self._renderer.message(
-            title, text, path=request.url.path, box=self._config.concentrator, actions=self._actions
+    async def _support_bundle(self, request: Request) -> Response:
+        fields = await _form(request)
+        if refusal := self._actions.refusal(request.headers, fields.get("token", "")):
+            return self._say(request, mark("Not done"), refusal, 403)
+        content, reason = await self._sources.questions.support_bundle()
+        if not content:
+            return self._say(request, mark("Not done"), reason, 503)
+        name = f"{self._config.concentrator.name}-support.tar.gz"
+        return Response(
+            content,
+            media_type="application/gzip",
+            headers={"Content-Disposition": f'attachment; filename="{name}"'},
+        )
+
+    def _say(self, request: Request, title: str, text: Message | str, status: int) -> Response:
+        html = self._renderer(request).message(
+            title,
+            text,
+            path=request.url.path,
+            back=_back(request),
+            box=self._config.concentrator,
+            actions=self._actions,
         )
         return HTMLResponse(html, status)
 
     async def _not_found(self, request: Request, error: Exception) -> Response:
         words = (
-            "No such meter is known here."
+            mark("No such meter is known here.")
             if isinstance(error, UnknownMeterError)
-            else "There is no such page."
+            else mark("There is no such page.")
         )
         if request.url.path.startswith("/api/"):
             return JSONResponse({"error": words}, 404)
         if request.url.path.startswith("/events/"):
             return PlainTextResponse(words + "\n", 404)
-        return self._say(request, "Not found", words, 404)
+        return self._say(request, mark("Not found"), words, 404)
 
 
 def make_page(config: Config, clock: Clock | None = None, watch: ServiceWatch | None = None) -> Page:
@@ -194,6 +248,29 @@ def make_page(config: Config, clock: Clock | None = None, watch: ServiceWatch | 
 
 def _asked(request: Request) -> Asked:
     return Asked(request.query_params, str(request.path_params.get("identity", "")))
+
+
+def _back(request: Request) -> str:
+    """Where the choice of a language leads back to: this page; the overview from what only a form leads to."""
+    if request.method != "GET":
+        return "/"
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
+def _is_local(address: str) -> bool:
+    """Whether an address stays on this page, however a browser reads it: two slashes of either kind do not."""
+    return address.startswith("/") and address[1:2] not in ("/", "\\") and address.isprintable()
+
+
+async def _choose_language(request: Request) -> Response:
+    """Keep the chosen language in a cookie, which holds nothing else, and go back."""
+    code, back = request.path_params["code"], request.query_params.get("back", "/")
+    answer = RedirectResponse(back if _is_local(back) else "/", 303)
+    if code in LANGUAGES:
+        answer.set_cookie(
+            LANGUAGE_COOKIE, code, max_age=LANGUAGE_COOKIE_AGE_S, httponly=True, samesite="lax", path="/"
+        )
+    return answer
 
 
 async def _form(request: Request) -> dict[str, str]:

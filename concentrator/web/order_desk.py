@@ -16,16 +16,21 @@ import structlog
 from concentrator.clock import Clock
 from concentrator.control import ControlError, request
 from concentrator.errors import LocalError
+from concentrator.web.translations import mark
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 # What the page may ask for, with the words of its button.
-OPERATIONS: dict[str, str] = {"collect": "Read now", "ping": "Ping"}
-TASK_OPERATIONS: dict[str, str] = {"run_task": "Run now", "add_task": "Add", "remove_task": "Remove"}
+OPERATIONS: dict[str, str] = {"collect": mark("Read now"), "ping": mark("Ping")}
+TASK_OPERATIONS: dict[str, str] = {
+    "run_task": mark("Run now"),
+    "add_task": mark("Add"),
+    "remove_task": mark("Remove"),
+}
 # Under which orders on tasks are listed: no meter has such a name.
 TASKS = "/tasks"
 _WORDS = {**OPERATIONS, **TASK_OPERATIONS}
-_MOST_WAITING = 8
+MOST_WAITING = 8
 _KEPT = 50
 _TIMEOUT_S = 330.0
 
@@ -52,7 +57,8 @@ class GivenOrder:
         """What is shown, for telling whether it has changed."""
         return (
             self.order_id,
-            _WORDS[self.operation] + (f" {self.arguments['name']}" if "name" in self.arguments else ""),
+            _WORDS[self.operation],
+            str(self.arguments.get("name", "")),
             self.given_at,
             self.state,
             self.outcome,
@@ -79,8 +85,8 @@ class OrderDesk:
         Raises:
             DeskFullError: too many wait already.
         """
-        if len(self._tasks) >= _MOST_WAITING:
-            raise DeskFullError(f"{_MOST_WAITING} orders wait already; wait until one is done")
+        if len(self._tasks) >= MOST_WAITING:
+            raise DeskFullError(f"{MOST_WAITING} orders wait already; wait until one is done")
         order = GivenOrder(
             f"page-{secrets.token_hex(6)}", operation, target, self._clock.now(), arguments or {}
         )
@@ -98,7 +104,7 @@ class OrderDesk:
             async with asyncio.timeout(_TIMEOUT_S):
                 answer = await request(self._socket, {"op": "order", "order": payload})
         except TimeoutError:
-            order.state, order.outcome = "failed", "no answer from the service"
+            order.state, order.outcome = "failed", mark("no answer from the service")
         except (ControlError, OSError, ValueError) as error:
             order.state, order.outcome = "failed", str(error)
         else:
@@ -114,7 +120,7 @@ class OrderDesk:
 
 def _outcome(operation: str, result: object) -> str:
     if operation == "collect":
-        return "The meter is next in line; what it owes appears above as it comes."
+        return mark("The meter is next in line; what it owes appears above as it comes.")
     if operation in TASK_OPERATIONS:
         return ""
     return json.dumps(result, ensure_ascii=False)[:500]

@@ -17,6 +17,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from concentrator.web.translations import mark
+
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self';"
@@ -49,14 +51,14 @@ class Actions:
     def refusal(self, headers: Headers, token: str) -> str:
         """Why a request may not act; "" when it may."""
         if not self.offered:
-            return "Actions are not offered: the page listens on more than loopback and has no login."
+            return mark("Actions are not offered: the page listens on more than loopback and has no login.")
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            return "This request comes from another site."
+            return mark("This request comes from another site.")
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != headers.get("host"):
-            return "This request comes from another site."
+            return mark("This request comes from another site.")
         if not secrets.compare_digest(token.encode(), self.token.encode()):
-            return "The page was made before the last restart: load it again, then repeat the action."
+            return mark("The page was made before the last restart: load it again, then repeat the action.")
         return ""
 
 

@@ -18,7 +18,9 @@ from concentrator.store.errors import StoreError
 from concentrator.web.completeness import Completeness, Matrix
 from concentrator.web.live import ServiceWatch, Snapshot
 from concentrator.web.meters import MeterView, moment
+from concentrator.web.questions import Questions
 from concentrator.web.store_reader import StoreReader
+from concentrator.web.translations import mark
 
 Result = TypeVar("Result")
 
@@ -34,6 +36,7 @@ class DestinationView:
     pending_readings: int
     oldest_unsent_at: datetime | None
     acknowledged_at: datetime | None
+    pending_batches: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Sources:
         self.clock = clock
         self.watch = watch
         self.store = StoreReader(config.store_file)
+        self.questions = Questions(config.control_socket, clock)
         self._completeness = Completeness(config.collection)
         self._parsed: tuple[Snapshot, list[MeterView]] | None = None
 
@@ -68,6 +72,14 @@ class Sources:
             return await self.store.read(work), ""
         except StoreError as error:
             return default, str(error)
+
+    async def question(
+        self, snapshot: Snapshot, operation: str, arguments: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any] | None, str]:
+        """Ask the service something that it has to work out; None and the reason when it cannot tell."""
+        if snapshot.status is None:
+            return None, snapshot.reason
+        return await self.questions.ask(operation, arguments)
 
     async def meters(self, snapshot: Snapshot) -> list[MeterView]:
         """Every meter: as the service says now, or as the store remembers."""
@@ -90,6 +102,7 @@ class Sources:
                     one["pending_readings"],
                     moment(one["oldest_unsent_at"]),
                     moment(one["acknowledged_at"]),
+                    one.get("pending_batches"),
                 )
                 for one in snapshot.status["destinations"]
             ]
@@ -108,10 +121,11 @@ class Sources:
                 state.name,
                 kinds.get(state.name, "not configured"),
                 "unknown",
-                "the service does not run",
+                mark("the service does not run"),
                 state.pending_readings,
                 state.oldest_unsent_at,
                 state.acknowledged_at,
+                state.pending_batches,
             )
             for state in states
         ]

@@ -21,6 +21,9 @@ PATHS = {
     "meter": f"/meters/{METERS[1]}",
     "water": f"/meters/{WATER}",
     "events": "/log",
+    "balance": "/balance",
+    "firmware": "/firmware",
+    "support": "/support",
 }
 SIZES = {"desktop": {"width": 1400, "height": 900}, "phone": {"width": 390, "height": 844}}
 AXE = ROOT / ".node/node_modules/axe-core/axe.min.js"
@@ -98,6 +101,16 @@ def test_a_change_of_the_service_is_seen_without_loading_again(page, service, ta
     service.status["meters"].append(web_bench.plc_meter("ODC0000000099"))
     listed.locator('[data-part="meter-ODC0000000099"]').wait_for()
     assert listed.evaluate("window.notLoadedAgain")
+
+
+def test_a_chosen_language_is_spoken_live_and_without_loading(page, service, tab):
+    opened = tab(page.address)
+    opened.get_by_role("link", name="Español").click()
+    opened.get_by_text("En directo").wait_for()
+    assert opened.locator("html").get_attribute("lang") == "es"
+    service.status["modem"] |= {"state": "port lost", "reason": "unplugged"}
+    opened.get_by_text("Se perdió el puerto del módem.").wait_for()
+    assert opened.locator("time[data-age]").first.text_content().startswith("hace ")
 
 
 def test_the_search_finds_while_one_types_and_keeps_the_place(standing_page, tab):

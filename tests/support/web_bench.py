@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import threading
 import time
@@ -14,7 +15,17 @@ from typing import Any
 from concentrator.clock import SystemClock
 from concentrator.config import Config, parse_config
 from concentrator.control import ControlServer
-from concentrator.model import Answer, Channel, Medium, MeterRecord, MeterState, Quality, Reading
+from concentrator.model import (
+    Answer,
+    Channel,
+    EventSeverity,
+    Medium,
+    MeterEvent,
+    MeterRecord,
+    MeterState,
+    Quality,
+    Reading,
+)
 from concentrator.obis import Obis
 from concentrator.store.readings import to_epoch
 from concentrator.store.store import Store
@@ -49,6 +60,11 @@ def config_text(directory: Path, *, port: int = 8080, host: str = "127.0.0.1", h
 
 def config(directory: Path, **options: Any) -> Config:
     return parse_config(config_text(directory, **options))
+
+
+def _meter_event(detail: str, code: int) -> MeterEvent:
+    log, at = Obis(0, 0, 99, 98, 0), now() - timedelta(hours=code)
+    return MeterEvent(log, at, code, 0, "standard", EventSeverity.ALARM, "power_down", detail)
 
 
 async def _fill(directory: Path, days: int, hostile: str) -> None:
@@ -100,6 +116,8 @@ async def _fill(directory: Path, days: int, hostile: str) -> None:
     )
     volume = Reading(VOLUME, now() - timedelta(minutes=5), 180_949, 0, Quality.SUSPECT)
     await store.store_answer(Answer(WATER, Obis(8, 0, 99, 1, 0), (volume,), now()))
+    events = [_meter_event("", 41), _meter_event(hostile, 40)]
+    await store.store_meter_events(METERS[0], events[0].log, events)
     await store.add_events([("store_set_aside", f"damaged file renamed {hostile}", "")])
     store.close()
 
@@ -201,6 +219,69 @@ def status(meters: list[dict[str, Any]] | None = None, **changes: Any) -> dict[s
     }
 
 
+def answers() -> dict[str, dict[str, Any]]:
+    """What the service answers to each question, in its own form."""
+    return {
+        "balance": {
+            "day": "2026-11-20",
+            "feeders": [
+                {
+                    "name": "transformer",
+                    "supervisor": METERS[0],
+                    "members": 2,
+                    "totals": {
+                        "intervals": 96,
+                        "intervals_judged": 90,
+                        "coverage_pct": 98.5,
+                        "supplied_kwh": 120.5,
+                        "delivered_kwh": 100.25,
+                        "loss_kwh": 20.25,
+                        "loss_pct": 16.8,
+                        "estimated_supplied_kwh": 130.0,
+                        "estimated_delivered_kwh": 110.0,
+                        "estimated_loss_kwh": 20.0,
+                        "estimated_loss_pct": 15.38,
+                        "estimated_loss_low_kwh": 18.5,
+                        "estimated_loss_high_kwh": 21.5,
+                    },
+                    "phases": {},
+                    "intervals": [],
+                    "suspicions": [
+                        {"meter": METERS[1], "score": 0.82, "reasons": [f"less since the 12th {HOSTILE}"]}
+                    ],
+                }
+            ],
+        },
+        "interruptions": {
+            "from": (now() - timedelta(days=7)).isoformat(),
+            "to": now().isoformat(),
+            "outages": [
+                {
+                    "start": (now() - timedelta(hours=5)).isoformat(),
+                    "end": (now() - timedelta(hours=4)).isoformat(),
+                    "minutes": 60.0,
+                    "meters": 3,
+                    "scale": "feeder",
+                    "suspected": False,
+                    "feeders": ["transformer"],
+                    "meter_minutes": 180.0,
+                    "names": list(METERS),
+                }
+            ],
+        },
+        "support_bundle": {"content": base64.b64encode(b"a bundle").decode()},
+        "upgrade_status": {
+            "file": "node-2.bin",
+            "state": "running",
+            "targets": 2,
+            "pages": {"020000000001": 40},
+            "states": {"020000000001": "receiving"},
+            "outcomes": {},
+            "reason": "",
+        },
+    }
+
+
 class FakeService:
     """The service's end of the control socket: the real ControlServer over a status that tests change."""
 
@@ -209,6 +290,8 @@ class FakeService:
         self.status = status()
         self.hangs = False
         self.orders: list[Any] = []
+        self.questions: list[Any] = []
+        self.answers: dict[str, dict[str, Any]] = answers()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._task: asyncio.Task[None] | None = None
@@ -222,10 +305,17 @@ class FakeService:
         self.orders.append(order)
         return {"meter": order.target, "seconds": 0.4, "said": HOSTILE}
 
+    async def _answer(self, order: Any) -> dict[str, Any]:
+        """Questions, with answers in the service's form."""
+        self.questions.append((order.operation, order.arguments))
+        return copy.deepcopy(self.answers[order.operation])
+
     def start(self) -> None:
         async def run() -> None:
             self._loop = asyncio.get_running_loop()
-            self._task = asyncio.create_task(ControlServer(self.socket, self._tell, self._carry_out).run())
+            self._task = asyncio.create_task(
+                ControlServer(self.socket, self._tell, self._carry_out, self._answer).run()
+            )
             await asyncio.gather(self._task, return_exceptions=True)
 
         self._thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
