@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import click
 from sqlite_utils import Database as SqliteUtilsDatabase
 
+from concentrator.archive.store_copy import copy_store
 from concentrator.cim.message import JSON, XML
 from concentrator.cim.readings import MeterValues, write_meter_readings
 from concentrator.clock import SystemClock
@@ -292,9 +293,7 @@ def backup(config_file: Path, file: Path) -> None:
     try:
         part.unlink(missing_ok=True)
         os.close(os.open(part, os.O_CREAT | os.O_RDWR, 0o600))
-        with _reading(path) as connection, closing(sqlite3.connect(part)) as copy:
-            connection.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")
+        copy_store(path, part, with_readings=True)
         _sync(part)
         part.replace(file)
     except OSError as error:

@@ -6,10 +6,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from concentrator.store.database import PAGE_OCTETS
 from concentrator.store.errors import named_error
 
 # What readings are made of, and what waits to be sent of them.
-READING_TABLES = frozenset({"reading", "batch", "acknowledgement", "meter_event"})
+READING_TABLES = frozenset({"reading", "batch", "acknowledged_range", "parked_batch", "meter_event"})
 
 
 def copy_store(source: Path, target: Path, *, with_readings: bool) -> None:
@@ -39,6 +40,7 @@ def _copy_whole(source: Path, target: Path) -> None:
 
 def _copy_without_readings(source: Path, target: Path) -> None:
     with closing(sqlite3.connect(target, uri=True, isolation_level=None)) as new:
+        new.execute(f"PRAGMA page_size = {PAGE_OCTETS}")
         new.execute("ATTACH ? AS old", (f"{source.as_uri()}?mode=ro",))
         new.execute("BEGIN")
         made = new.execute("SELECT type, name, sql FROM old.sqlite_master WHERE sql IS NOT NULL").fetchall()
