@@ -16,7 +16,7 @@ from concentrator.model import IDENTITY_PATTERN
 from concentrator.store.errors import StoreError
 from concentrator.web import queries
 from concentrator.web.completeness import Cell
-from concentrator.web.export import FORMATS, ExportError, ExportQuery, ExportRow, head, rows, written
+from concentrator.web.export import ENDINGS, FORMATS, ExportError, ExportQuery, Piece, make_writer, pieces
 from concentrator.web.meters import SORTS, MeterQuery, MeterView, select
 from concentrator.web.metrics import exposition
 from concentrator.web.openapi import (
@@ -48,7 +48,6 @@ from concentrator.web.views import UnknownMeterError
 _MOST_ROWS = 5000
 _MOST_GAPS = 1000
 _MOST_EXPORTS = 2
-_NO_ROWS: list[ExportRow] = []
 
 
 class Api:
@@ -109,7 +108,7 @@ class Api:
         )
         days: Schema = {"enum": [str(number) for number in LOG_DAYS]}
         export_parameters = (
-            Parameter("format", "CSV or JSON lines.", {"enum": list(FORMATS)}),
+            Parameter("format", "CSV, JSON lines, or IEC 61968-9 MeterReadings.", {"enum": list(FORMATS)}),
             Parameter("from", "Captured from then on: an RFC 3339 time or a date.", MOMENT),
             Parameter("to", "Captured up to then; now by default.", MOMENT),
             meter,
@@ -184,8 +183,8 @@ class Api:
             Endpoint(
                 "/api/export",
                 self._export,
-                "Readings as CSV or JSON lines; each with its raw value and scaler.",
-                TEXT,
+                "Readings: CSV and JSON lines with raw value and scaler, CIM in the base unit.",
+                ANYTHING,
                 export_parameters,
                 {
                     400: "A parameter makes no sense.",
@@ -255,23 +254,27 @@ class Api:
                 503,
                 {"Retry-After": "10"},
             )
-        pieces = rows(self._sources.store, query)
+        found = pieces(self._sources.store, query)
         try:
             # What is wrong with the store is told as a status, not in the middle of the answer.
-            first = await anext(pieces, _NO_ROWS)
+            first = await anext(found, Piece())
         except StoreError as error:
             return _json({"error": str(error)}, 503)
+
+        box = self._sources.config.concentrator
+        writer = make_writer(query.form, f"{box.site}/{box.name}", self._sources.clock.now())
 
         async def octets() -> AsyncGenerator[bytes]:
             self._exports += 1
             try:
-                yield head(query.form) + written(query.form, first)
-                async for piece in pieces:
-                    yield written(query.form, piece)
+                yield writer.head + writer.piece(first)
+                async for piece in found:
+                    yield writer.piece(piece)
+                yield writer.tail()
             finally:
                 self._exports -= 1
 
-        headers = {"Content-Disposition": f'attachment; filename="readings.{query.form}"'}
+        headers = {"Content-Disposition": f'attachment; filename="readings.{ENDINGS[query.form]}"'}
         return StreamingResponse(octets(), media_type=FORMATS[query.form], headers=headers)
 
     async def _tasks(self, _request: Request) -> Response:

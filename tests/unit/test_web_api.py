@@ -26,6 +26,7 @@ from concentrator.web.application import make_page
 from concentrator.web.live import ServiceWatch
 
 import web_bench
+from cim_schemas import check_json, check_xml
 from web_bench import HOSTILE, METERS, WATER, FakeService
 
 CHECKS = (
@@ -88,7 +89,7 @@ def test_answers_are_as_described(client, described):
         assert answer.status_code == 200, (path, answer.text)
         content = item["get"]["responses"]["200"]["content"]
         assert answer.headers["content-type"].partition(";")[0] in {one.partition(";")[0] for one in content}
-        if "application/json" in content:
+        if answer.headers["content-type"].startswith("application/json"):
             schema = content["application/json"]["schema"]
             jsonschema.Draft202012Validator(
                 schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
@@ -175,6 +176,22 @@ def test_an_export_as_csv_says_the_same(client):
     assert table
     assert table == [{name: "" if one is None else str(one) for name, one in row.items()} for row in lines]
     assert {row["meter"] for row in table} == {METERS[0]}
+
+
+def test_an_export_as_cim_says_the_same(client, monkeypatch):
+    asked = {"from": "2020-01-01"}
+    lines = [json.loads(line) for line in exported(client, format="jsonl", **asked).text.splitlines()]
+    monkeypatch.setattr(export, "_ROWS", 50)
+    for form, check in (("cim-xml", check_xml), ("cim-json", check_json)):
+        check(exported(client, format=form, **asked).content)
+        check(exported(client, format=form, **{"from": "2020-01-01", "to": "2020-01-02"}).content)
+    payload = exported(client, format="cim-json", **asked).json()["EventMessage"]["Payload"]["MeterReadings"]
+    told = sum(
+        len(reading.get("Readings", ()))
+        + sum(len(one["IntervalReadings"]) for one in reading.get("IntervalBlocks", ()))
+        for reading in payload["MeterReading"]
+    )
+    assert told == len(lines)
 
 
 def test_an_export_goes_in_pieces(client, monkeypatch):
