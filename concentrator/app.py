@@ -60,7 +60,8 @@ from concentrator.links.radio_modules import AUTO, find_radio_module, make_radio
 from concentrator.logs import set_up_logging
 from concentrator.model import MeterRecord
 from concentrator.notify import Notifier, Watchdog, watchdog_limit_s
-from concentrator.orders import Order
+from concentrator.orders import LOCAL, Order
+from concentrator.page_access import AccessParts, Surroundings, make_access, prepare_page
 from concentrator.status import StatusReporter
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
@@ -87,6 +88,8 @@ _PAGE_PORT_PATIENCE_S = 1.5
 _COLLECTION_BEAT_LIMIT_S = 300.0
 _STORE_BEAT_LIMIT_S = 120.0
 _STORE_BEAT_INTERVAL_S = 10.0
+# Exit status that stands for: start the program anew, the configuration has changed.
+RESTART = -1
 
 
 class Service:
@@ -158,6 +161,23 @@ class Service:
         self._addresses = AddressBook(store, config.modem.family if config.modem is not None else "")
         self._history = HistoryKeeper(store, self.collector.topology)
         self._board = make_board_control(config.board)
+        self.access: AccessParts | None = None
+        self.restart_wanted = asyncio.Event()
+
+    def open_to_page(self, config_file: Path, key_store: KeyStore) -> None:
+        """Let people on the page in: accounts, configuration, keys."""
+        around = Surroundings(
+            self._store,
+            self._clock,
+            self._keyring,
+            key_store,
+            self.carry_out,
+            lambda: {one.feed.destination for one in self.uplinks if one.state == CONNECTED},
+            lambda: {one.feed.destination for one in self.uplinks},
+            self._use_new_keys,
+            self.restart_wanted.set,
+        )
+        self.access = make_access(self._config, config_file, around)
 
     async def prepare(self) -> None:
         """What has to be read from the store before anything runs."""
@@ -338,7 +358,13 @@ class Service:
 
     async def run(self, *extra: Coroutine[Any, Any, None]) -> None:
         """Run everything until something ends."""
-        control = ControlServer(self._config.control_socket, self.reporter.status, self.carry_out)
+        access = self.access
+        control = ControlServer(
+            self._config.control_socket,
+            self.reporter.status,
+            self.carry_out,
+            access.desk if access is not None else None,
+        )
         loops: list[Coroutine[Any, Any, None]] = [
             control.run(),
             self.journal.run(),
@@ -352,6 +378,8 @@ class Service:
             *(uplink.run() for uplink in self.uplinks),
             *extra,
         ]
+        if access is not None:
+            loops.append(access.configuration.run(access.desk.note))
         if self.link is not None:
             loops += [
                 self.link.run(),
@@ -466,13 +494,16 @@ class Service:
                     log.info("old readings removed", readings=removed)
 
 
-async def run_service(config: Config, config_file: Path, *, with_page: bool) -> int:
-    """Run the concentrator until SIGTERM or SIGINT; returns the exit status.
+async def run_service(config: Config, config_file: Path, *, with_page: bool, taken_back: str = "") -> int:
+    """Run the concentrator until SIGTERM or SIGINT; returns the exit status, or RESTART.
+
+    `taken_back` is why a configuration was taken back before this start.
 
     Raises:
         ConfigError: a port is in use, or a folder cannot be written.
         StoreError: the store cannot be opened.
         KeyFileError: the key file cannot be used.
+        AccessError: the accounts or the page's certificate cannot be made.
     """
     set_up_logging(config.concentrator.log_level)
     with_page = with_page and config.web.enabled
@@ -486,6 +517,8 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
         Path(key_file) if key_file else None, config.state_directory / "meter_keys.json", key_store
     )
     clock = SystemClock()
+    if config.web.enabled:
+        prepare_page(config, clock)
     store = Store(config.store_file, clock, Validator.from_settings(config.validation))
     try:
         if store.set_aside is not None:
@@ -497,20 +530,30 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
         except TaskError as error:
             raise ConfigError(f"{config_file}: {error}") from None
         await service.prepare()
+        service.open_to_page(config_file, key_store)
+        if taken_back and service.access is not None:
+            await service.access.desk.note("configuration_revert", LOCAL, "done", taken_back)
         page = (_keep_page(config_file),) if with_page else ()
-        await until_first_ends(service.run(*page), _until_told_to_stop())
+        await until_first_ends(service.run(*page), _until_told_to_stop(service.restart_wanted))
     finally:
         store.close()
+    if service.restart_wanted.is_set():
+        log.info("starting anew")
+        return RESTART
     log.info("stopped")
     return 0
 
 
-async def _until_told_to_stop() -> None:
+async def _until_told_to_stop(restart_wanted: asyncio.Event) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+    await until_first_ends(_waited(stop), _waited(restart_wanted))
+
+
+async def _waited(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 def _check_state_directory(config: Config, config_file: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -23,20 +22,32 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
+from concentrator.access.roles import AUDIT, CONFIGURATION, KEYS
 from concentrator.clock import Clock, SystemClock
 from concentrator.config import Config
+from concentrator.web.access_pages import AccessPages, form_of
+from concentrator.web.access_views import AccessViews
 from concentrator.web.api import Api
+from concentrator.web.gate import LOGIN, Gate, visitor_of
 from concentrator.web.live import ServiceWatch, Snapshot
-from concentrator.web.order_desk import OPERATIONS, TASK_OPERATIONS, TASKS, DeskFullError, OrderDesk
+from concentrator.web.order_desk import (
+    CHANGES,
+    CONFIRMED,
+    OPERATIONS,
+    TASK_OPERATIONS,
+    TASKS,
+    DeskFullError,
+    OrderDesk,
+)
 from concentrator.web.render import STATIC, Renderer
-from concentrator.web.security import Actions, SecurityMiddleware
+from concentrator.web.security import Forms, SecurityMiddleware
 from concentrator.web.sources import Sources
 from concentrator.web.streams import MOST_STREAMS, Streams
 from concentrator.web.task_views import task_arguments
 from concentrator.web.views import Asked, UnknownMeterError, View, Views
+from concentrator.web.visitors import AccessClient, SessionEndedError, Visitor
 
 MakeView = Callable[[Snapshot, Asked], Awaitable[View]]
-_LARGEST_FORM_OCTETS = 4096
 _STATIC_AGE_S = 31_536_000
 
 
@@ -58,37 +69,59 @@ class Page:
         self._sources = Sources(config, clock, self._watch)
         self._desk = OrderDesk(config.control_socket, clock)
         self._renderer = Renderer(clock)
-        self._actions = Actions(config.web.host)
+        self._access = AccessClient(config.control_socket, clock, config.orders)
+        self._forms = Forms()
         self.streams = Streams(self._watch, self._renderer, clock)
         views = Views(self._sources, self._desk)
         api = Api(self._sources)
-        pages: tuple[tuple[str, MakeView], ...] = (
-            ("/", views.overview),
-            ("/meters", views.meters),
-            ("/meters/{identity}", views.meter),
-            ("/tasks", views.tasks),
-            ("/log", views.log),
+        more = AccessViews(self._sources, self._access)
+        access_pages = AccessPages(
+            config.web,
+            self._access,
+            more,
+            self._desk,
+            self._forms,
+            self._watch,
+            self._say,
+            self._show,
+            self._plain,
+        )
+        # Address, what makes it, what it is live by, and what somebody has to be allowed for it; "" for all.
+        pages: tuple[tuple[str, MakeView, MakeView, str], ...] = (
+            ("/", views.overview, views.overview, ""),
+            ("/meters", views.meters, views.meters, ""),
+            ("/meters/{identity}", views.meter, views.meter, ""),
+            ("/tasks", views.tasks, views.tasks, ""),
+            ("/log", views.log, views.log, ""),
+            ("/orders", more.orders, more.orders, ""),
+            ("/configuration", more.configuration, more.configuration_trial, CONFIGURATION),
+            ("/keys", more.keys, more.keys, KEYS),
+            ("/audit", more.audit, more.audit, AUDIT),
         )
         routes: list[Route | Mount] = []
-        for path, make in pages:
+        for path, make, live, needed in pages:
             routes += [
-                Route(path, self._page(make), methods=["GET"]),
-                Route("/events" + path, self._stream(make), methods=["GET"]),
+                Route(path, self._page(make, needed), methods=["GET"]),
+                Route("/events" + path, self._stream(live, needed), methods=["GET"]),
             ]
         routes += [
             Route("/meters/{identity}/orders", self._order, methods=["POST"]),
             Route("/tasks/orders", self._task_order, methods=["POST"]),
+            *access_pages.routes,
             *api.routes,
             Mount("/static", _KeptFiles(directory=STATIC)),
         ]
         inner = Starlette(
             routes=routes,
-            middleware=[Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)],
+            middleware=[
+                Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
+                Middleware(Gate, web=config.web, access=self._access),
+            ],
             exception_handlers={404: self._not_found, UnknownMeterError: self._not_found},
             lifespan=self._lifespan,
         )
         # Outermost, so that an error's answer has the headers too.
-        self.application: ASGIApp = SecurityMiddleware(inner, config.web.host)
+        self.application: ASGIApp = SecurityMiddleware(inner, config.web)
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
@@ -97,10 +130,14 @@ class Page:
         await self._desk.close()
         self._sources.store.close()
 
-    def _page(self, make: MakeView) -> Callable[[Request], Awaitable[Response]]:
+    def _page(self, make: MakeView, needed: str) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
-            view = await make(await self._watch.snapshot(), _asked(request))
-            return HTMLResponse(self._html(request, view))
+            visitor = visitor_of(request)
+            if needed and not visitor.may(needed):
+                if visitor.role is None:
+                    return RedirectResponse(f"{LOGIN}?next={request.url.path}", 303)
+                return self._refused(request, needed)
+            return self._show(request, await make(await self._watch.snapshot(), _asked(request)))
 
         return answer
 
@@ -112,11 +149,14 @@ class Page:
             stream=f"/events{request.url.path}{query}",
             baseline=self.streams.baselines.keep(view.parts),
             box=self._config.concentrator,
-            actions=self._actions,
+            actions=visitor_of(request),
         )
 
-    def _stream(self, make: MakeView) -> Callable[[Request], Awaitable[Response]]:
+    def _stream(self, make: MakeView, needed: str) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
+            visitor = visitor_of(request)
+            if needed and not visitor.may(needed):
+                return PlainTextResponse("Not for this role.\n", 403)
             if self.streams.open >= MOST_STREAMS:
                 return PlainTextResponse("Too many pages are open.\n", 503, {"Retry-After": "10"})
             asked = _asked(request)
@@ -125,6 +165,7 @@ class Page:
             await make(await self._watch.snapshot(), asked)
 
             async def view_of(snapshot: Snapshot) -> View:
+                await self._check_still(visitor)
                 return await make(snapshot, asked)
 
             return StreamingResponse(
@@ -135,44 +176,84 @@ class Page:
 
         return answer
 
+    async def _check_still(self, visitor: Visitor) -> None:
+        """Whether an open page may go on. Raises SessionEndedError."""
+        if not visitor.session:
+            return
+        now = await self._access.visitor(visitor.session, visitor.address, use=False)
+        # Without the service a session goes on as one that may only look, and its page stays as it is.
+        if now is None or (now.role is not visitor.role and self._watch.answers):
+            raise SessionEndedError("the session has ended")
+
     async def _order(self, request: Request) -> Response:
-        fields = await _form(request)
+        visitor, fields = visitor_of(request), await form_of(request)
         identity = request.path_params["identity"]
-        if refusal := self._actions.refusal(request.headers, fields.get("token", "")):
+        if refusal := self._forms.refusal(request.headers, visitor, fields.get("token", "")):
             return self._say(request, "Not done", refusal, 403)
         operation = fields.get("op", "")
-        if operation not in OPERATIONS:
+        if operation not in OPERATIONS and operation not in CHANGES and operation not in CONFIRMED:
             return self._say(request, "Not done", "The page does not know this action.", 400)
+        allowed = visitor.may(operation) if operation in OPERATIONS else visitor.may_change(operation)
+        if not allowed:
+            return self._refused(request, operation)
+        arguments: dict[str, Any] = {}
+        if operation in CONFIRMED:
+            if fields.get("confirm", "").strip() != identity:
+                words = f"To {operation} this meter, its identity {identity} has to be typed in."
+                return self._say(request, "Not done", words, 400)
+            arguments = {"confirm": identity}
         meters = await self._sources.meters(await self._watch.snapshot())
         if not any(meter.identity == identity for meter in meters):
             raise UnknownMeterError(identity)
-        try:
-            self._desk.give(operation, identity)
-        except DeskFullError as error:
-            return self._say(request, "Not done", str(error), 429)
-        return RedirectResponse(f"/meters/{identity}#orders", 303)
+        return self._give(request, operation, identity, arguments, f"/meters/{identity}#orders")
 
     async def _task_order(self, request: Request) -> Response:
-        fields = await _form(request)
-        if refusal := self._actions.refusal(request.headers, fields.get("token", "")):
+        visitor, fields = visitor_of(request), await form_of(request)
+        if refusal := self._forms.refusal(request.headers, visitor, fields.get("token", "")):
             return self._say(request, "Not done", refusal, 403)
         operation = fields.get("op", "")
         if operation not in TASK_OPERATIONS:
             return self._say(request, "Not done", "The page does not know this action.", 400)
+        if not visitor.may(operation):
+            return self._refused(request, operation)
         arguments: dict[str, Any] = {"name": fields.get("name", "")}
         if operation == "add_task":
             arguments = task_arguments(fields)
+        return self._give(request, operation, TASKS, arguments, "/tasks#orders")
+
+    def _give(
+        self, request: Request, operation: str, target: str, arguments: dict[str, Any], then: str
+    ) -> Response:
         try:
-            self._desk.give(operation, TASKS, arguments)
+            self._desk.give(visitor_of(request), operation, target, arguments)
         except DeskFullError as error:
             return self._say(request, "Not done", str(error), 429)
-        return RedirectResponse("/tasks#orders", 303)
+        return RedirectResponse(then, 303)
+
+    def _refused(self, request: Request, operation: str) -> Response:
+        visitor = visitor_of(request)
+        if visitor.role is None or not visitor.may(operation):
+            words = f"Your role, {visitor.role or 'none'}, may not do this."
+        else:
+            words = "The section [orders] of the configuration does not take this from the page (allow_page)."
+        return self._say(request, "Not done", words, 403)
 
     def _say(self, request: Request, title: str, text: str, status: int) -> Response:
-        html = self._renderer.message(
-            title, text, path=request.url.path, box=self._config.concentrator, actions=self._actions
+        return self._plain(request, "message.html", title, status, text=text)
+
+    def _plain(self, request: Request, template: str, title: str, status: int, **more: Any) -> Response:  # noqa: ANN401 - whatever the template takes
+        html = self._renderer.plain(
+            template,
+            title=title,
+            path=request.url.path,
+            box=self._config.concentrator,
+            actions=visitor_of(request),
+            **more,
         )
         return HTMLResponse(html, status)
+
+    def _show(self, request: Request, view: View, status: int = 200) -> Response:
+        return HTMLResponse(self._html(request, view), status)
 
     async def _not_found(self, request: Request, error: Exception) -> Response:
         words = (
@@ -193,15 +274,4 @@ def make_page(config: Config, clock: Clock | None = None, watch: ServiceWatch | 
 
 
 def _asked(request: Request) -> Asked:
-    return Asked(request.query_params, str(request.path_params.get("identity", "")))
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """The fields of a small form; nothing of one that is too large."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _LARGEST_FORM_OCTETS:
-            return {}
-    fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=16)
-    return {name: values[0] for name, values in fields.items()}
+    return Asked(request.query_params, str(request.path_params.get("identity", "")), visitor_of(request))

@@ -16,15 +16,19 @@ import structlog
 from concentrator.clock import Clock
 from concentrator.control import ControlError, request
 from concentrator.errors import LocalError
+from concentrator.web.visitors import Visitor
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
-# What the page may ask for, with the words of its button.
-OPERATIONS: dict[str, str] = {"collect": "Read now", "ping": "Ping"}
+# What the page may ask of a meter, with the words of its button.
+OPERATIONS: dict[str, str] = {"collect": "Read now", "ping": "Ping", "read_switch": "Read switch"}
+# What changes one: by the rules of `orders.allow_page` too; those of the switch are confirmed by the meter's identity.
+CHANGES: dict[str, str] = {"sync_clock": "Set clock"}
+CONFIRMED: dict[str, str] = {"disconnect": "Disconnect", "reconnect": "Reconnect"}
 TASK_OPERATIONS: dict[str, str] = {"run_task": "Run now", "add_task": "Add", "remove_task": "Remove"}
 # Under which orders on tasks are listed: no meter has such a name.
 TASKS = "/tasks"
-_WORDS = {**OPERATIONS, **TASK_OPERATIONS}
+WORDS = {**OPERATIONS, **CHANGES, **CONFIRMED, **TASK_OPERATIONS, "cancel_order": "Cancel"}
 _MOST_WAITING = 8
 _KEPT = 50
 _TIMEOUT_S = 330.0
@@ -52,7 +56,7 @@ class GivenOrder:
         """What is shown, for telling whether it has changed."""
         return (
             self.order_id,
-            _WORDS[self.operation] + (f" {self.arguments['name']}" if "name" in self.arguments else ""),
+            WORDS[self.operation] + (f" {self.arguments['name']}" if "name" in self.arguments else ""),
             self.given_at,
             self.state,
             self.outcome,
@@ -73,8 +77,10 @@ class OrderDesk:
         """The orders for one meter, newest first."""
         return [order for order in reversed(self._orders) if order.target == target][:5]
 
-    def give(self, operation: str, target: str, arguments: dict[str, Any] | None = None) -> GivenOrder:
-        """Send an order on its way; its state follows.
+    def give(
+        self, visitor: Visitor, operation: str, target: str, arguments: dict[str, Any] | None = None
+    ) -> GivenOrder:
+        """Send an order on its way in the name of somebody; its state follows.
 
         Raises:
             DeskFullError: too many wait already.
@@ -85,18 +91,26 @@ class OrderDesk:
             f"page-{secrets.token_hex(6)}", operation, target, self._clock.now(), arguments or {}
         )
         self._orders.append(order)
-        task = asyncio.create_task(self._carry_out(order))
+        task = asyncio.create_task(self._carry_out(order, visitor))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        log.info("order given on the page", order=order.order_id, op=operation, meter=target)
+        log.info("order given on the page", order=order.order_id, op=operation, meter=target, by=visitor.name)
         return order
 
-    async def _carry_out(self, order: GivenOrder) -> None:
+    async def _carry_out(self, order: GivenOrder, visitor: Visitor) -> None:
         target = "" if order.target == TASKS else order.target
         payload = {"id": order.order_id, "op": order.operation, "target": target, "args": order.arguments}
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                answer = await request(self._socket, {"op": "order", "order": payload})
+                answer = await request(
+                    self._socket,
+                    {
+                        "op": "order",
+                        "order": payload,
+                        "session": visitor.session,
+                        "address": visitor.address,
+                    },
+                )
         except TimeoutError:
             order.state, order.outcome = "failed", "no answer from the service"
         except (ControlError, OSError, ValueError) as error:

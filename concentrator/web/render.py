@@ -78,11 +78,9 @@ class Renderer:
             title=view.title, parts=view.parts, now=self._clock.now(), **view.fixed, **more
         )
 
-    def message(self, title: str, text: str, **more: Any) -> str:  # noqa: ANN401 - whatever the template takes
-        """A page that only says something."""
-        return self._environment.get_template("message.html").render(
-            title=title, text=text, now=self._clock.now(), **more
-        )
+    def plain(self, template: str, **more: Any) -> str:  # noqa: ANN401 - whatever the template takes
+        """A page without live parts."""
+        return self._environment.get_template(template).render(now=self._clock.now(), **more)
 
     def age(self, then: datetime | None, none: str = "never") -> Markup:
         """How long ago, as a time element that the script keeps up to date."""

@@ -16,9 +16,10 @@ from concentrator.model import IDENTITY_PATTERN
 from concentrator.web import chart, queries
 from concentrator.web.live import Snapshot
 from concentrator.web.meters import MeterQuery, MeterView, select
-from concentrator.web.order_desk import OPERATIONS, TASKS, OrderDesk
+from concentrator.web.order_desk import CHANGES, CONFIRMED, OPERATIONS, TASKS, OrderDesk
 from concentrator.web.sources import Sources
 from concentrator.web.task_views import TASK_KINDS
+from concentrator.web.visitors import Visitor
 from concentrator.web.words import is_counter, obis_words
 
 MATRIX_ROWS = 40
@@ -56,10 +57,11 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was asked for: the meter in the path, and the parameters of the address."""
+    """What was asked for: the meter in the path, the parameters of the address; and by whom."""
 
     parameters: Mapping[str, str]
     identity: str = ""
+    visitor: Visitor = field(default_factory=Visitor)
 
 
 class Views:
@@ -89,7 +91,7 @@ class Views:
             "overview.html",
             "Overview",
             {
-                **_notices(snapshot, status, store_reason),
+                **notices(snapshot, status, store_reason),
                 "totals": Part("totals.html", (snapshot.state, sources.totals(meters))),
                 "box": Part("box.html", who),
                 "modem": Part(
@@ -126,7 +128,7 @@ class Views:
             "meters.html",
             "Meters",
             {
-                **_notices(snapshot, snapshot.status or {}),
+                **notices(snapshot, snapshot.status or {}),
                 "filters": Part("filters.html", filters),
                 "found": Part("found.html", summary),
                 **rows,
@@ -157,7 +159,7 @@ class Views:
             "meter.html",
             identity,
             {
-                **_notices(snapshot, snapshot.status or {}, reason),
+                **notices(snapshot, snapshot.status or {}, reason),
                 "meter": Part("meter_facts.html", (meter, parent)),
                 "orders": Part("orders.html", [order.data for order in self._desk.of(identity)]),
                 "latest": Part("latest.html", latest),
@@ -171,7 +173,8 @@ class Views:
                 "channels": latest,
                 "channel": channel.channel_id if channel else None,
                 "days": days,
-                "operations": OPERATIONS if meter.link == "plc" else {},
+                "buttons": _buttons(asked.visitor) if meter.link == "plc" else {},
+                "switch": _switch_buttons(asked.visitor) if meter.link == "plc" else {},
             },
         )
 
@@ -182,7 +185,7 @@ class Views:
             "tasks.html",
             "Tasks",
             {
-                **_notices(snapshot, status),
+                **notices(snapshot, status),
                 "tasks": Part("tasks.html", (snapshot.state, status.get("tasks", []))),
                 "orders": Part("orders.html", [order.data for order in self._desk.of(TASKS)]),
             },
@@ -199,7 +202,7 @@ class Views:
             "log.html",
             "Events",
             {
-                **_notices(snapshot, snapshot.status or {}, reason),
+                **notices(snapshot, snapshot.status or {}, reason),
                 "events": Part("events.html", (events[:EVENT_ROWS], more)),
             },
         )
@@ -234,11 +237,21 @@ class Views:
         return channel, drawn, obis_words(channel.obis), days
 
 
+def _buttons(visitor: Visitor) -> dict[str, str]:
+    return {op: words for op, words in OPERATIONS.items() if visitor.may(op)} | {
+        op: words for op, words in CHANGES.items() if visitor.may_change(op)
+    }
+
+
+def _switch_buttons(visitor: Visitor) -> dict[str, str]:
+    return {op: words for op, words in CONFIRMED.items() if visitor.may_change(op)}
+
+
 def _moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def _notices(snapshot: Snapshot, status: Mapping[str, Any], store_reason: str = "") -> dict[str, Part]:
+def notices(snapshot: Snapshot, status: Mapping[str, Any], store_reason: str = "") -> dict[str, Part]:
     """The head's word on the service, and what is wrong, worst first: on top of every page."""
     wrong: list[tuple[str, str, str]] = []
     if snapshot.state == "absent":
