@@ -42,11 +42,9 @@ def digest_of(text: str) -> str:
 
 
 def difference(before: str, after: str) -> list[str]:
-    """The lines that differ, as a unified diff with three lines of context."""
-    lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), "in force", "proposed", n=3, lineterm=""
-    )
-    return list(lines)
+    """The lines that differ, as a unified diff with three lines of context, without the names of files."""
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), n=3, lineterm="")
+    return list(lines)[2:]
 
 
 class ConfigurationFile:

@@ -122,9 +122,7 @@ class ConfigurationDesk:
         if not found["difference"]:
             raise ConfigurationChangeError("nothing differs from the configuration that is in force")
         self._file.apply(text, who, self._connected(), self._clock.now())
-        changed = [
-            line for line in found["difference"] if line[:1] in "+-" and line[:3] not in ("+++", "---")
-        ]
+        changed = [line for line in found["difference"] if line[:1] in ("+", "-")]
         log.warning("configuration on trial", by=who, lines=len(changed))
         await note("configuration_apply", who, "done", f"{len(changed)} lines differ; on trial")
         self._start_anew()

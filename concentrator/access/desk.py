@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
@@ -156,7 +157,7 @@ class AccessDesk:
         # A password that was reset on the box opens a name that somebody else has locked.
         keys = (f"name {name[:64]} {known.generation if known else ''}", f"address {_network(address)}")
         if wait_s := self._lockout.wait_s(*keys):
-            return {"refused": "locked", "reason": "too many wrong passwords", "wait_s": round(wait_s + 0.5)}
+            return {"refused": "locked", "reason": "too many wrong passwords", "wait_s": _whole(wait_s)}
         user = await asyncio.to_thread(self._users.verify, name, password)
         who = f"{PAGE}, {name[:32]!r} at {address}"
         if user is None:
@@ -170,7 +171,7 @@ class AccessDesk:
             return {
                 "refused": "wrong",
                 "reason": "name or password is wrong",
-                "wait_s": round(delay_s + 0.5) if delay_s else 0,
+                "wait_s": _whole(delay_s),
             }
         self._lockout.succeeded(*keys)
         return user
@@ -318,6 +319,11 @@ def _named(user: User, address: str) -> str:
 def _text(request: Mapping[str, Any], name: str) -> str:
     value = request.get(name, "")
     return value if isinstance(value, str) else ""
+
+
+def _whole(seconds: float) -> int:
+    """Not less than it is, but for the rounding of sums."""
+    return math.ceil(seconds - 1e-6)
 
 
 def _role(request: Mapping[str, Any]) -> Role:

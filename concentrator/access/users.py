@@ -29,7 +29,7 @@ FILE = "users.json"
 FIRST_USER = "admin"
 _VERSION = 1
 _MOST_USERS = 200
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class UserBook:
         Raises:
             UserError: the name or the password is not allowed, or somebody has the name.
         """
-        if not _NAME.match(name):
+        if not _NAME.fullmatch(name):
             raise UserError(
                 f"user {name!r}: allowed: 1 to 32 letters, digits, points, _ or -, a letter or digit first"
             )

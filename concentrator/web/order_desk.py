@@ -98,7 +98,8 @@ class OrderDesk:
         return order
 
     async def _carry_out(self, order: GivenOrder, visitor: Visitor) -> None:
-        target = "" if order.target == TASKS else order.target
+        # Those that are of no meter are listed under an address of the page.
+        target = "" if order.target.startswith("/") else order.target
         payload = {"id": order.order_id, "op": order.operation, "target": target, "args": order.arguments}
         try:
             async with asyncio.timeout(_TIMEOUT_S):
