@@ -62,7 +62,8 @@ from concentrator.links.radio_modules import AUTO, find_radio_module, make_radio
 from concentrator.logs import recent_lines, set_up_logging
 from concentrator.model import MeterRecord
 from concentrator.notify import Notifier, Watchdog, watchdog_limit_s
-from concentrator.orders import Order, OrderError
+from concentrator.orders import LOCAL, Order, OrderError
+from concentrator.page_access import AccessParts, Surroundings, make_access, prepare_page
 from concentrator.status import StatusReporter
 from concentrator.store.errors import StoreError, StoreUnavailableError
 from concentrator.store.store import Store
@@ -98,6 +99,8 @@ _PAGE_PORT_PATIENCE_S = 1.5
 _COLLECTION_BEAT_LIMIT_S = 300.0
 _STORE_BEAT_LIMIT_S = 120.0
 _STORE_BEAT_INTERVAL_S = 10.0
+# Exit status that stands for: start the program anew, the configuration has changed.
+RESTART = -1
 
 
 class Service:
@@ -171,6 +174,23 @@ class Service:
         self._addresses = AddressBook(store, config.modem.family if config.modem is not None else "")
         self._history = HistoryKeeper(store, self.collector.topology)
         self._board = make_board_control(config.board)
+        self.access: AccessParts | None = None
+        self.restart_wanted = asyncio.Event()
+
+    def open_to_page(self, config_file: Path, key_store: KeyStore) -> None:
+        """Let people on the page in: accounts, configuration, keys."""
+        around = Surroundings(
+            self._store,
+            self._clock,
+            self._keyring,
+            key_store,
+            self.carry_out,
+            lambda: {one.feed.destination for one in self.uplinks if one.state == CONNECTED},
+            lambda: {one.feed.destination for one in self.uplinks},
+            self._use_new_keys,
+            self.restart_wanted.set,
+        )
+        self.access = make_access(self._config, config_file, around)
 
     async def prepare(self) -> None:
         """What has to be read from the store before anything runs."""
@@ -372,8 +392,13 @@ class Service:
 
     async def run(self, *extra: Coroutine[Any, Any, None]) -> None:
         """Run everything until something ends."""
+        access = self.access
         control = ControlServer(
-            self._config.control_socket, self.reporter.status, self.carry_out, self.answer_question
+            self._config.control_socket,
+            self.reporter.status,
+            self.carry_out,
+            self.answer_question,
+            access.desk if access is not None else None,
         )
         loops: list[Coroutine[Any, Any, None]] = [
             control.run(),
@@ -388,6 +413,8 @@ class Service:
             *(uplink.run() for uplink in self.uplinks),
             *extra,
         ]
+        if access is not None:
+            loops.append(access.configuration.run(access.desk.note))
         if self.link is not None:
             loops += [
                 self.link.run(),
@@ -514,13 +541,16 @@ class Service:
             await house.give_back_space()
 
 
-async def run_service(config: Config, config_file: Path, *, with_page: bool) -> int:
-    """Run the concentrator until SIGTERM or SIGINT; returns the exit status.
+async def run_service(config: Config, config_file: Path, *, with_page: bool, taken_back: str = "") -> int:
+    """Run the concentrator until SIGTERM or SIGINT; returns the exit status, or RESTART.
+
+    `taken_back` is why a configuration was taken back before this start.
 
     Raises:
         ConfigError: a port is in use, or a folder cannot be written.
         StoreError: the store cannot be opened.
         KeyFileError: the key file cannot be used.
+        AccessError: the accounts or the page's certificate cannot be made.
     """
     set_up_logging(config.concentrator.log_level)
     with_page = with_page and config.web.enabled
@@ -533,52 +563,86 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
     keyring = Keyring.load(
         Path(key_file) if key_file else None, config.state_directory / "meter_keys.json", key_store
     )
-    running = _keep_running(config, config_file, keyring, with_page=with_page)
-    await until_first_ends(running, _until_told_to_stop())
+    if config.web.enabled:
+        prepare_page(config, SystemClock())
+    running = _Running(config, config_file, key_store, keyring, taken_back, with_page=with_page)
+    await until_first_ends(running.run(), _until_told_to_stop(running.restart_wanted))
+    if running.restart_wanted.is_set():
+        log.info("starting anew")
+        return RESTART
     log.info("stopped")
     return 0
 
 
-async def _keep_running(config: Config, config_file: Path, keyring: Keyring, *, with_page: bool) -> None:
-    """Run the service on the store; wait for a store that cannot be opened yet, and open a damaged one anew."""
-    clock = SystemClock()
-    while True:
-        try:
-            store = Store(config.store_file, clock, Validator.from_settings(config.validation))
+class _Running:
+    """One run of the process: a service on the store, and another when the store had to be opened anew."""
+
+    def __init__(  # noqa: PLR0913 - what the service is made of
+        self,
+        config: Config,
+        config_file: Path,
+        key_store: KeyStore,
+        keyring: Keyring,
+        taken_back: str,
+        *,
+        with_page: bool,
+    ) -> None:
+        self.restart_wanted = asyncio.Event()
+        self._config = config
+        self._config_file = config_file
+        self._key_store = key_store
+        self._keyring = keyring
+        self._taken_back = taken_back
+        self._with_page = with_page
+        self._clock = SystemClock()
+
+    async def run(self) -> None:
+        """Wait for a store that cannot be opened yet, and open a damaged one anew."""
+        validator = Validator.from_settings(self._config.validation)
+        while True:
             try:
-                await _run_on(store, config, config_file, clock, keyring, with_page=with_page)
-            finally:
-                store.close()
-        except StoreUnavailableError as error:
-            # Ending the process would only have it started again and again.
-            log.error("the store cannot be used, trying again", state=error.state, reason=str(error))
-            await asyncio.sleep(_STORE_RETRY_S)
+                store = Store(self._config.store_file, self._clock, validator)
+                try:
+                    await self._run_on(store)
+                finally:
+                    store.close()
+            except StoreUnavailableError as error:
+                # Ending the process would only have it started again and again.
+                log.error("the store cannot be used, trying again", state=error.state, reason=str(error))
+                await asyncio.sleep(_STORE_RETRY_S)
+
+    async def _run_on(self, store: Store) -> None:
+        """Run the service on an open store; ends when that is found damaged: opened anew, it is set aside."""
+        config = self._config
+        if store.set_aside is not None:
+            await store.add_events(
+                [("store_set_aside", f"the file was damaged and is now {store.set_aside.name}", "")]
+            )
+        await store.retire_destinations(one.name for one in config.destinations)
+        try:
+            service = Service(config, store, self._clock, await store.boot_id(), self._keyring)
+        except TaskError as error:
+            raise ConfigError(f"{self._config_file}: {error}") from None
+        service.restart_wanted = self.restart_wanted
+        await service.prepare()
+        service.open_to_page(self._config_file, self._key_store)
+        if self._taken_back and service.access is not None:
+            await service.access.desk.note("configuration_revert", LOCAL, "done", self._taken_back)
+            self._taken_back = ""
+        page = (_keep_page(self._config_file),) if self._with_page else ()
+        await until_first_ends(service.run(*page), store.until_damaged())
 
 
-async def _run_on(  # noqa: PLR0913 - what the service is made of
-    store: Store, config: Config, config_file: Path, clock: Clock, keyring: Keyring, *, with_page: bool
-) -> None:
-    """Run the service on an open store; ends when that is found damaged: opened anew, it is set aside."""
-    if store.set_aside is not None:
-        await store.add_events(
-            [("store_set_aside", f"the file was damaged and is now {store.set_aside.name}", "")]
-        )
-    await store.retire_destinations(one.name for one in config.destinations)
-    try:
-        service = Service(config, store, clock, await store.boot_id(), keyring)
-    except TaskError as error:
-        raise ConfigError(f"{config_file}: {error}") from None
-    await service.prepare()
-    page = (_keep_page(config_file),) if with_page else ()
-    await until_first_ends(service.run(*page), store.until_damaged())
-
-
-async def _until_told_to_stop() -> None:
+async def _until_told_to_stop(restart_wanted: asyncio.Event) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+    await until_first_ends(_waited(stop), _waited(restart_wanted))
+
+
+async def _waited(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 def _check_state_directory(config: Config, config_file: Path) -> None:

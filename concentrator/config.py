@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from concentrator.config_rules import PLACE, SERIAL_PORT, Allowed
+from concentrator.config_rules import PLACE, SERIAL_PORT, Allowed, is_loopback
 from concentrator.config_sections import (
     BalanceSection,
     BoardSection,
@@ -194,6 +194,7 @@ def parse_config(text: str, source: str = "configuration", *, ports_exist: bool 
         else:
             values[name] = _section(source, name, kind, given, ports_exist=ports_exist)
     config = Config(**values)
+    _check_page(source, config.web)
     clocks = config.collection
     if clocks.clock_leave_s >= clocks.clock_limit_s:
         raise ConfigError(
@@ -224,6 +225,25 @@ def parse_config(text: str, source: str = "configuration", *, ports_exist: bool 
                 "(ssh-keyscan writes one: compare it with the server's)"
             )
     return config
+
+
+def _check_page(source: str, web: WebSection) -> None:
+    """What the page's keys allow one another."""
+    if web.tls == "files":
+        for name in ("certificate_file", "private_key_file"):
+            if not getattr(web, name):
+                raise ConfigError(f'{source}: web.{name}: not given; web.tls = "files" needs it')
+    if not is_loopback(web.host):
+        if web.tls == "off":
+            raise ConfigError(
+                f"{source}: web.tls: got 'off' (text) with web.host = {web.host!r}, which others can reach; "
+                "allowed: own, or files with a certificate"
+            )
+        if web.open_view:
+            raise ConfigError(
+                f"{source}: web.open_view: got True (true or false) with web.host = {web.host!r}, which others can "
+                "reach; allowed: false"
+            )
 
 
 def _section(source: str, section: str, kind: type[Any], given: object, *, ports_exist: bool) -> object:

@@ -85,6 +85,19 @@ def are_mbus_addresses(value: str) -> bool:
     )
 
 
+def are_host_names(value: str) -> bool:
+    """Names of hosts, or nothing."""
+    return all(_is_host(word) for word in value.replace(",", " ").split())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reachable from this box only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def are_wmbus_meters(value: str) -> bool:
     """Identifications of wireless M-Bus meters, with or without their makers."""
     words = value.replace(",", " ").split()

@@ -30,6 +30,7 @@ from concentrator.config_rules import (
     WPORT,
     YES_NO,
     Allowed,
+    are_host_names,
     are_mbus_addresses,
     are_wmbus_meters,
     is_pattern,
@@ -50,6 +51,9 @@ class ConcentratorSection:
     )
     control_socket: str = key(
         "", ANY_TEXT, "Local socket of the service; empty: control.sock in state_directory."
+    )
+    configuration_trial_s: int = key(
+        120, whole(5, 3600), "A configuration that nobody confirms in this time is taken back."
     )
     log_level: str = key("info", one_of("debug", "info", "warning", "error"), "How much is logged.")
 
@@ -368,8 +372,21 @@ class WebSection:
     """The local diagnostics page."""
 
     enabled: bool = key(True, YES_NO, "Whether `concentrator run` starts the page.")
-    host: str = key("127.0.0.1", HOST, "Address to listen on.")
+    host: str = key("127.0.0.1", HOST, "Address to listen on; off the loopback with TLS only.")
     port: int = key(8080, TCP_PORT, "TCP port to listen on.")
+    names: str = key(
+        "",
+        Allowed("host names with commas between", are_host_names),
+        "Names by which browsers reach it off the loopback, beside its address and the machine's own name.",
+    )
+    tls: str = key(
+        "off", one_of("off", "own", "files"), "own: a certificate made by the box; files: certificate_file."
+    )
+    certificate_file: str = key("", FILE, "Certificate chain of the page (PEM).")
+    private_key_file: str = key("", FILE, "Its private key (PEM), readable to the page's user only.")
+    open_view: bool = key(False, YES_NO, "Let everybody look without logging in, on the loopback only.")
+    session_idle_min: int = key(30, whole(1, 1440), "A session ends after this time without use.")
+    session_longest_min: int = key(720, whole(1, 10_080), "A session ends after this time in any case.")
 
 
 @dataclass(frozen=True, slots=True)

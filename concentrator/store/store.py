@@ -348,6 +348,10 @@ class Store:
         """The newest entries, of one meter or of all, newest first."""
         return await self._database.read(lambda c: audit.newest(c, limit, meter))
 
+    async def last_changes_of_keys(self) -> dict[str, datetime]:
+        """When the keys of each meter were last changed by order."""
+        return await self._database.read(lambda c: audit.last_done(c, "change_keys"))
+
     async def audited_order(self, order_id: str, origin: str) -> audit.AuditEntry | None:
         """What is known of an order that was taken before."""
         return await self._database.read(lambda c: audit.of_order(c, order_id, origin))

@@ -15,7 +15,7 @@ from concentrator.clock import Clock
 from concentrator.web import chart, words
 from concentrator.web.report_views import SCALES, SEVERITIES
 from concentrator.web.task_views import TASK_KINDS
-from concentrator.web.translations import ENGLISH, LANGUAGES, Message, catalogue
+from concentrator.web.translations import ENGLISH, LANGUAGES, catalogue
 from concentrator.web.views import Part, View
 
 _ROOM = Path(__file__).parent
@@ -95,11 +95,9 @@ class Renderer:
             title=view.title, parts=view.parts, now=self._clock.now(), **view.fixed, **more
         )
 
-    def message(self, title: str, text: Message | str, **more: Any) -> str:  # noqa: ANN401 - whatever the template takes
-        """A page that only says something."""
-        return self._environment.get_template("message.html").render(
-            title=title, text=text, now=self._clock.now(), **more
-        )
+    def plain(self, template: str, **more: Any) -> str:  # noqa: ANN401 - whatever the template takes
+        """A page without live parts."""
+        return self._environment.get_template(template).render(now=self._clock.now(), **more)
 
     def age(self, then: datetime | None) -> Markup:
         """How long ago, as a time element that the script keeps up to date."""

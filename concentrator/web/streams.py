@@ -19,6 +19,7 @@ from concentrator.clock import Clock
 from concentrator.web.live import ServiceWatch, Snapshot
 from concentrator.web.render import Renderer
 from concentrator.web.views import Part, UnknownMeterError, View
+from concentrator.web.visitors import SessionEndedError
 
 MOST_STREAMS = 16
 _KEPT_BASELINES = 64
@@ -92,8 +93,8 @@ class Streams:
         while not self._stopping:
             try:
                 parts = (await make(snapshot)).parts
-            except UnknownMeterError:
-                # It has got its own identity, under which it has another page.
+            except (UnknownMeterError, SessionEndedError):
+                # It has got its own identity, under which it has another page; or nobody is logged in any more.
                 yield event("reload", {})
                 return
             if known is None or known.keys() != parts.keys():

@@ -16,10 +16,11 @@ from concentrator.model import IDENTITY_PATTERN
 from concentrator.web import chart, queries
 from concentrator.web.live import Snapshot
 from concentrator.web.meters import MeterQuery, MeterView, select
-from concentrator.web.order_desk import OPERATIONS, TASKS, OrderDesk
+from concentrator.web.order_desk import CHANGES, CONFIRMED, OPERATIONS, TASKS, OrderDesk
 from concentrator.web.sources import Sources
 from concentrator.web.task_views import TASK_KINDS
 from concentrator.web.translations import Message, mark
+from concentrator.web.visitors import Visitor
 from concentrator.web.words import is_counter, obis_words
 
 MATRIX_ROWS = 40
@@ -65,10 +66,11 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was asked for: the meter in the path, and the parameters of the address."""
+    """What was asked for: the meter in the path, the parameters of the address; and by whom."""
 
     parameters: Mapping[str, str]
     identity: str = ""
+    visitor: Visitor = field(default_factory=Visitor)
 
 
 class Views:
@@ -180,7 +182,8 @@ class Views:
                 "channels": latest,
                 "channel": channel.channel_id if channel else None,
                 "days": days,
-                "operations": OPERATIONS if meter.link == "plc" else {},
+                "buttons": _buttons(asked.visitor) if meter.link == "plc" else {},
+                "switch": _switch_buttons(asked.visitor) if meter.link == "plc" else {},
             },
         )
 
@@ -226,6 +229,16 @@ class Views:
             points, first, last, period_s=period_s, scaler=channel.scaler, counter=counter, zone=now.tzinfo
         )
         return channel, drawn, days
+
+
+def _buttons(visitor: Visitor) -> dict[str, str]:
+    return {op: words for op, words in OPERATIONS.items() if visitor.may(op)} | {
+        op: words for op, words in CHANGES.items() if visitor.may_change(op)
+    }
+
+
+def _switch_buttons(visitor: Visitor) -> dict[str, str]:
+    return {op: words for op, words in CONFIRMED.items() if visitor.may_change(op)}
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -12,6 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from concentrator.access.desk import AccessDesk
+from concentrator.access.roles import Role
+from concentrator.access.sessions import Sessions
+from concentrator.access.users import UserBook
 from concentrator.clock import SystemClock
 from concentrator.config import Config, parse_config
 from concentrator.control import ControlServer
@@ -49,11 +53,27 @@ def latest_end() -> datetime:
     return datetime.fromtimestamp((now().timestamp() - 60) // 900 * 900, UTC)
 
 
-def config_text(directory: Path, *, port: int = 8080, host: str = "127.0.0.1", history_days: int = 2) -> str:
+PASSWORD = "correct horse battery"
+USERS = {"vera": Role.VIEWER, "otto": Role.OPERATOR, "ada": Role.ADMIN}
+
+
+def config_text(
+    directory: Path,
+    *,
+    port: int = 8080,
+    host: str = "127.0.0.1",
+    history_days: int = 2,
+    open_view: bool = True,
+    allow_page: str = "",
+    web: str = "",
+) -> str:
+    if host == "127.0.0.1":
+        web += f"open_view = {str(open_view).lower()}\n"
     return (
         f'[concentrator]\nname = "box-7"\nsite = "mill-lane"\nstate_directory = "{directory}"\n'
         f"[collection]\nhistory_days = {history_days}\n"
-        f'[web]\nhost = "{host}"\nport = {port}\n'
+        f'[orders]\nallow_page = "{allow_page}"\n'
+        f'[web]\nhost = "{host}"\nport = {port}\n{web}'
         '[[mqtt]]\nname = "mqtt"\nhost = "127.0.0.1"\n'
     )
 
@@ -282,8 +302,19 @@ def answers() -> dict[str, dict[str, Any]]:
     }
 
 
+class Trail:
+    """What the desk of accounts wants of a store: the audit trail, kept in a list."""
+
+    def __init__(self) -> None:
+        self.entries: list[Any] = []
+
+    async def add_audit_entry(self, entry: Any) -> int:
+        self.entries.append(entry)
+        return len(self.entries)
+
+
 class FakeService:
-    """The service's end of the control socket: the real ControlServer over a status that tests change."""
+    """The service's end of the control socket: the real ControlServer and accounts over a status that tests change."""
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
@@ -292,6 +323,11 @@ class FakeService:
         self.orders: list[Any] = []
         self.questions: list[Any] = []
         self.answers: dict[str, dict[str, Any]] = answers()
+        self.listed: list[dict[str, Any]] = []
+        self.trail = Trail()
+        self.users = UserBook(socket.parent / "accounts", cost=2)
+        for name, role in USERS.items():
+            self.users.add(name, role, PASSWORD)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._task: asyncio.Task[None] | None = None
@@ -302,6 +338,8 @@ class FakeService:
         return copy.deepcopy(self.status)
 
     async def _carry_out(self, order: Any) -> dict[str, Any]:
+        if order.operation == "orders":
+            return {"orders": self.listed}
         self.orders.append(order)
         return {"meter": order.target, "seconds": 0.4, "said": HOSTILE}
 
@@ -313,9 +351,11 @@ class FakeService:
     def start(self) -> None:
         async def run() -> None:
             self._loop = asyncio.get_running_loop()
-            self._task = asyncio.create_task(
-                ControlServer(self.socket, self._tell, self._carry_out, self._answer).run()
-            )
+            clock = SystemClock()
+            sessions = Sessions(self.users, clock, self.users.path.parent, idle_s=600, longest_s=3600)
+            desk = AccessDesk(self.users, sessions, self.trail, clock, self._carry_out)
+            server = ControlServer(self.socket, self._tell, self._carry_out, self._answer, desk)
+            self._task = asyncio.create_task(server.run())
             await asyncio.gather(self._task, return_exceptions=True)
 
         self._thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
