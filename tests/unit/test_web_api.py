@@ -255,11 +255,18 @@ def test_many_pages_ask_the_service_once(client, service):
     assert len(service.questions) == asked
 
 
-def test_the_support_bundle_is_given_to_our_own_form_only(client, service):
-    page = client.get("/support").text
-    token = re.search(r'name="token" value="([^"]+)"', page)[1]
+def token_in(answer):
+    return re.search(r'name="token" value="([^"]+)"', answer.text)[1]
+
+
+def test_the_support_bundle_is_given_to_whoever_may_and_to_our_own_form_only(client, service):
+    assert client.post("/support/bundle", data={"token": "guessed"}).status_code == 403
+    login = {"token": token_in(client.get("/login")), "name": "otto", "password": web_bench.PASSWORD}
+    client.post("/login", data=login)
+    token = token_in(client.get("/support"))
     assert client.post("/support/bundle", data={"token": "guessed"}).status_code == 403
     answer = client.post("/support/bundle", data={"token": token})
     assert answer.content == b"a bundle"
     assert "box-7-support.tar.gz" in answer.headers["content-disposition"]
     assert client.get("/support/bundle").status_code == 405
+    client.cookies.clear()
