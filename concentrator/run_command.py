@@ -11,10 +11,10 @@ import click
 
 from concentrator.access.configuration import ConfigurationFile
 from concentrator.access.errors import ConfigurationChangeError
-from concentrator.app import RESTART, run_service
 from concentrator.command_options import CONFIG_OPTION
 from concentrator.config import load_config
 from concentrator.errors import ConcentratorError
+from concentrator.service_process import RESTART, run_service
 
 
 @click.command()
