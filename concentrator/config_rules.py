@@ -186,6 +186,14 @@ LIMITS = Allowed(
         if part.strip()
     ),
 )
+_KINDS = (
+    "power_down", "power_up", "cover", "magnet", "tamper", "phase", "switch", "clock", "voltage", "fault", "change",
+    "link", "none",
+)  # fmt: skip
+EVENT_KINDS = Allowed(
+    f"of {', '.join(_KINDS)}, with commas between; or empty",
+    lambda value: all(word in _KINDS for word in value.replace(",", " ").split()),
+)
 SECONDS = whole(1, 86_400)
 WPORT = whole(1, 65535)
 OBIS = Allowed(

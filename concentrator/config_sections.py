@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from concentrator.config_rules import (
     ANY_TEXT,
     BAUD_RATE,
+    EVENT_KINDS,
     FILE,
     FILE_PLACE,
     FOLDER,
@@ -302,7 +303,7 @@ class PushSection:
     )
     retry_delay_s: int = key(10, SECONDS, "Time before the first of these; each further takes twice as long.")
     pause_s: int = key(900, SECONDS, "After all tries: pause where neither schedule nor window is set.")
-    event_kinds: str = key("", ANY_TEXT, "Kinds of events that are sent, with commas between; empty: all.")
+    event_kinds: str = key("", EVENT_KINDS, "Kinds of events that are sent, with commas between; empty: all.")
     tls: bool = key(False, YES_NO, "true: the head-end listens with TLS.")
     ca_file: str = key("", FILE, "Certificates to trust; empty: those of the system.")
     certificate_file: str = key("", FILE, "Our client certificate (PEM).")

@@ -23,6 +23,7 @@ from concentrator.uplink.head_end_file import (
 from concentrator.uplink.head_ends import MECHANISMS, HeadEnds
 from concentrator.uplink.roles import Role
 
+_PUBLIC_CLIENT_SAP = 16
 _KEY_NAMES = (
     "encryption_key",
     "authentication_key",
@@ -97,6 +98,15 @@ def add_head_end(  # noqa: PLR0913 - one for each option
     unknown = [name for name in given if name not in _KEY_NAMES]
     if unknown:
         raise HeadEndFileError(f"{key_file}: unknown: {', '.join(unknown)}; allowed: {', '.join(_KEY_NAMES)}")
+    if client_sap == _PUBLIC_CLIENT_SAP:
+        raise HeadEndFileError(
+            f"client {client_sap}: is the public client, which reads the name and the clock without being added; "
+            "allowed: another number"
+        )
+    if mechanism == "none" and role != "reader":
+        raise HeadEndFileError(
+            f"client {client_sap}: nobody becomes {role} without a proof; give a mechanism"
+        )
     entry = {"client_sap": client_sap, "mechanism": mechanism, "suite": suite, "role": role, **given}
     before = [one for one in content["clients"] if one.get("client_sap") != client_sap]
     content["clients"] = [*before, entry]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import structlog
 
+from concentrator import instance_lock
 from concentrator.app import Service
 from concentrator.clock import SystemClock
 from concentrator.collection.key_store import KeyStore
@@ -49,6 +50,7 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool, tak
 
     Raises:
         ConfigError: a port is in use, or a folder cannot be written.
+        InUseError: another service works with the state directory.
         StoreError: the store cannot be opened.
         KeyFileError: the key file cannot be used.
         AccessError: the accounts or the page's certificate cannot be made.
@@ -67,7 +69,8 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool, tak
     if config.web.enabled:
         prepare_page(config, SystemClock())
     running = _Running(config, config_file, key_store, keyring, taken_back, with_page=with_page)
-    await until_first_ends(running.run(), _until_told_to_stop(running.restart_wanted))
+    with instance_lock.hold(config.state_directory):
+        await until_first_ends(running.run(), _until_told_to_stop(running.restart_wanted))
     if running.restart_wanted.is_set():
         log.info("starting anew")
         return RESTART
@@ -195,6 +198,8 @@ async def _keep_page(config_file: Path) -> None:
     while True:
         page = await asyncio.create_subprocess_exec(
             sys.executable,
+            # Without the folder that the service happens to run in on the path of modules.
+            "-P",
             "-m",
             "concentrator",
             "page",

@@ -24,8 +24,7 @@ from concentrator.cim.readings import MeterValues, write_meter_readings
 from concentrator.clock import SystemClock
 from concentrator.command_options import CONFIG_OPTION
 from concentrator.config import Config, load_config
-from concentrator.control import ServiceAbsentError, request
-from concentrator.errors import ConcentratorError
+from concentrator.instance_lock import is_held
 from concentrator.model import Channel, Medium, MeterRecord, Quality, Reading
 from concentrator.obis import Obis
 from concentrator.store import export as formats
@@ -33,10 +32,12 @@ from concentrator.store import outbox
 from concentrator.store.database import PAGE_OCTETS, connect
 from concentrator.store.errors import StoreError, named_error
 from concentrator.store.export import ExportError
-from concentrator.store.inspection import complaints
+from concentrator.store.inspection import complaints, foreign
+from concentrator.store.statistics import statistics_path
 from concentrator.store.store import Store
 
 _DAMAGED = 1
+_PRAGMAS_THAT_ASK = ("table_info", "table_xinfo", "index_list", "index_info", "table_list")
 _CIM = {"cim-xml": XML, "cim-json": JSON}
 
 
@@ -63,13 +64,7 @@ def _reading(path: Path) -> Generator[sqlite3.Connection]:
 
 
 def _is_running(config: Config) -> bool:
-    try:
-        asyncio.run(request(config.control_socket, {"op": "status"}))
-    except ServiceAbsentError:
-        return False
-    except ConcentratorError:
-        return True
-    return True
+    return is_held(config.state_directory)
 
 
 @store.command()
@@ -102,6 +97,8 @@ def vacuum(config_file: Path) -> None:
     before = path.stat().st_size
     try:
         with closing(connect(path, query_only=False)) as connection:
+            if found := foreign(connection):
+                raise StoreError(f"store {path}: {found}")
             # A store of an older release has larger pages, which only a file without WAL lets go of.
             connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute(f"PRAGMA page_size = {PAGE_OCTETS}")
@@ -136,7 +133,11 @@ def export(  # noqa: PLR0913 - a command's options
 ) -> None:
     """Write readings to a file. A file is complete or not there."""
     config, path = _file(config_file)
-    with _reading(path) as connection, _output(out) as stream:
+    if first is not None and last is not None and first > last:
+        raise ExportError(f"--from: got {first}; allowed: a time that is not after --to, {last}")
+    with _reading(path) as connection:
+        _check_names(connection, meter, obis)
+    with _reading(path) as connection, _output(out, path) as stream:
         rows = formats.stored_readings(connection, _utc(first), _utc(last), meter, obis)
         if name in _CIM:
             box = config.concentrator
@@ -144,6 +145,18 @@ def export(  # noqa: PLR0913 - a command's options
             write_meter_readings(source, SystemClock().now(), _by_meter(rows), _CIM[name], stream)
         else:
             formats.WRITERS[name](rows, stream)
+
+
+def _check_names(connection: sqlite3.Connection, meter: str, obis: str) -> None:
+    """A name that nothing has is a slip of the hand: an empty file would not tell."""
+    if meter and not connection.execute("SELECT 1 FROM meter WHERE identity = ?", (meter,)).fetchone():
+        raise ExportError(
+            f"--meter: got {meter!r}, which the store does not know; `concentrator meters list` has them"
+        )
+    if obis and not connection.execute("SELECT 1 FROM channel WHERE obis = ?", (obis,)).fetchone():
+        raise ExportError(
+            f"--obis: got {obis!r}, of which the store has no values; written like 1-0:1.8.0*255"
+        )
 
 
 def _by_meter(rows: Iterable[formats.StoredReading]) -> Iterator[MeterValues]:
@@ -163,13 +176,37 @@ def _utc(moment: datetime | None) -> datetime | None:
     return None if moment is None else moment.replace(tzinfo=UTC)
 
 
+def _keep_off(target: Path, store: Path) -> None:
+    """Refuse to write over a file that the service works with.
+
+    Raises:
+        ExportError: it is one.
+    """
+    own = {
+        name
+        for kept in (store, statistics_path(store))
+        for name in (kept, Path(f"{kept}-wal"), Path(f"{kept}-shm"))
+    }
+    if target.resolve() in {one.resolve() for one in own}:
+        raise ExportError(f"{target}: is a file of the store itself; give another name")
+
+
 @contextlib.contextmanager
-def _output(name: str) -> Generator[BinaryIO]:
+def _output(name: str, store: Path) -> Generator[BinaryIO]:
     if name == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     path = Path(name)
+    if path.exists() and not path.is_file():
+        # A device or a pipe is written into, never put aside.
+        try:
+            with path.open("wb") as stream:
+                yield stream
+        except OSError as error:
+            raise ExportError(f"{path}: {error.strerror}; give a file that can be written") from error
+        return
+    _keep_off(path, store)
     part = path.with_name(f".{path.name}.part")
     try:
         part.unlink(missing_ok=True)
@@ -228,12 +265,29 @@ def query(config_file: Path, sql: str, as_json: bool) -> None:  # noqa: FBT001 -
     """Ask the store with SQL, read-only. `reading_in_full` is the view for people."""
     _config, path = _file(config_file)
     with _reading(path) as connection:
+        database: Any = SqliteUtilsDatabase(connection)
+        connection.set_authorizer(_only_reading)
         try:
-            database: Any = SqliteUtilsDatabase(connection)
             for row in database.query(sql):
                 click.echo(json.dumps(row, ensure_ascii=False, default=repr) if as_json else _line(row))
         except ValueError as error:
             raise StoreError(f"store {path}: {error}; give a query that has an answer") from None
+
+
+def _only_reading(action: int, name: str | None, value: str | None, *_rest: str | None) -> int:
+    """What a query may do: read. A pragma that sets something would change the file."""
+    if action in (
+        sqlite3.SQLITE_SELECT,
+        sqlite3.SQLITE_READ,
+        sqlite3.SQLITE_FUNCTION,
+        sqlite3.SQLITE_RECURSIVE,
+    ):
+        return sqlite3.SQLITE_OK
+    if action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT):
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_PRAGMA and (value is None or name in _PRAGMAS_THAT_ASK):
+        return sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_DENY
 
 
 def _line(row: Mapping[str, object]) -> str:
@@ -289,6 +343,9 @@ def _iso(moment: datetime | None) -> str | None:
 def backup(config_file: Path, file: Path) -> None:
     """Copy the store to FILE as it is at one moment, also while the service runs. A file is complete or not there."""
     _config, path = _file(config_file)
+    _keep_off(file, path)
+    if file.exists() and not file.is_file():
+        raise StoreError(f"{file}: is no file; give the name of one")
     part = file.with_name(f".{file.name}.part")
     try:
         part.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ under way is bounded by the receive maximum: a slow database slows the broker do
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 _KEEP_ALIVE_S = 30
 _CONNECT_TIMEOUT_S = 20.0
 _SESSION_EXPIRY_S = 7 * 86_400
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class FleetError(LocalError):
@@ -78,6 +80,16 @@ class FleetConsumer:
         self._backoff = Backoff()
         self._lost: asyncio.Future[str] | None = None
         self._queue: asyncio.Queue[paho.MQTTMessage] = asyncio.Queue()
+        for name, value in (("group", settings.group), ("name", settings.name)):
+            if not _WORD.fullmatch(value):
+                raise FleetError(
+                    f"fleet consumer: {name}: got {value[:64]!r}; allowed: 1 to 64 letters, digits, _ or -"
+                )
+        if urlsplit(settings.database).scheme not in ("postgresql", "postgres"):
+            raise FleetError("fleet consumer: database: allowed is postgresql://USER@HOST:PORT/NAME")
+        for name in ("password_file", "ca_file", "certificate_file", "private_key_file"):
+            if (value := getattr(settings, name)) and not Path(value).is_file():
+                raise FleetError(f"fleet consumer: {name}: got {value!r}; allowed: the path of a file")
         try:
             self._make_client()
         except (OSError, ValueError) as error:
@@ -121,6 +133,7 @@ class FleetConsumer:
     def _make_client(self) -> paho.Client:
         settings = self._settings
         url = urlsplit(settings.broker)
+        _ = url.port  # raises ValueError when it is none
         if url.scheme not in ("mqtt", "mqtts") or not url.hostname or "@" in url.netloc:
             raise ValueError(
                 "broker: allowed is mqtt://HOST:PORT or mqtts://HOST:PORT, without names and passwords"

@@ -60,8 +60,8 @@ _BY_CODE: dict[int, tuple[type[StoreError], str]] = {
         "check the folder and its rights",
     ),
     sqlite3.SQLITE_IOERR: (StoreInputOutputError, "check the card"),
-    sqlite3.SQLITE_CORRUPT: (StoreDamagedError, "it is set aside and the meters are read again"),
-    sqlite3.SQLITE_NOTADB: (StoreDamagedError, "it is set aside and the meters are read again"),
+    sqlite3.SQLITE_CORRUPT: (StoreDamagedError, "the service sets it aside and reads the meters again"),
+    sqlite3.SQLITE_NOTADB: (StoreDamagedError, "the service sets it aside and reads the meters again"),
     sqlite3.SQLITE_BUSY: (StoreUnavailableError, "another program holds the file"),
     sqlite3.SQLITE_LOCKED: (StoreUnavailableError, "another program holds the file"),
 }

@@ -126,7 +126,7 @@ def write_parquet(rows: Iterable[StoredReading], out: BinaryIO) -> None:
     except ImportError:
         raise ExportError(
             "export: Parquet needs the extra [parquet] of the package (pyarrow), which is not installed; "
-            "allowed without it: csv, jsonl"
+            "allowed without it: csv, jsonl, cim-xml, cim-json"
         ) from None
     moment = arrow.timestamp("s", tz="UTC")
     kinds: dict[str, Any] = {"captured_at": moment, "received_at": moment}

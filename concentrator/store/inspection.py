@@ -53,6 +53,17 @@ _AGREEMENTS = (
 )
 
 
+def foreign(connection: sqlite3.Connection) -> str:
+    """Why a file is none that this release may touch; "" when it is one of ours."""
+    application = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if application != APPLICATION_ID:
+        return f"belongs to another program (application_id {application:#x})"
+    if version > SCHEMA_VERSION:
+        return f"has schema {version}, of a newer release: this one knows up to {SCHEMA_VERSION}"
+    return ""
+
+
 def complaints(connection: sqlite3.Connection, *, full: bool) -> list[str]:
     """What is wrong with a store, in words; empty for a sound one. `full` looks into the indexes too.
 
@@ -67,8 +78,8 @@ def complaints(connection: sqlite3.Connection, *, full: bool) -> list[str]:
     ):
         # The service was cut off before it made the first table: it does so when it runs.
         return []
-    if application != APPLICATION_ID:
-        return [f"belongs to another program (application_id {application:#x})"]
+    if found := foreign(connection):
+        return [found]
     check = "integrity_check" if full else "quick_check"
     found = [
         f"{check}: {row[0]}" for row in connection.execute(f"PRAGMA {check}({_MOST_TOLD})") if row[0] != "ok"

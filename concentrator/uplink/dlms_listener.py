@@ -27,6 +27,7 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _READ_OCTETS = 65_536
 _HANDSHAKE_S = 10.0
+_LISTEN_RETRY_S = 5.0
 
 # Hands a gateway-request on; the second argument takes what the meter sends after its answer.
 Route = Callable[[GatewayRequest, Callable[[bytes], None]], Awaitable[Iterable[bytes]]]
@@ -53,6 +54,9 @@ class DlmsListener:
         self._thread = ThreadPoolExecutor(1, "head-ends")
         self._open: dict[HeadEndConnection, None] = {}
 
+        # Why nobody can connect; "" while they can.
+        self.trouble = ""
+
     @property
     def connections(self) -> int:
         """How many are open now."""
@@ -68,9 +72,25 @@ class DlmsListener:
         self.counters[name] += 1
 
     async def run(self) -> None:
-        """Serve until cancelled. Raises OSError when the port cannot be had."""
+        """Serve until cancelled; a port or a certificate that cannot be had is told, and tried again."""
+        try:
+            while True:
+                try:
+                    server = await self._listen()
+                except OSError as error:
+                    # ssl.SSLError is one too.
+                    self._tell_trouble(error.strerror or str(error))
+                    await asyncio.sleep(_LISTEN_RETRY_S)
+                    continue
+                self._tell_trouble("")
+                async with server:
+                    await server.serve_forever()
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _listen(self) -> asyncio.Server:
         context = self._tls()
-        server = await asyncio.start_server(
+        return await asyncio.start_server(
             self._serve,
             self._settings.host,
             self._settings.port,
@@ -78,12 +98,14 @@ class DlmsListener:
             ssl_handshake_timeout=None if context is None else _HANDSHAKE_S,
             limit=_READ_OCTETS,
         )
-        log.info("listening for head-ends", host=self._settings.host, port=self._settings.port)
-        try:
-            async with server:
-                await server.serve_forever()
-        finally:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _tell_trouble(self, reason: str) -> None:
+        where = {"host": self._settings.host, "port": self._settings.port}
+        if reason and reason != self.trouble:
+            log.error("no head-end can connect, trying again", **where, reason=reason)
+        elif not reason:
+            log.info("listening for head-ends", **where)
+        self.trouble = reason
 
     def _tls(self) -> ssl.SSLContext | None:
         settings = self._settings

@@ -42,6 +42,7 @@ class Feed:
         # Acknowledged by the peer, not yet on flash.
         self._acknowledged: set[int] = set()
         self._flush_wanted = asyncio.Event()
+        self._registered = False
         self.start_again()
 
     async def run(self) -> None:
@@ -59,6 +60,7 @@ class Feed:
         while True:
             try:
                 await self._store.register_destination(self.destination)
+                self._registered = True
                 return
             except StoreError as error:
                 log.warning("destination not registered", destination=self.destination, reason=str(error))
@@ -66,6 +68,9 @@ class Feed:
 
     async def next_batch(self) -> OutgoingBatch:
         """The next batch to send; waits until there is one."""
+        if not self._registered:
+            # Before the store knows the destination it owes it nothing: a plan made then would leave the backlog out.
+            await self._register()
         while not self._ahead:
             try:
                 if not self._planned:
@@ -89,23 +94,31 @@ class Feed:
         self._planned = True
 
     async def _read_ahead(self) -> bool:
-        """Read what is to be sent next; whether anything was there."""
+        """Read what is to be sent next; whether anything was there.
+
+        Whoever waits for a batch may give up at any `await`: nothing is taken down as read before all of it is.
+        """
         store, destination = self._store, self.destination
         draining = bool(self._newest) or self._backlog < self._backlog_end
         live_limit = _LIVE_SHARE_BATCHES if draining else _READ_AHEAD_BATCHES
         live = await store.pending(destination, self._live, live_limit)
+        room = _READ_AHEAD_BATCHES - len(live)
+        numbers: list[int] = []
+        rest: list[OutgoingBatch] = []
+        backlog = self._backlog
+        if self._newest:
+            numbers = list(self._newest)[:room]
+            rest = await store.batches(destination, numbers)
+        elif backlog < self._backlog_end:
+            rest = await store.pending(destination, backlog, room, self._backlog_end)
+            backlog = rest[-1].sequence if rest else self._backlog_end
+            rest = [batch for batch in rest if batch.sequence not in self._early]
+        for _ in numbers:
+            self._newest.popleft()
+        self._early |= set(numbers)
+        self._backlog = backlog
         if live:
             self._live = live[-1].sequence
-        room = _READ_AHEAD_BATCHES - len(live)
-        rest: list[OutgoingBatch] = []
-        if self._newest:
-            numbers = [self._newest.popleft() for _ in range(min(room, len(self._newest)))]
-            self._early |= set(numbers)
-            rest = await store.batches(destination, numbers)
-        elif self._backlog < self._backlog_end:
-            rest = await store.pending(destination, self._backlog, room, self._backlog_end)
-            self._backlog = rest[-1].sequence if rest else self._backlog_end
-            rest = [batch for batch in rest if batch.sequence not in self._early]
         self._ahead.extend(batch for batch in [*rest, *live] if batch.sequence not in self._acknowledged)
         return draining or bool(live)
 

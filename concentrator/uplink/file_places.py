@@ -62,7 +62,9 @@ def make_place(settings: FilesSection) -> FilePlace:
             return SftpPlace(settings)
         return HttpPlace(settings)
     except (OSError, ValueError, ssl.SSLError, asyncssh.KeyImportError) as error:
-        raise ConfigError(f"files {settings.name}: {error}") from error
+        raise ConfigError(
+            f"files {settings.name}: a certificate, key or password file cannot be used: {error}"
+        ) from error
 
 
 def _password(settings: FilesSection) -> str:
@@ -80,7 +82,9 @@ class HttpPlace:
             if settings.certificate_file:
                 context.load_cert_chain(settings.certificate_file, settings.private_key_file or None)
         password = _password(settings)
-        self._url = settings.url if settings.url.endswith("/") else settings.url + "/"
+        # POST goes to the very address that was given, PUT to a name below it.
+        is_folder = settings.method == "POST" or settings.url.endswith("/")
+        self._url = settings.url if is_folder else settings.url + "/"
         self._method = settings.method
         self._client = httpx.AsyncClient(
             verify=context,
@@ -195,7 +199,8 @@ class FolderPlace:
     async def open(self) -> None:
         """See `FilePlace`."""
         try:
-            await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
+            # Its parent has to be there: a disk that is not mounted must not be filled beside it.
+            await asyncio.to_thread(self._folder.mkdir, exist_ok=True)
         except OSError as error:
             raise UplinkLostError(f"folder {self._folder}: {error.strerror}") from error
 

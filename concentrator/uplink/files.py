@@ -49,10 +49,13 @@ class FileUplink(Uplink):
         place = make_place(self._settings)
         try:
             await place.open()
-            self._set_state(CONNECTED, "")
+            if not self.reason:
+                self._set_state(CONNECTED, "")
             while True:
                 batches = await self._next_batches()
                 await self._deliver(place, batches)
+                # After a failure only a file that was taken shows that all is well again.
+                self._set_state(CONNECTED, "")
                 for batch in batches:
                     self.feed.acknowledged(batch.sequence)
                 self._backoff.succeeded()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, cast
 
@@ -44,6 +44,8 @@ _DEEPEST = 32
 _FIRST_OF_CIM_OCTETS = 512
 # A result is of no use after the broker has kept it this long for a head-end that is away.
 _RESULT_EXPIRY_S = 7 * 86_400
+# In the answer to an order that has no id, or none that could be one.
+_NO_ID = "unknown"
 _ENDED = ("done", "failed", "expired")
 _ORDER_ID = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 # A CBOR map (RFC 8949, major type 5) begins with these octets; no JSON text does.
@@ -172,6 +174,7 @@ class OrderDesk:
         cim: ControlRequest | None = None
         order: Order | None = None
         try:
+            way = _Return(self._allowed(response_topic), self._short(correlation), self._encoding)
             if len(payload) > _LARGEST_COMMAND_OCTETS:
                 raise OrderError(f"an order has at most {_LARGEST_COMMAND_OCTETS} octets, got {len(payload)}")
             if retained:
@@ -182,11 +185,10 @@ class OrderDesk:
                 raise OrderError(f"{_MOST_ORDERS_UNDER_WAY} orders are being taken in; give it later")
             self._check_schema(user_properties)
             if is_cim(payload, content_type):
-                way = _Return(self._allowed(response_topic), self._short(correlation))
                 cim = controls_requested(parse(payload), MQTT)
             else:
                 value, encoding = decode_order(payload, content_type)
-                way = _Return(self._allowed(response_topic), self._short(correlation), encoding)
+                way = replace(way, encoding=encoding)
                 self._check_number(_field(value, "schema", SCHEMA))
                 order = Order.from_payload(value, MQTT)
                 if response_topic or correlation or encoding is not self._encoding:
@@ -245,6 +247,9 @@ class OrderDesk:
         """Tell the sender of what was not even read, where its id can be found."""
         log.warning("order refused", octets=len(payload), reason=reason)
         order_id = _id_of(payload[:_LARGEST_COMMAND_OCTETS])
+        if order_id is None and (way.topic or way.correlation):
+            # It can be told apart without an id of its own.
+            order_id = _NO_ID
         if order_id is not None:
             self._keep(order_id, {"state": "failed", "error": reason}, way)
 

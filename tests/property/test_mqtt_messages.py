@@ -16,7 +16,7 @@ from concentrator.model import Channel, EventSeverity, Medium, MeterEvent, Quali
 from concentrator.obis import Obis
 from concentrator.orders import MQTT, Order, OrderError
 from concentrator.store.outbox import OutgoingBatch
-from concentrator.uplink.messages import ENCODINGS, Topics, batch_messages
+from concentrator.uplink.messages import CBOR, JSON, Topics, batch_messages
 from concentrator.uplink.mqtt_orders import OrderDesk, decode_order
 from concentrator.uplink.schemas import schema_texts
 from concentrator.uplink.sparkplug_payload import (
@@ -56,13 +56,13 @@ batches = st.builds(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("encoding", list(ENCODINGS))
+@pytest.mark.parametrize("encoding", [JSON, CBOR])
 @given(batch=batches)
 def test_every_message_of_every_batch_fits_its_schema(encoding, batch):
     check = MessageCheck()
     messages = batch_messages(TOPICS, batch)
     for message in messages:
-        check.look(message.topic, ENCODINGS[encoding].encode(message.payload()))
+        check.look(message.topic, encoding.encode(message.payload()))
     assert not check.complaints
     assert sum(len(message.values) for message in messages) == len(batch.readings)
     numbers = [message.number for message in messages]

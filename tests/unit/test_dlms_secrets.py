@@ -105,7 +105,7 @@ DIALOGUES = [
 
 def ours():
     """Every object of our classes that is alive."""
-    return [found for found in gc.get_objects() if type(found).__module__.startswith("concentrator.")]
+    return [found for found in gc.get_objects() if str(type(found).__module__).startswith("concentrator.")]
 
 
 @pytest.mark.parametrize(
