@@ -2,8 +2,10 @@
 
 A Unix socket, JSON lines. Each request is one line and gets one line back: {"op": "status"}, or
 {"op": "order", "order": {...}}; {"op": "subscribe"} gets a status line now and after each change, at most
-two a second. Whoever may open the socket may ask: its mode is 0660. Orders that change a meter are taken from root and
-from the service's own user only, which the page's user is not.
+two a second; {"op": "traffic"} gets what passes on the lines from now on (`traffic.py`), several passages a line.
+{"op": "topology"} and {"op": "dialogue", "target": METER} are questions: they change nothing and enter no log.
+Whoever may open the socket may ask: its mode is 0660. Orders that change a meter are taken from root and from the
+service's own user only, which the page's user is not.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import os
 import secrets
 import socket
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ import structlog
 
 from concentrator.errors import ConcentratorError, LocalError, RemoteError, TransientError
 from concentrator.orders import LOCAL, PAGE, Order, OrderHandler
+from concentrator.traffic import TrafficHub
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -30,6 +33,11 @@ _LARGEST_LINE_OCTETS = 16 * 1024 * 1024
 _LARGEST_REQUEST_OCTETS = 64 * 1024
 _MOST_CONNECTIONS = 32
 _STATUS_INTERVAL_S = 0.5
+# A line without passages: so a watcher that went away is noticed on a silent line too.
+_TRAFFIC_BEAT_S = 2.0
+
+# What is answered at once and changes nothing, by its `op`; the argument is the `target`.
+Questions = Mapping[str, Callable[[str], dict[str, Any]]]
 
 
 _CREDENTIALS = struct.Struct("3i")
@@ -51,9 +59,16 @@ class ControlServer:
     """The service's side."""
 
     def __init__(
-        self, path: Path, status: Callable[[], Awaitable[dict[str, Any]]], handle_order: OrderHandler
+        self,
+        path: Path,
+        status: Callable[[], Awaitable[dict[str, Any]]],
+        handle_order: OrderHandler,
+        questions: Questions | None = None,
+        traffic: TrafficHub | None = None,
     ) -> None:
         self._path = path
+        self._questions = questions or {}
+        self._traffic = traffic
         self._status = status
         self._handle_order = handle_order
         self._connections = 0
@@ -101,6 +116,10 @@ class ControlServer:
             await _send(writer, await self._status())
         elif operation == "subscribe":
             await self._stream(writer)
+        elif operation == "traffic" and self._traffic is not None:
+            await self._stream_traffic(self._traffic, writer)
+        elif operation in self._questions:
+            await _send(writer, self._questions[operation](str(request.get("target", ""))))
         elif operation == "order":
             try:
                 order = Order.from_payload(request.get("order"), _origin(writer))
@@ -110,7 +129,8 @@ class ControlServer:
             else:
                 await _send(writer, {"state": "done", "result": result})
         else:
-            await _send(writer, {"error": f"unknown op {operation!r}; known: status, subscribe, order"})
+            known = ", ".join(["status", "subscribe", "order", "traffic", *self._questions])
+            await _send(writer, {"error": f"unknown op {operation!r}; known: {known}"})
 
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
         last = b""
@@ -121,6 +141,16 @@ class ControlServer:
                 await writer.drain()
                 last = line
             await asyncio.sleep(_STATUS_INTERVAL_S)
+
+    @staticmethod
+    async def _stream_traffic(hub: TrafficHub, writer: asyncio.StreamWriter) -> None:
+        with hub.watch() as watcher:
+            await _send(writer, {"passages": [], "dropped": 0})
+            while not writer.is_closing():
+                passages = await watcher.take(_TRAFFIC_BEAT_S)
+                line = {"passages": [one.as_json() for one in passages], "dropped": watcher.dropped}
+                # A watcher that does not read holds up this task alone; what it misses is dropped and counted.
+                await _send(writer, line)
 
 
 def _line(payload: dict[str, Any]) -> bytes:
@@ -197,13 +227,15 @@ async def give_order(
     return answer["result"]
 
 
-async def subscribe(path: Path) -> AsyncIterator[dict[str, Any]]:
+async def subscribe(path: Path, operation: str = "subscribe") -> AsyncIterator[dict[str, Any]]:
     """The status of the running service, now and after each change; ends when the service does.
+
+    With the operation "traffic" what passes on the lines: {"passages": [...], "dropped": how many were lost so far}.
 
     Raises:
         ServiceAbsentError: it is not running.
     """
     async with _connected(path) as (reader, writer):
-        writer.write(_line({"op": "subscribe"}))
+        writer.write(_line({"op": operation}))
         while line := await reader.readline():
             yield json.loads(line)

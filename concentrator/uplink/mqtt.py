@@ -31,7 +31,7 @@ from concentrator.store.outbox import OutgoingBatch
 from concentrator.store.store import Store
 from concentrator.tasks import until_first_ends
 from concentrator.uplink.messages import Topics, batch_messages, encode, timestamp
-from concentrator.uplink.uplink import CONNECTED, Uplink, UplinkLostError
+from concentrator.uplink.uplink import CONNECTED, RECEIVED, SENT, Uplink, UplinkLostError
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -133,6 +133,7 @@ class _Connection:
     ) -> None:
         """Publish with QoS 1; `acknowledged` is called with the broker's reason code."""
         info = self._client.publish(topic, payload, qos=1, retain=retain)
+        self._uplink.tell_traffic(SENT, f"{topic}, {len(payload)} octets")
         # The PUBACK is handed to this loop, so it cannot overtake the next line.
         self._unacknowledged[info.mid] = acknowledged
 
@@ -294,6 +295,7 @@ class MqttUplink(Uplink):
 
     def command_received(self, payload: bytes) -> None:
         """An order came from the broker."""
+        self.tell_traffic(RECEIVED, f"{self.topics.command}, {len(payload)} octets")
         if len(payload) > _LARGEST_COMMAND_OCTETS:
             self._refuse(
                 payload, f"an order has at most {_LARGEST_COMMAND_OCTETS} octets, got {len(payload)}"

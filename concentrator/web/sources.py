@@ -69,6 +69,10 @@ class Sources:
         except StoreError as error:
             return default, str(error)
 
+    async def ask_statistics(self, work: Callable[[Any], Result], default: Result) -> tuple[Result, str]:
+        """Ask what counts over time: the network's history, figures by day."""
+        return await self.ask(work, default)
+
     async def meters(self, snapshot: Snapshot) -> list[MeterView]:
         """Every meter: as the service says now, or as the store remembers."""
         if snapshot.status is None:

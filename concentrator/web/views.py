@@ -89,7 +89,7 @@ class Views:
             "overview.html",
             "Overview",
             {
-                **_notices(snapshot, status, store_reason),
+                **notices(snapshot, status, store_reason),
                 "totals": Part("totals.html", (snapshot.state, sources.totals(meters))),
                 "box": Part("box.html", who),
                 "modem": Part(
@@ -126,7 +126,7 @@ class Views:
             "meters.html",
             "Meters",
             {
-                **_notices(snapshot, snapshot.status or {}),
+                **notices(snapshot, snapshot.status or {}),
                 "filters": Part("filters.html", filters),
                 "found": Part("found.html", summary),
                 **rows,
@@ -157,7 +157,7 @@ class Views:
             "meter.html",
             identity,
             {
-                **_notices(snapshot, snapshot.status or {}, reason),
+                **notices(snapshot, snapshot.status or {}, reason),
                 "meter": Part("meter_facts.html", (meter, parent)),
                 "orders": Part("orders.html", [order.data for order in self._desk.of(identity)]),
                 "latest": Part("latest.html", latest),
@@ -182,7 +182,7 @@ class Views:
             "tasks.html",
             "Tasks",
             {
-                **_notices(snapshot, status),
+                **notices(snapshot, status),
                 "tasks": Part("tasks.html", (snapshot.state, status.get("tasks", []))),
                 "orders": Part("orders.html", [order.data for order in self._desk.of(TASKS)]),
             },
@@ -199,7 +199,7 @@ class Views:
             "log.html",
             "Events",
             {
-                **_notices(snapshot, snapshot.status or {}, reason),
+                **notices(snapshot, snapshot.status or {}, reason),
                 "events": Part("events.html", (events[:EVENT_ROWS], more)),
             },
         )
@@ -238,8 +238,8 @@ def _moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def _notices(snapshot: Snapshot, status: Mapping[str, Any], store_reason: str = "") -> dict[str, Part]:
-    """The head's word on the service, and what is wrong, worst first: on top of every page."""
+def notices(snapshot: Snapshot, status: Mapping[str, Any], store_reason: str = "") -> dict[str, Part]:
+    """The parts on top of every page: the head's word on the service, and what is wrong, worst first."""
     wrong: list[tuple[str, str, str]] = []
     if snapshot.state == "absent":
         wrong.append(
