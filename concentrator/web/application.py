@@ -26,13 +26,18 @@ from starlette.types import ASGIApp, Scope
 from concentrator.clock import Clock, SystemClock
 from concentrator.config import Config
 from concentrator.web.api import Api
+from concentrator.web.decode_views import DecodeViews
+from concentrator.web.decoder import DecoderDesk
 from concentrator.web.live import ServiceWatch, Snapshot
+from concentrator.web.network_views import NetworkViews, UnknownNodeError
 from concentrator.web.order_desk import OPERATIONS, TASK_OPERATIONS, TASKS, DeskFullError, OrderDesk
 from concentrator.web.render import STATIC, Renderer
 from concentrator.web.security import Actions, SecurityMiddleware
 from concentrator.web.sources import Sources
 from concentrator.web.streams import MOST_STREAMS, Streams
 from concentrator.web.task_views import task_arguments
+from concentrator.web.traffic import TrafficWatch
+from concentrator.web.traffic_pages import TrafficPages
 from concentrator.web.views import Asked, UnknownMeterError, View, Views
 
 MakeView = Callable[[Snapshot, Asked], Awaitable[View]]
@@ -61,6 +66,16 @@ class Page:
         self._actions = Actions(config.web.host)
         self.streams = Streams(self._watch, self._renderer, clock)
         views = Views(self._sources, self._desk)
+        network = NetworkViews(self._sources)
+        self._traffic = TrafficWatch(config.control_socket)
+        traffic_pages = TrafficPages(
+            self._watch,
+            self._traffic,
+            DecodeViews(self._sources, DecoderDesk()),
+            self._renderer,
+            self.streams,
+            self._still_html,
+        )
         api = Api(self._sources)
         pages: tuple[tuple[str, MakeView], ...] = (
             ("/", views.overview),
@@ -68,6 +83,9 @@ class Page:
             ("/meters/{identity}", views.meter),
             ("/tasks", views.tasks),
             ("/log", views.log),
+            ("/topology", network.topology),
+            ("/topology/{identity}", network.node),
+            ("/traffic", traffic_pages.traffic),
         )
         routes: list[Route | Mount] = []
         for path, make in pages:
@@ -78,13 +96,18 @@ class Page:
         routes += [
             Route("/meters/{identity}/orders", self._order, methods=["POST"]),
             Route("/tasks/orders", self._task_order, methods=["POST"]),
+            *traffic_pages.routes,
             *api.routes,
             Mount("/static", _KeptFiles(directory=STATIC)),
         ]
         inner = Starlette(
             routes=routes,
             middleware=[Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)],
-            exception_handlers={404: self._not_found, UnknownMeterError: self._not_found},
+            exception_handlers={
+                404: self._not_found,
+                UnknownMeterError: self._not_found,
+                UnknownNodeError: self._not_found,
+            },
             lifespan=self._lifespan,
         )
         # Outermost, so that an error's answer has the headers too.
@@ -95,6 +118,7 @@ class Page:
         yield
         self.streams.stop()
         await self._desk.close()
+        await self._traffic.close()
         self._sources.store.close()
 
     def _page(self, make: MakeView) -> Callable[[Request], Awaitable[Response]]:
@@ -113,6 +137,12 @@ class Page:
             baseline=self.streams.baselines.keep(view.parts),
             box=self._config.concentrator,
             actions=self._actions,
+        )
+
+    def _still_html(self, request: Request, view: View) -> str:
+        """A page without live parts."""
+        return self._renderer.page(
+            view, path=request.url.path, box=self._config.concentrator, actions=self._actions
         )
 
     def _stream(self, make: MakeView) -> Callable[[Request], Awaitable[Response]]:
@@ -178,6 +208,8 @@ class Page:
         words = (
             "No such meter is known here."
             if isinstance(error, UnknownMeterError)
+            else "No such node of the network is known here."
+            if isinstance(error, UnknownNodeError)
             else "There is no such page."
         )
         if request.url.path.startswith("/api/"):

@@ -39,6 +39,7 @@ class Renderer:
             "age": self.age,
             "moment": moment_words,
             "told_moment": told_moment_words,
+            "told_time": told_time_words,
             "number": words.number_words,
             "octets": words.octets_words,
             "obis_words": words.obis_words,
@@ -70,6 +71,10 @@ class Renderer:
         """One part. Its outermost element carries `data-part`, by which the script finds it."""
         text = self._environment.get_template(f"parts/{part.template}").render(name=name, data=part.data)
         return Markup(text)  # noqa: S704 - rendered by the escaping environment
+
+    def snippet(self, template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template takes
+        """A piece of a page that is no part of its own."""
+        return self._environment.get_template(template).render(**values)
 
     def page(self, view: View, **more: Any) -> str:  # noqa: ANN401 - whatever the template takes
         """A whole page."""
@@ -105,6 +110,11 @@ def moment_words(moment: datetime | None) -> str:
 def told_moment_words(text: str) -> str:
     """A moment that the service told, in the box's zone."""
     return moment_words(datetime.fromisoformat(text))
+
+
+def told_time_words(text: str) -> str:
+    """The time of day of a moment that the service told, in the box's zone, to the millisecond."""
+    return datetime.fromisoformat(text).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
 def _digest(path: Path) -> str:

@@ -117,7 +117,9 @@ class Picture:
 class _Layout:
     """Places rows one after the other."""
 
-    def __init__(self, children: Mapping[str, Sequence[Place]], step: float, levels: int, *, named: bool) -> None:
+    def __init__(
+        self, children: Mapping[str, Sequence[Place]], step: float, levels: int, *, named: bool
+    ) -> None:
         self.y = float(_TOP)
         self.marks: list[Mark] = []
         self.ways: list[str] = []
