@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Renderer:
             "moment": moment_words,
             "told_moment": told_moment_words,
             "told_time": told_time_words,
+            "epoch_time": epoch_time_words,
             "number": words.number_words,
             "octets": words.octets_words,
             "obis_words": words.obis_words,
@@ -115,6 +116,11 @@ def told_moment_words(text: str) -> str:
 def told_time_words(text: str) -> str:
     """The time of day of a moment that the service told, in the box's zone, to the millisecond."""
     return datetime.fromisoformat(text).astimezone().strftime("%H:%M:%S.%f")[:-3]
+
+
+def epoch_time_words(seconds: int) -> str:
+    """The time of day of a moment in seconds since 1970, in the box's zone."""
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%H:%M")
 
 
 def _digest(path: Path) -> str:

@@ -15,12 +15,17 @@ from concentrator.config import Config
 from concentrator.store import meters as meter_table
 from concentrator.store import outbox
 from concentrator.store.errors import StoreError
+from concentrator.store.network_history import NetworkHour
+from concentrator.web import machine, network_queries, queries
 from concentrator.web.completeness import Completeness, Matrix
 from concentrator.web.live import ServiceWatch, Snapshot
+from concentrator.web.machine import Machine
 from concentrator.web.meters import MeterView, moment
 from concentrator.web.store_reader import StoreReader
 
 Result = TypeVar("Result")
+_HOUR_S, _DAY_S = 3600, 86_400
+_ALARM_ROWS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,24 @@ class Sources:
         except OSError:
             return None
         return usage.free, usage.total
+
+    async def reachability(self) -> list[tuple[int, NetworkHour | None]]:
+        """The last 24 hours of the network that are over, oldest first: when each began, and what is kept of it."""
+        newest = int(self.clock.now().timestamp()) // _HOUR_S * _HOUR_S - _HOUR_S
+        since = newest - 23 * _HOUR_S
+        rows, _reason = await self.ask_statistics(lambda c: network_queries.hours(c, since), [])
+        found = {row.start: row for row in rows}
+        return [(start, found.get(start)) for start in range(since, newest + 1, _HOUR_S)]
+
+    async def alarms(self) -> tuple[int, list[queries.Alarm]]:
+        """The alarms of meters of the last 24 hours: how many, and the newest."""
+        since = int(self.clock.now().timestamp()) - _DAY_S
+        found, _reason = await self.ask(lambda c: queries.alarms(c, since, _ALARM_ROWS), (0, []))
+        return found
+
+    def machine(self) -> Machine:
+        """The box itself."""
+        return machine.look(self.config.state_directory)
 
     def store_octets(self) -> int:
         """The size of the store's file with its write-ahead log; 0 when there is none."""

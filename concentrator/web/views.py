@@ -7,7 +7,7 @@ only those whose data has changed. So a page without script shows the same as on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from concentrator.errors import LocalError
 from concentrator.model import IDENTITY_PATTERN
 from concentrator.web import chart, queries
 from concentrator.web.live import Snapshot
+from concentrator.web.machine import Machine
 from concentrator.web.meters import MeterQuery, MeterView, select
 from concentrator.web.order_desk import OPERATIONS, TASKS, OrderDesk
 from concentrator.web.sources import Sources
@@ -112,6 +113,9 @@ class Views:
                     ),
                 ),
                 "matrix": Part("matrix.html", (matrix, store_reason, MATRIX_ROWS)),
+                "reachability": Part("reachability.html", await sources.reachability()),
+                "alarms": Part("alarms.html", await sources.alarms()),
+                "machine": Part("machine.html", (status.get("clock"), _coarse(sources.machine()))),
             },
         )
 
@@ -232,6 +236,16 @@ class Views:
             points, first, last, period_s=period_s, scaler=channel.scaler, counter=counter, zone=now.tzinfo
         )
         return channel, drawn, obis_words(channel.obis), days
+
+
+def _coarse(seen: Machine) -> Machine:
+    """In steps, so that not every degree and every written page is news."""
+    warm, written = seen.temperature_c, seen.written_octets
+    return replace(
+        seen,
+        temperature_c=None if warm is None else round(warm / 2) * 2,
+        written_octets=None if written is None else written // 10_000_000 * 10_000_000,
+    )
 
 
 def _moment(text: str | None) -> datetime | None:
