@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from concentrator.store.errors import StoreError
 from concentrator.store.network_history import NetworkHour
 from concentrator.web import machine, network_queries, queries
 from concentrator.web.completeness import Completeness, Matrix
+from concentrator.web.hours import HourMatrix, hour_matrix
 from concentrator.web.live import ServiceWatch, Snapshot
 from concentrator.web.machine import Machine
 from concentrator.web.meters import MeterView, moment
@@ -26,6 +27,7 @@ from concentrator.web.store_reader import StoreReader
 Result = TypeVar("Result")
 _HOUR_S, _DAY_S = 3600, 86_400
 _ALARM_ROWS = 10
+_SLOW_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Sources:
         self.watch = watch
         self.store = StoreReader(config.store_file)
         self._completeness = Completeness(config.collection)
+        self._slow: dict[str, tuple[float, Any]] = {}
         self._parsed: tuple[Snapshot, list[MeterView]] | None = None
 
     async def ask(self, work: Callable[[Any], Result], default: Result) -> tuple[Result, str]:
@@ -132,16 +135,39 @@ class Sources:
             return None
         return usage.free, usage.total
 
+    async def _kept_for(self, name: str, make: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 - what `make` gives
+        """What changes slowly is asked for again only after a while, however many look."""
+        kept = self._slow.get(name)
+        if kept is None or self.clock.monotonic() - kept[0] > _SLOW_S:
+            kept = self._slow[name] = (self.clock.monotonic(), await make())
+        return kept[1]
+
     async def reachability(self) -> list[tuple[int, NetworkHour | None]]:
         """The last 24 hours of the network that are over, oldest first: when each began, and what is kept of it."""
+        return await self._kept_for("reachability", self._reachability)
+
+    async def alarms(self) -> tuple[int, list[queries.Alarm]]:
+        """The alarms of meters of the last 24 hours: how many, and the newest."""
+        return await self._kept_for("alarms", self._alarms)
+
+    async def hours(self) -> HourMatrix | None:
+        """The completeness of today's hours."""
+        return await self._kept_for("hours", self._hours)
+
+    async def _hours(self) -> HourMatrix | None:
+        now = self.clock.now().astimezone()
+        settings = self.config.collection
+        found, _reason = await self.ask(lambda c: hour_matrix(c, settings, now), None)
+        return found
+
+    async def _reachability(self) -> list[tuple[int, NetworkHour | None]]:
         newest = int(self.clock.now().timestamp()) // _HOUR_S * _HOUR_S - _HOUR_S
         since = newest - 23 * _HOUR_S
         rows, _reason = await self.ask_statistics(lambda c: network_queries.hours(c, since), [])
         found = {row.start: row for row in rows}
         return [(start, found.get(start)) for start in range(since, newest + 1, _HOUR_S)]
 
-    async def alarms(self) -> tuple[int, list[queries.Alarm]]:
-        """The alarms of meters of the last 24 hours: how many, and the newest."""
+    async def _alarms(self) -> tuple[int, list[queries.Alarm]]:
         since = int(self.clock.now().timestamp()) - _DAY_S
         found, _reason = await self.ask(lambda c: queries.alarms(c, since, _ALARM_ROWS), (0, []))
         return found

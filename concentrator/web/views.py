@@ -70,12 +70,16 @@ class Views:
         self._sources = sources
         self._desk = desk
 
-    async def overview(self, snapshot: Snapshot, _asked: Asked) -> View:
+    async def overview(self, snapshot: Snapshot, asked: Asked) -> View:
         """Is everything read? What is not, and why?"""
         sources = self._sources
         status: dict[str, Any] = snapshot.status or {}
         meters = await sources.meters(snapshot)
+        by_hour = asked.parameters.get("by") == "hour"
         matrix, store_reason = await sources.matrix()
+        completeness = Part("matrix.html", (matrix, store_reason, MATRIX_ROWS))
+        if by_hour:
+            completeness = Part("hours.html", (await sources.hours(), store_reason, MATRIX_ROWS))
         box = sources.config.concentrator
         who = (
             box.name,
@@ -112,7 +116,7 @@ class Views:
                         sources.config.store.retention_days,
                     ),
                 ),
-                "matrix": Part("matrix.html", (matrix, store_reason, MATRIX_ROWS)),
+                "matrix": completeness,
                 "reachability": Part("reachability.html", await sources.reachability()),
                 "alarms": Part("alarms.html", await sources.alarms()),
                 "machine": Part("machine.html", (status.get("clock"), _coarse(sources.machine()))),

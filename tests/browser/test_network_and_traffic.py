@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-import web_bench
 from concentrator.traffic import Source
+
+import web_bench
 from page_process import OUTPUT, ROOT
 from web_bench import HOSTILE, METERS
 
