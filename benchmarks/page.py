@@ -1,7 +1,8 @@
 """How fast the page is with two thousand meters, while their readings are being stored.
 
-The page is a process of its own over a store that a writer keeps busy; the service's status names all meters. Told are the
-time to the first octet (median and worst) and what an answer weighs on the line, gzip-compressed as a browser asks for it.
+The page is a process of its own over a store that a writer keeps busy; the service's status names all meters. Told are
+the time to the first octet (median and worst) and what an answer weighs on the line, gzip-compressed as a browser asks
+for it.
 
     python benchmarks/page.py [--meters 2000] [--rounds 30]
 """
@@ -22,10 +23,11 @@ import httpx
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
-import web_bench  # noqa: E402
 from concentrator.clock import SystemClock  # noqa: E402
 from concentrator.model import Answer, MeterRecord, MeterState, Quality, Reading  # noqa: E402
 from concentrator.store.store import Store  # noqa: E402
+
+import web_bench  # noqa: E402
 from page_process import PageProcess  # noqa: E402
 
 _PATHS = (

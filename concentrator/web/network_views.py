@@ -11,7 +11,7 @@ from concentrator.errors import LocalError
 from concentrator.web import network_queries
 from concentrator.web.live import Snapshot
 from concentrator.web.sources import Sources
-from concentrator.web.topology import Place, draw
+from concentrator.web.topology import Picture, Place, draw
 from concentrator.web.views import Asked, Part, View, notices
 
 _EUI = re.compile(r"^[0-9a-f]{12}([0-9a-f]{4})?$")
@@ -20,6 +20,7 @@ _CHANGE_ROWS = 64
 _DAY_ROWS = 45
 # The service is asked anew after so long, however many look.
 _KEPT_S = 3.0
+_MOST_DRAWN = 16
 
 
 class UnknownNodeError(LocalError):
@@ -34,6 +35,7 @@ class NetworkViews:
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
+        self._drawn: dict[tuple[str, int], tuple[tuple[Place, ...], Picture]] = {}
         self._kept: tuple[float, tuple[Place, ...], bool] | None = None
 
     async def topology(self, snapshot: Snapshot, asked: Asked) -> View:
@@ -43,7 +45,7 @@ class NetworkViews:
         below = below if any(place.eui == below and place.available for place in places) else ""
         number = asked.parameters.get("levels", "")
         levels = int(number) if re.fullmatch(r"[1-9]", number) else _ALL_LEVELS
-        picture = draw(places, below=below, levels=levels)
+        picture = self._picture(places, below, levels)
         top = next((place for place in places if place.eui == below), None)
         chosen = (top, levels if levels < _ALL_LEVELS else None)
         away = sum(not place.available for place in places)
@@ -96,6 +98,15 @@ class NetworkViews:
             {"place": place},
         )
 
+    def _picture(self, places: tuple[Place, ...], below: str, levels: int) -> Picture:
+        """Drawn once for all who look, for as long as the places are the same."""
+        drawn = self._drawn.get((below, levels))
+        if drawn is None or drawn[0] is not places:
+            if len(self._drawn) >= _MOST_DRAWN:
+                self._drawn.clear()
+            drawn = self._drawn[below, levels] = (places, draw(places, below=below, levels=levels))
+        return drawn[1]
+
     async def _places(self, snapshot: Snapshot) -> tuple[tuple[Place, ...], bool]:
         """All nodes, and whether the service told them or the store kept them."""
         now = self._sources.clock.monotonic()
@@ -111,6 +122,8 @@ class NetworkViews:
             names, _reason = await self._sources.ask(network_queries.names, names)
             places = tuple(Place.from_told(node, family, names) for node in nodes)
             told = None
+        if self._kept is not None and self._kept[1] == places:
+            places = self._kept[1]
         self._kept = (now, places, told is not None)
         return places, told is not None
 

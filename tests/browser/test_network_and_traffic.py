@@ -90,6 +90,8 @@ def test_the_new_pages_are_accessible_and_fit(page, service, tab, size):
     dialogue = tab(page.address + f"/meters/{METERS[0]}/dialogue", **options)
     dialogue.locator(".frames summary").first.click()
     assert_accessible(dialogue, "dialogue", size)
+    overview = tab(page.address + "/?by=hour", **options)
+    assert_accessible(overview, "overview-hours", size)
     decoder = tab(page.address + "/decode", **options)
     decoder.locator("textarea").fill("C0 01 C1 00 0F 00 00 28 00 00 FF 02 00")
     decoder.get_by_role("button", name="Decode").click()
