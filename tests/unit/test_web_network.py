@@ -7,7 +7,7 @@ import html
 import json
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -19,6 +19,8 @@ from concentrator.collection.dialogue_book import DialogueBook, RecordedChannel
 from concentrator.control import ControlServer, subscribe
 from concentrator.dlms.redaction import without_passwords
 from concentrator.links.frame_tap import FROM_HOST, FrameTap
+from concentrator.model import EventSeverity, MeterEvent
+from concentrator.obis import Obis
 from concentrator.store.network_history import Change, HistoryBatch, NetworkHour, NodeDay
 from concentrator.store.store import Store
 from concentrator.traffic import Source, TrafficHub
@@ -350,6 +352,30 @@ def test_the_hours_of_today_show_the_missing_hour(service, client):
     assert "Completeness by hour" in text
     if datetime.now(UTC).astimezone().hour:
         assert METERS[2] in text
+
+
+def test_alarms_of_the_last_day_lead_to_their_meters(directory, client):
+    async def run():
+        store = Store(directory / "store.db", SystemClock())
+        log = Obis(0, 0, 99, 98, 1)
+        for hours, severity, detail in (
+            (1, EventSeverity.ALARM, "cover opened <b>"),
+            (2, EventSeverity.INFO, "clock adjusted"),
+            (30, EventSeverity.ALARM, "yesterday's magnet"),
+        ):
+            happened = web_bench.now() - timedelta(hours=hours)
+            event = MeterEvent(log, happened, 44 + hours, severity=severity, kind="tamper", detail=detail)
+            await store.store_meter_events(METERS[0], log, [event])
+        store.close()
+
+    asyncio.run(run())
+    answer = client.get("/")
+    text = text_of(answer)
+    assert "cover opened <b>" in text
+    assert "clock adjusted" not in text
+    assert "yesterday's magnet" not in text
+    alarms = answer.text[answer.text.index("alarms-title") :]
+    assert f'href="/meters/{METERS[0]}"' in alarms
 
 
 def test_the_machine_is_read_where_it_tells(tmp_path):
