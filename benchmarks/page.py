@@ -42,7 +42,9 @@ _PATHS = (
 _DAY_ROWS = 96
 
 
-async def _write(directory: Path, meters: int, filled: threading.Event, stop: threading.Event) -> None:
+async def _write(
+    directory: Path, meters: int, filled: threading.Event, stop: threading.Event, stored: list[int]
+) -> None:
     store = Store(directory / "store.db", SystemClock())
     await store.boot_id()
     last = web_bench.latest_end()
@@ -78,6 +80,7 @@ async def _write(directory: Path, meters: int, filled: threading.Event, stop: th
     # One meter's hour after the other, as polling stores them.
     while not stop.is_set():
         await answer(number % meters, 4, _DAY_ROWS + 4 * (number // meters))
+        stored.append(number)
         number += 1
         await asyncio.sleep(0.02)
     store.close()
@@ -91,9 +94,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        filled, stop = threading.Event(), threading.Event()
+        filled, stop, stored = threading.Event(), threading.Event(), list[int]()
         writer = threading.Thread(
-            target=lambda: asyncio.run(_write(directory, arguments.meters, filled, stop)), daemon=True
+            target=lambda: asyncio.run(_write(directory, arguments.meters, filled, stop, stored)), daemon=True
         )
         writer.start()
         filled.wait()
@@ -115,6 +118,9 @@ def main() -> None:
             page.stop()
             service.stop()
             writer.join(10)
+            if writer.is_alive() or not stored:
+                raise SystemExit("the writer did not store while the page was measured")
+            print(f"stored meanwhile: {len(stored)} answers of an hour each")  # noqa: T201
 
 
 def _measure(client: httpx.Client, path: str, rounds: int) -> None:
