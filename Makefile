@@ -11,7 +11,7 @@ export UV_NO_PROGRESS := 1
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check lint type format bench screenshots install lock clean setup setup-test system-packages
+.PHONY: help demo test test-fast check lint type format messages bench screenshots install lock clean setup setup-test system-packages
 
 help: ## Show the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ type: $(VENV)/.dev
 format: $(VENV)/.dev ## Format and mend what can be mended
 	@$(BIN)/ruff check --fix-only $(PACKAGES) tests benchmarks || true
 	@$(BIN)/ruff format $(PACKAGES) tests benchmarks
+
+messages: $(VENV)/.dev ## Bring the page's message catalogues into step, and tell what is to be translated
+	@$(BIN)/python tests/tools/messages.py
 
 bench: $(VENV)/.peers ## Speed as ratios against peers and limits in the same run
 	@for file in benchmarks/*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done

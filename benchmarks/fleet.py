@@ -28,7 +28,7 @@ from concentrator.fleet.messages import parse_message
 from concentrator.model import Channel, Reading
 from concentrator.obis import Obis
 from concentrator.store.outbox import OutgoingBatch
-from concentrator.uplink.messages import Topics, batch_messages
+from concentrator.uplink.messages import Topics, batch_messages, encode
 
 from bench import LOOPBACK, Mosquitto
 from postgres import Postgres
@@ -50,9 +50,8 @@ def messages(batches: int, concentrators: int, first: int = 0) -> list[tuple[str
             for place, at in enumerate(times)
         )
         topics = Topics(f"site-{number % concentrators}", "dcu")
-        result += batch_messages(
-            topics, OutgoingBatch(number + 1, f"M{number:07d}", "electricity", PROFILE, START, readings)
-        )
+        batch = OutgoingBatch(number + 1, f"M{number:07d}", "electricity", PROFILE, START, readings)
+        result += [(one.topic, encode(one.payload())) for one in batch_messages(topics, batch)]
     return result
 
 

@@ -8,6 +8,7 @@ a state, handled where it happens.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import errno
 import os
@@ -23,7 +24,8 @@ from typing import Any
 
 import structlog
 
-from concentrator.clock import Clock, SystemClock
+from concentrator.archive.support_bundle import make_bundle
+from concentrator.clock import Clock, SystemClock, is_plausible
 from concentrator.collection import order_book
 from concentrator.collection.address_book import AddressBook
 from concentrator.collection.balance_report import BalanceReport
@@ -59,12 +61,13 @@ from concentrator.links.plc_networks import Remembered, load_network_keys, make_
 from concentrator.links.radio_link import RadioLink
 from concentrator.links.radio_modules import AUTO, find_radio_module, make_radio_module
 from concentrator.links.traffic_taps import TrafficTaps
-from concentrator.logs import set_up_logging
+from concentrator.logs import recent_lines, set_up_logging
 from concentrator.model import MeterRecord
 from concentrator.notify import Notifier, Watchdog, watchdog_limit_s
-from concentrator.orders import Order
+from concentrator.orders import LOCAL, Order, OrderError
+from concentrator.page_access import AccessParts, Surroundings, make_access, prepare_page
 from concentrator.status import StatusReporter
-from concentrator.store.errors import StoreError
+from concentrator.store.errors import StoreError, StoreUnavailableError
 from concentrator.store.store import Store
 from concentrator.tasks import until_first_ends
 from concentrator.time_source import TimeState, TimeWatch
@@ -74,14 +77,23 @@ from concentrator.uplink.files import FileUplink
 from concentrator.uplink.management_device import LinkState
 from concentrator.uplink.messages import Topics
 from concentrator.uplink.mqtt import MqttUplink
+from concentrator.uplink.mqtt_state import BoxReport
 from concentrator.uplink.push import WAITING
+from concentrator.uplink.sparkplug import SparkplugUplink
 from concentrator.uplink.uplink import CONNECTED, Uplink
 from concentrator.web.parent import DIES_WITH_PARENT
 from plc.network import Event, Network
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
+# What the page may ask as often as it likes.
+_STORE_QUESTIONS = ("balance", "interruptions")
+_NETWORK_QUESTIONS = ("upgrade_status",)
 _RETENTION_INTERVAL_S = 3600.0
+_CHECKPOINT_LOOK_S = 10.0
+# The WAL is folded into the file after so long without a write: seldom enough to spare the flash.
+_STORE_IDLE_S = 60.0
+_STORE_RETRY_S = 5.0
 _LAMP_INTERVAL_S = 1.0
 _PAGE_STOP_TIMEOUT_S = 2.0
 _PAGE_RESTART_DELAY_S = 2.0
@@ -90,6 +102,8 @@ _PAGE_PORT_PATIENCE_S = 1.5
 _COLLECTION_BEAT_LIMIT_S = 300.0
 _STORE_BEAT_LIMIT_S = 120.0
 _STORE_BEAT_INTERVAL_S = 10.0
+# Exit status that stands for: start the program anew, the configuration has changed.
+RESTART = -1
 
 
 class Service:
@@ -146,13 +160,15 @@ class Service:
         self.store_orders = StoreOrders(store, clock, config.collection.profile, self.kpi, self.balance)
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
         self.dlms_upstream = DlmsUpstream(config, store, clock, self.journal)
+        report = BoxReport(self.reporter.fresh_health, self.reporter.meter_list)
         self.uplinks: list[Uplink] = [
-            *(
-                MqttUplink(one, topics, store, clock, boot_id, self.reporter.health, self.carry_out)
-                for one in config.mqtt
-            ),
+            *(MqttUplink(one, topics, store, clock, boot_id, report, self.carry_out) for one in config.mqtt),
             *(FileUplink(one, topics, store, clock) for one in config.files),
             *self.dlms_upstream.pushes,
+            *(
+                SparkplugUplink(one, topics, store, clock, self.reporter.meter_list)
+                for one in config.sparkplug
+            ),
         ]
         for uplink in self.uplinks:
             uplink.traffic = self.traffic
@@ -165,6 +181,23 @@ class Service:
         self._addresses = AddressBook(store, config.modem.family if config.modem is not None else "")
         self._history = HistoryKeeper(store, self.collector.topology)
         self._board = make_board_control(config.board)
+        self.access: AccessParts | None = None
+        self.restart_wanted = asyncio.Event()
+
+    def open_to_page(self, config_file: Path, key_store: KeyStore) -> None:
+        """Let people on the page in: accounts, configuration, keys."""
+        around = Surroundings(
+            self._store,
+            self._clock,
+            self._keyring,
+            key_store,
+            self.carry_out,
+            lambda: {one.feed.destination for one in self.uplinks if one.state == CONNECTED},
+            lambda: {one.feed.destination for one in self.uplinks},
+            self._use_new_keys,
+            self.restart_wanted.set,
+        )
+        self.access = make_access(self._config, config_file, around)
 
     async def prepare(self) -> None:
         """What has to be read from the store before anything runs."""
@@ -307,6 +340,27 @@ class Service:
         """
         return await self.order_book.carry_out(order)
 
+    async def answer_question(self, order: Order) -> dict[str, Any]:
+        """Answer what changes nothing and needs no meter: not kept as an order, not in the event log.
+
+        Raises:
+            ConcentratorError: it is no such question, or cannot be answered; the text says why.
+        """
+        if order.operation in _STORE_QUESTIONS:
+            return await self.store_orders.carry_out(order)
+        if order.operation in _NETWORK_QUESTIONS and self.network_orders is not None:
+            return await self.network_orders.carry_out(order)
+        if order.operation == "support_bundle":
+            content = await make_bundle(
+                self._config, await self.reporter.status(), recent_lines(), self._clock.now()
+            )
+            self.journal.note_access(order, "done")
+            return {"content": base64.b64encode(content).decode()}
+        raise OrderError(
+            f"order {order.order_id}: op: got {order.operation!r}; "
+            f"allowed: support_bundle, {', '.join((*_STORE_QUESTIONS, *_NETWORK_QUESTIONS))}"
+        )
+
     async def _carry_out_now(self, order: Order) -> dict[str, Any]:
         """Carry out one order, of the network's or of a meter's kind.
 
@@ -347,12 +401,15 @@ class Service:
 
     async def run(self, *extra: Coroutine[Any, Any, None]) -> None:
         """Run everything until something ends."""
+        access = self.access
         control = ControlServer(
             self._config.control_socket,
             self.reporter.status,
             self.carry_out,
-            {"topology": self._places, "dialogue": self.collector.dialogues.view},
-            self.traffic,
+            self.answer_question,
+            access.desk if access is not None else None,
+            questions={"topology": self._places, "dialogue": self.collector.dialogues.view},
+            traffic=self.traffic,
         )
         loops: list[Coroutine[Any, Any, None]] = [
             control.run(),
@@ -367,6 +424,8 @@ class Service:
             *(uplink.run() for uplink in self.uplinks),
             *extra,
         ]
+        if access is not None:
+            loops.append(access.configuration.run(access.desk.note))
         if self.link is not None:
             loops += [
                 self.link.run(),
@@ -445,8 +504,9 @@ class Service:
         for uplink in self.uplinks:
             states["destination", uplink.feed.destination] = (uplink.state, uplink.reason)
         states["clock", ""] = (self.time_watch.state.value, "")
-        unavailable = self._store.unavailable
-        states["store", ""] = ("unavailable" if unavailable else "in use", unavailable)
+        states["store", ""] = (self._store.state, self._store.unavailable)
+        blocked = self._store.house.checkpoint_blocked
+        states["checkpoint", ""] = ("blocked" if blocked else "in order", blocked)
         return states
 
     def _collection_moved(self) -> None:
@@ -479,25 +539,39 @@ class Service:
                 board.light(lamp, lit=False)
 
     async def _keep_house(self) -> None:
-        """Let old readings go, once every destination has them."""
+        """Let old readings go, and those for which there is no room; fold the WAL into the file at rest."""
+        due_s = self._clock.monotonic() + _RETENTION_INTERVAL_S
         while True:
-            await asyncio.sleep(_RETENTION_INTERVAL_S)
+            await asyncio.sleep(_CHECKPOINT_LOOK_S)
             try:
-                removed = await self._store.purge(timedelta(days=self._config.store.retention_days))
+                await self._store.house.checkpoint_if_idle(_STORE_IDLE_S)
+                if self._clock.monotonic() >= due_s:
+                    due_s = self._clock.monotonic() + _RETENTION_INTERVAL_S
+                    await self._make_room()
             except StoreError as error:
-                log.warning("retention failed", reason=str(error))
-            else:
-                if removed:
-                    log.info("old readings removed", readings=removed)
+                log.warning("house-keeping of the store failed", reason=str(error))
+
+    async def _make_room(self) -> None:
+        settings, house = self._config.store, self._store.house
+        removed = 0
+        if is_plausible(self._clock.now()):
+            removed += await house.purge(timedelta(days=settings.retention_days))
+        removed += await house.make_room(settings.most_megabytes * 1_000_000)
+        if removed:
+            log.info("old readings removed", readings=removed)
+            await house.give_back_space()
 
 
-async def run_service(config: Config, config_file: Path, *, with_page: bool) -> int:
-    """Run the concentrator until SIGTERM or SIGINT; returns the exit status.
+async def run_service(config: Config, config_file: Path, *, with_page: bool, taken_back: str = "") -> int:
+    """Run the concentrator until SIGTERM or SIGINT; returns the exit status, or RESTART.
+
+    `taken_back` is why a configuration was taken back before this start.
 
     Raises:
         ConfigError: a port is in use, or a folder cannot be written.
         StoreError: the store cannot be opened.
         KeyFileError: the key file cannot be used.
+        AccessError: the accounts or the page's certificate cannot be made.
     """
     set_up_logging(config.concentrator.log_level)
     with_page = with_page and config.web.enabled
@@ -510,32 +584,86 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool) -> 
     keyring = Keyring.load(
         Path(key_file) if key_file else None, config.state_directory / "meter_keys.json", key_store
     )
-    clock = SystemClock()
-    store = Store(config.store_file, clock, Validator.from_settings(config.validation))
-    try:
-        if store.set_aside is not None:
-            await store.add_events(
-                [("store_set_aside", f"the file was damaged and is now {store.set_aside.name}", "")]
-            )
-        try:
-            service = Service(config, store, clock, await store.boot_id(), keyring)
-        except TaskError as error:
-            raise ConfigError(f"{config_file}: {error}") from None
-        await service.prepare()
-        page = (_keep_page(config_file),) if with_page else ()
-        await until_first_ends(service.run(*page), _until_told_to_stop())
-    finally:
-        store.close()
+    if config.web.enabled:
+        prepare_page(config, SystemClock())
+    running = _Running(config, config_file, key_store, keyring, taken_back, with_page=with_page)
+    await until_first_ends(running.run(), _until_told_to_stop(running.restart_wanted))
+    if running.restart_wanted.is_set():
+        log.info("starting anew")
+        return RESTART
     log.info("stopped")
     return 0
 
 
-async def _until_told_to_stop() -> None:
+class _Running:
+    """One run of the process: a service on the store, and another when the store had to be opened anew."""
+
+    def __init__(  # noqa: PLR0913 - what the service is made of
+        self,
+        config: Config,
+        config_file: Path,
+        key_store: KeyStore,
+        keyring: Keyring,
+        taken_back: str,
+        *,
+        with_page: bool,
+    ) -> None:
+        self.restart_wanted = asyncio.Event()
+        self._config = config
+        self._config_file = config_file
+        self._key_store = key_store
+        self._keyring = keyring
+        self._taken_back = taken_back
+        self._with_page = with_page
+        self._clock = SystemClock()
+
+    async def run(self) -> None:
+        """Wait for a store that cannot be opened yet, and open a damaged one anew."""
+        validator = Validator.from_settings(self._config.validation)
+        while True:
+            try:
+                store = Store(self._config.store_file, self._clock, validator)
+                try:
+                    await self._run_on(store)
+                finally:
+                    store.close()
+            except StoreUnavailableError as error:
+                # Ending the process would only have it started again and again.
+                log.error("the store cannot be used, trying again", state=error.state, reason=str(error))
+                await asyncio.sleep(_STORE_RETRY_S)
+
+    async def _run_on(self, store: Store) -> None:
+        """Run the service on an open store; ends when that is found damaged: opened anew, it is set aside."""
+        config = self._config
+        if store.set_aside is not None:
+            await store.add_events(
+                [("store_set_aside", f"the file was damaged and is now {store.set_aside.name}", "")]
+            )
+        await store.retire_destinations(one.name for one in config.destinations)
+        try:
+            service = Service(config, store, self._clock, await store.boot_id(), self._keyring)
+        except TaskError as error:
+            raise ConfigError(f"{self._config_file}: {error}") from None
+        service.restart_wanted = self.restart_wanted
+        await service.prepare()
+        service.open_to_page(self._config_file, self._key_store)
+        if self._taken_back and service.access is not None:
+            await service.access.desk.note("configuration_revert", LOCAL, "done", self._taken_back)
+            self._taken_back = ""
+        page = (_keep_page(self._config_file),) if self._with_page else ()
+        await until_first_ends(service.run(*page), store.until_damaged())
+
+
+async def _until_told_to_stop(restart_wanted: asyncio.Event) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+    await until_first_ends(_waited(stop), _waited(restart_wanted))
+
+
+async def _waited(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 def _check_state_directory(config: Config, config_file: Path) -> None:
@@ -546,11 +674,19 @@ def _check_state_directory(config: Config, config_file: Path) -> None:
         reason = "this user may not write there"
     except OSError as error:
         writable, reason = False, error.strerror or str(error)
-    if not writable:
+    if not writable and not _is_mounted_read_only(folder):
         raise ConfigError(
             f"{config_file}: concentrator.state_directory: got '{folder}': {reason}; "
             "allowed: a folder that this user can make and write"
         )
+
+
+def _is_mounted_read_only(folder: Path) -> bool:
+    """Whether the file system is, as after an error of the card: that passes, and is waited for."""
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def _check_page_port(config: Config, config_file: Path) -> None:

@@ -32,6 +32,14 @@ class _Main(click.Group):
 
     lazy: ClassVar[dict[str, tuple[str, str]]] = {
         "audit": ("concentrator.audit_command", "audit"),
+        "support-bundle": ("concentrator.archive.command", "support_bundle"),
+        "backup": ("concentrator.archive.command", "backup"),
+        "restore": ("concentrator.archive.command", "restore_command"),
+        "factory-reset": ("concentrator.archive.command", "factory_reset_command"),
+        "config": ("concentrator.config_command", "config_group"),
+        "page": ("concentrator.page_command", "page"),
+        "run": ("concentrator.run_command", "run"),
+        "users": ("concentrator.users_command", "users"),
         "dlms": ("concentrator.dlms_tools.command", "dlms"),
         **{
             verb: ("concentrator.operator_tools.command", f"{verb}_command")
@@ -41,6 +49,8 @@ class _Main(click.Group):
         "head-ends": ("concentrator.head_end_command", "head_ends"),
         "keys": ("concentrator.registry_tools.keys", "keys"),
         "meters": ("concentrator.registry_tools.meters", "meters"),
+        "store": ("concentrator.store_command", "store"),
+        "mqtt-schemas": ("concentrator.schemas_command", "mqtt_schemas"),
         "models": ("concentrator.registry_tools.models", "models"),
         "estimate": ("concentrator.quality_command", "estimate"),
         "events": ("concentrator.quality_command", "events"),
@@ -76,30 +86,6 @@ def main() -> None:
 
 @main.command()
 @CONFIG_OPTION
-@click.option(
-    "--page/--no-page", "with_page", default=True, help="Whether to start the diagnostics page too."
-)
-def run(config_file: Path, with_page: bool) -> None:  # noqa: FBT001 - a command's flag
-    """Run the concentrator until it is told to stop."""
-    from concentrator.app import run_service
-    from concentrator.config import load_config
-
-    config = load_config(config_file)
-    sys.exit(asyncio.run(run_service(config, config_file, with_page=with_page)))
-
-
-@main.command()
-@CONFIG_OPTION
-def page(config_file: Path) -> None:
-    """Serve the diagnostics page, as a process of its own."""
-    from concentrator.config import load_config
-    from concentrator.web.serve import serve_page
-
-    serve_page(load_config(config_file, ports_exist=False))
-
-
-@main.command()
-@CONFIG_OPTION
 def status(config_file: Path) -> None:
     """Print the status of the running concentrator as JSON."""
     from concentrator.config import load_config
@@ -109,53 +95,14 @@ def status(config_file: Path) -> None:
     click.echo(json.dumps(asyncio.run(request(config.control_socket, {"op": "status"})), indent=2))
 
 
-@main.group("config")
-def config_group() -> None:
-    """The configuration file."""
-
-
-@config_group.command("example")
-def config_example_command() -> None:
-    """Print a commented example."""
-    from concentrator.config import config_example
-
-    click.echo(config_example(), nl=False)
-
-
 @main.command("check-config")
 @click.argument("file", type=click.Path(path_type=Path))
 def check_config(file: Path) -> None:
     """Check a configuration file: exit status 0 when it is right, 2 and one line when it is not."""
-    from concentrator.collection.control.rules import OrderRules
-    from concentrator.collection.key_store import KeyStore
-    from concentrator.collection.keyring import Keyring
-    from concentrator.collection.meter_models import ModelLibrary
-    from concentrator.collection.meter_tasks import TaskError, tasks_of
-    from concentrator.collection.whitelist import EUI_SIZES, read_whitelist_file
-    from concentrator.config import ConfigError, load_config
-    from concentrator.dlms.security import MemoryCounter
-    from concentrator.links.plc_networks import load_network_keys
-    from concentrator.uplink.head_ends import HeadEnds
-    from concentrator.uplink.push_protection import load_push_protection
+    from concentrator.access.full_check import check_everything
+    from concentrator.config import load_config
 
-    config = load_config(file)
-    try:
-        tasks_of(config.task, config.collection)
-    except TaskError as error:
-        raise ConfigError(f"{file}: {error}") from None
-    if config.dlms is not None:
-        HeadEnds(Path(config.dlms.key_file) if config.dlms.key_file else None)
-    for push in config.push:
-        load_push_protection(Path(push.key_file) if push.key_file else None, b"", MemoryCounter())
-    OrderRules.from_settings(config.orders)
-    key_file = config.collection.key_file
-    Keyring.load(Path(key_file) if key_file else None, store=KeyStore(config.state_directory))
-    models = config.collection.models_directory
-    ModelLibrary.load(Path(models) if models else None)
-    if config.modem is not None:
-        load_network_keys(config.modem)
-        if config.modem.whitelist_file:
-            read_whitelist_file(Path(config.modem.whitelist_file), EUI_SIZES[config.modem.family])
+    check_everything(load_config(file), str(file))
     click.echo(f"{file}: right")
 
 

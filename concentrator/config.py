@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from concentrator.config_rules import PLACE, SERIAL_PORT, Allowed
+from concentrator.config_rules import PLACE, SERIAL_PORT, Allowed, is_loopback
 from concentrator.config_sections import (
     BalanceSection,
     BoardSection,
+    BrokerSection,
     CollectionSection,
     ConcentratorSection,
     DlmsSection,
@@ -30,6 +31,7 @@ from concentrator.config_sections import (
     P1Section,
     PushSection,
     RadioSection,
+    SparkplugSection,
     StoreSection,
     TaskSection,
     ValidationSection,
@@ -40,6 +42,7 @@ from concentrator.errors import LocalError
 __all__ = [
     "BalanceSection",
     "BoardSection",
+    "BrokerSection",
     "CollectionSection",
     "ConcentratorSection",
     "Config",
@@ -53,6 +56,7 @@ __all__ = [
     "P1Section",
     "PushSection",
     "RadioSection",
+    "SparkplugSection",
     "StoreSection",
     "TaskSection",
     "ValidationSection",
@@ -89,6 +93,12 @@ class Config:
     mqtt: tuple[MqttSection, ...] = ()
     push: tuple[PushSection, ...] = ()
     files: tuple[FilesSection, ...] = ()
+    sparkplug: tuple[SparkplugSection, ...] = ()
+
+    @property
+    def destinations(self) -> tuple[MqttSection | PushSection | FilesSection | SparkplugSection, ...]:
+        """Everything that gets what is stored, each with its name."""
+        return (*self.mqtt, *self.push, *self.files, *self.sparkplug)
 
     @property
     def state_directory(self) -> Path:
@@ -126,6 +136,7 @@ _SECTIONS: tuple[tuple[str, type[Any], bool], ...] = (
     ("mqtt", MqttSection, True),
     ("push", PushSection, True),
     ("files", FilesSection, True),
+    ("sparkplug", SparkplugSection, True),
 )
 _TYPE_WORDS = {str: "text in quotes", int: "a whole number", bool: "true or false"}
 _TOML_WORDS: tuple[tuple[type, str], ...] = (
@@ -183,6 +194,7 @@ def parse_config(text: str, source: str = "configuration", *, ports_exist: bool 
         else:
             values[name] = _section(source, name, kind, given, ports_exist=ports_exist)
     config = Config(**values)
+    _check_page(source, config.web)
     clocks = config.collection
     if clocks.clock_leave_s >= clocks.clock_limit_s:
         raise ConfigError(
@@ -195,11 +207,16 @@ def parse_config(text: str, source: str = "configuration", *, ports_exist: bool 
             raise ConfigError(
                 f"{source}: two feeders are named {name!r}; allowed: a name of its own for each"
             )
-    names = [destination.name for destination in (*config.mqtt, *config.push, *config.files)]
+    names = [destination.name for destination in config.destinations]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
                 f"{source}: two destinations are named {name!r}; allowed: a name of its own for each"
+            )
+    for one in config.mqtt:
+        if one.home_assistant and one.encoding != "json":
+            raise ConfigError(
+                f'{source}: mqtt {one.name}: home_assistant: Home Assistant reads JSON only; allowed: encoding = "json"'
             )
     for number, place in enumerate(config.files, 1):
         if place.url.startswith("sftp:") and not place.known_hosts_file:
@@ -208,6 +225,25 @@ def parse_config(text: str, source: str = "configuration", *, ports_exist: bool 
                 "(ssh-keyscan writes one: compare it with the server's)"
             )
     return config
+
+
+def _check_page(source: str, web: WebSection) -> None:
+    """What the page's keys allow one another."""
+    if web.tls == "files":
+        for name in ("certificate_file", "private_key_file"):
+            if not getattr(web, name):
+                raise ConfigError(f'{source}: web.{name}: not given; web.tls = "files" needs it')
+    if not is_loopback(web.host):
+        if web.tls == "off":
+            raise ConfigError(
+                f"{source}: web.tls: got 'off' (text) with web.host = {web.host!r}, which others can reach; "
+                "allowed: own, or files with a certificate"
+            )
+        if web.open_view:
+            raise ConfigError(
+                f"{source}: web.open_view: got True (true or false) with web.host = {web.host!r}, which others can "
+                "reach; allowed: false"
+            )
 
 
 def _section(source: str, section: str, kind: type[Any], given: object, *, ports_exist: bool) -> object:

@@ -85,6 +85,19 @@ def are_mbus_addresses(value: str) -> bool:
     )
 
 
+def are_host_names(value: str) -> bool:
+    """Names of hosts, or nothing."""
+    return all(_is_host(word) for word in value.replace(",", " ").split())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reachable from this box only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def are_wmbus_meters(value: str) -> bool:
     """Identifications of wireless M-Bus meters, with or without their makers."""
     words = value.replace(",", " ").split()
@@ -92,6 +105,17 @@ def are_wmbus_meters(value: str) -> bool:
 
 
 IDENTITY_RULE = Allowed("1 to 64 letters, digits, _ or -", lambda value: bool(_IDENTITY.match(value)))
+IDENTITY_OR_EMPTY = Allowed(
+    "1 to 64 letters, digits, _ or -, or empty", lambda value: not value or bool(_IDENTITY.match(value))
+)
+_TOPIC_LEVELS = re.compile(r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")
+TOPIC_LEVELS = Allowed(
+    "levels of a topic, such as a/b, without wildcards", lambda value: bool(_TOPIC_LEVELS.match(value))
+)
+TOPIC_PREFIXES = Allowed(
+    "beginnings of topics such as head-end/replies, with commas between, or empty",
+    lambda value: all(_TOPIC_LEVELS.match(word) for word in value.replace(",", " ").split()),
+)
 HOST = Allowed("a host name or an IP address", _is_host)
 TCP_PORT = whole(1, 65535)
 FOLDER = Allowed("an absolute path of a folder that exists or can be made", _is_folder_to_be)

@@ -13,6 +13,7 @@ from concentrator.config_rules import (
     FOLDER,
     HOST,
     HOURS,
+    IDENTITY_OR_EMPTY,
     IDENTITY_RULE,
     LIMITS,
     MBUS_BAUD_RATE,
@@ -24,9 +25,12 @@ from concentrator.config_rules import (
     SERIAL_PORT,
     TCP_PORT,
     TIME_ZONE,
+    TOPIC_LEVELS,
+    TOPIC_PREFIXES,
     WPORT,
     YES_NO,
     Allowed,
+    are_host_names,
     are_mbus_addresses,
     are_wmbus_meters,
     is_pattern,
@@ -47,6 +51,9 @@ class ConcentratorSection:
     )
     control_socket: str = key(
         "", ANY_TEXT, "Local socket of the service; empty: control.sock in state_directory."
+    )
+    configuration_trial_s: int = key(
+        120, whole(5, 3600), "A configuration that nobody confirms in this time is taken back."
     )
     log_level: str = key("info", one_of("debug", "info", "warning", "error"), "How much is logged.")
 
@@ -205,8 +212,8 @@ class TaskSection:
 
 
 @dataclass(frozen=True, slots=True)
-class MqttSection:
-    """An MQTT broker that gets every reading. Repeat the section for several."""
+class BrokerSection:
+    """How to reach an MQTT broker."""
 
     name: str = key("mqtt", IDENTITY_RULE, "Name of this destination; its position is kept under it.")
     host: str = key("broker.example", HOST, "Where the broker is.")
@@ -219,6 +226,38 @@ class MqttSection:
     username: str = key("", ANY_TEXT, "Name to log in with; empty: none.")
     password_file: str = key("", FILE, "File with the password, mode 0600.")
     in_flight: int = key(20, whole(1, 1000), "Messages sent and not yet acknowledged.")
+    keep_alive_s: int = key(30, whole(1, 3600), "A connection that was silent for so long is tested.")
+    acknowledge_timeout_s: int = key(60, SECONDS, "Without any acknowledgement for so long we connect anew.")
+
+
+@dataclass(frozen=True, slots=True)
+class MqttSection(BrokerSection):
+    """An MQTT broker that gets every reading. Repeat the section for several."""
+
+    encoding: str = key(
+        "json",
+        one_of("json", "cbor", "cim-xml", "cim-json"),
+        "How readings and events are written (docs/uplink.md).",
+    )
+    reply_prefixes: str = key(
+        "", TOPIC_PREFIXES, "Where results may be asked for by response topic, beside our own reply/."
+    )
+    home_assistant: bool = key(False, YES_NO, "Whether meters announce themselves to Home Assistant there.")
+    home_assistant_prefix: str = key(
+        "homeassistant", TOPIC_LEVELS, "Discovery prefix of that Home Assistant."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SparkplugSection(BrokerSection):
+    """A broker that gets every reading as Sparkplug B. Repeat the section for several."""
+
+    name: str = key("sparkplug", IDENTITY_RULE, "Name of this destination; its position is kept under it.")
+    group: str = key("", IDENTITY_OR_EMPTY, "Sparkplug group; empty: the site.")
+    edge_node: str = key("", IDENTITY_OR_EMPTY, "Sparkplug edge node; empty: the name of the concentrator.")
+    primary_host: str = key(
+        "", IDENTITY_OR_EMPTY, "Host application without which nothing is sent; empty: whoever listens."
+    )
 
 
 _PUSH_WORDS = frozenset({"fresh", "schedule", "events"})
@@ -333,8 +372,21 @@ class WebSection:
     """The local diagnostics page."""
 
     enabled: bool = key(True, YES_NO, "Whether `concentrator run` starts the page.")
-    host: str = key("127.0.0.1", HOST, "Address to listen on.")
+    host: str = key("127.0.0.1", HOST, "Address to listen on; off the loopback with TLS only.")
     port: int = key(8080, TCP_PORT, "TCP port to listen on.")
+    names: str = key(
+        "",
+        Allowed("host names with commas between", are_host_names),
+        "Names by which browsers reach it off the loopback, beside its address and the machine's own name.",
+    )
+    tls: str = key(
+        "off", one_of("off", "own", "files"), "own: a certificate made by the box; files: certificate_file."
+    )
+    certificate_file: str = key("", FILE, "Certificate chain of the page (PEM).")
+    private_key_file: str = key("", FILE, "Its private key (PEM), readable to the page's user only.")
+    open_view: bool = key(False, YES_NO, "Let everybody look without logging in, on the loopback only.")
+    session_idle_min: int = key(30, whole(1, 1440), "A session ends after this time without use.")
+    session_longest_min: int = key(720, whole(1, 10_080), "A session ends after this time in any case.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,10 +415,15 @@ class OrdersSection:
 
 @dataclass(frozen=True, slots=True)
 class StoreSection:
-    """How long readings stay."""
+    """How long readings stay, and how much room they may take."""
 
     retention_days: int = key(
         45, whole(1, 36_500), "Readings older than this go, once every destination has them."
+    )
+    most_megabytes: int = key(
+        2000,
+        whole(10, 10_000_000),
+        "Above this the oldest go: those sent, then unsent statistics, then unsent billing data.",
     )
 
 

@@ -1,11 +1,12 @@
 """The control socket: how the page and commands on the box speak to the running service.
 
-A Unix socket, JSON lines. Each request is one line and gets one line back: {"op": "status"}, or
-{"op": "order", "order": {...}}; {"op": "subscribe"} gets a status line now and after each change, at most
-two a second; {"op": "traffic"} gets what passes on the lines from now on (`traffic.py`), several passages a line.
-{"op": "topology"} and {"op": "dialogue", "target": METER} are questions: they change nothing and enter no log.
-Whoever may open the socket may ask: its mode is 0660. Orders that change a meter are taken from root and from the
-service's own user only, which the page's user is not.
+A Unix socket, JSON lines. Each request is one line and gets one line back: {"op": "status"},
+{"op": "order", "order": {...}}, or {"op": "ask", "order": {...}} for an order that only asks and leaves no trace;
+{"op": "topology"} and {"op": "dialogue", "target": METER} leave none either. {"op": "subscribe"} gets a status line now
+and after each change, at most two a second; {"op": "traffic"} gets what passes on the lines from now on (`traffic.py`),
+several passages a line. Whoever may open the socket may ask: its mode is 0660. Orders are taken from root and the
+service's own user, which the page's user is not; from others, and with the token of a session, by what the session's
+user may.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -30,7 +31,8 @@ from concentrator.traffic import TrafficHub
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _LARGEST_LINE_OCTETS = 16 * 1024 * 1024
-_LARGEST_REQUEST_OCTETS = 64 * 1024
+# A list of keys, as a JSON string, is the largest.
+_LARGEST_REQUEST_OCTETS = 512 * 1024
 _MOST_CONNECTIONS = 32
 _STATUS_INTERVAL_S = 0.5
 # A line without passages: so a watcher that went away is noticed on a silent line too.
@@ -55,22 +57,43 @@ class OrderFailedError(ControlError, RemoteError):
     """The service took an order, and it failed: the meter refused, or is away."""
 
 
+class Access(Protocol):
+    """Who is logged in on the page, and what they may: `access.desk`."""
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The requests that are answered there."""
+        ...
+
+    async def answer(self, request: Mapping[str, Any], origin: str) -> dict[str, Any]:
+        """Answer one of them. Raises ConcentratorError."""
+        ...
+
+    async def carry_out(self, order: Order, session: str, address: str) -> dict[str, Any]:
+        """Carry out an order of a session's user. Raises ConcentratorError."""
+        ...
+
+
 class ControlServer:
-    """The service's side."""
+    """The service's side. Without `access` orders are taken from everybody who may open the socket."""
 
     def __init__(
         self,
         path: Path,
         status: Callable[[], Awaitable[dict[str, Any]]],
         handle_order: OrderHandler,
+        answer_question: OrderHandler | None = None,
+        access: Access | None = None,
+        *,
         questions: Questions | None = None,
         traffic: TrafficHub | None = None,
     ) -> None:
+        self._access = access
         self._path = path
         self._questions = questions or {}
         self._traffic = traffic
         self._status = status
-        self._handle_order = handle_order
+        self._handlers = {"order": handle_order, "ask": answer_question or handle_order}
         self._connections = 0
 
     async def run(self) -> None:
@@ -120,17 +143,37 @@ class ControlServer:
             await self._stream_traffic(self._traffic, writer)
         elif operation in self._questions:
             await _send(writer, self._questions[operation](str(request.get("target", ""))))
-        elif operation == "order":
+        elif operation in self._handlers:
             try:
-                order = Order.from_payload(request.get("order"), _origin(writer))
-                result = await self._handle_order(order)
+                result = await self._carry_out(operation, request, _origin(writer))
             except ConcentratorError as error:
                 await _send(writer, {"state": "failed", "error": str(error)})
             else:
                 await _send(writer, {"state": "done", "result": result})
+        elif self._access is not None and operation in self._access.operations:
+            try:
+                answer = await self._access.answer(request, _origin(writer))
+            except ConcentratorError as error:
+                answer = {"state": "failed", "error": str(error)}
+            await _send(writer, answer)
         else:
-            known = ", ".join(["status", "subscribe", "order", "traffic", *self._questions])
+            known = ", ".join(
+                (
+                    *("status", "subscribe", "order", "ask", "traffic"),
+                    *self._questions,
+                    *(self._access.operations if self._access else ()),
+                )
+            )
             await _send(writer, {"error": f"unknown op {operation!r}; known: {known}"})
+
+    async def _carry_out(self, operation: str, request: Mapping[str, Any], origin: str) -> dict[str, Any]:
+        order = Order.from_payload(request.get("order"), origin)
+        if operation == "ask":
+            return await self._handlers["ask"](order)
+        if self._access is None or (origin == LOCAL and "session" not in request):
+            return await self._handlers[operation](order)
+        session, address = (str(request.get(name, "")) for name in ("session", "address"))
+        return await self._access.carry_out(order, session, address)
 
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
         last = b""

@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from concentrator.access.users import UserBook
 from concentrator.control import ControlError, subscribe
 from concentrator.errors import ConcentratorError
 from concentrator.obis import Obis
@@ -101,6 +102,7 @@ class Demo:
         self._first = self._last - timedelta(days=options.days) + period
         self._substation = Substation(SubstationOptions(options.protocol, options.meters, options.seed))
         self._expected = options.meters * options.days * 96
+        self._password = ""
 
     async def run(self) -> int:
         """Run until Ctrl-C, or with --once until everything is acknowledged; returns the exit status."""
@@ -115,6 +117,7 @@ class Demo:
         async with self._outside(), self._process("simulate", *self._simulate_arguments()) as simulator:
             await self._wait_for_file(self._directory / "modem", simulator)
             config = self._write_config()
+            self._password = UserBook(self._directory / "state").provision() or "that was given before"
             async with self._process("run", "--config", str(config)) as product:
                 return await self._watch(product, simulator, stop)
 
@@ -217,8 +220,12 @@ history_days = {options.days}
 meters_in_flight = 6
 answer_timeout_s = 15
 
+[orders]
+allow_page = "sync_clock, disconnect, reconnect"
+
 [web]
 port = {self._web_port}
+open_view = true
 
 [[mqtt]]
 name = "mqtt"
@@ -242,6 +249,7 @@ port = {self._push.port}
         self._console.print(
             f"Diagnostics page: [link]http://{_LOOPBACK}:{self._web_port}/[/]   (state and logs in {self._directory})"
         )
+        self._console.print(f"Log in there as admin with the one-time password [bold]{self._password}[/]")
         following = asyncio.create_task(self._follow_status())
         deadline = time.monotonic() + options.timeout_s
         complete = False

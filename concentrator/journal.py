@@ -77,7 +77,7 @@ class Journal:
         """Enter who had what done; arguments, which may be secret, are left out."""
         self.note(
             "access",
-            f"{order.operation}, order {order.order_id} from {order.origin}: {outcome}",
+            f"{order.operation}, order {order.order_id} from {order.who}: {outcome}",
             order.target,
         )
 

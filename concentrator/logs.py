@@ -5,8 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections import deque
+from datetime import UTC, datetime
 
 import structlog
+
+# The newest lines, for the support bundle.
+_MOST_LINES, _LONGEST_LINE = 4000, 400
+_lines: deque[str] = deque(maxlen=_MOST_LINES)
+
+
+def recent_lines() -> list[str]:
+    """The newest lines of this process's log, oldest first, each with its time."""
+    return list(_lines)
+
+
+def _remember(_logger: object, _level: str, line: structlog.typing.EventDict) -> str:
+    # After the renderer it is a line.
+    text = str(line)
+    _lines.append(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text[:_LONGEST_LINE]}")
+    return text
 
 
 def set_up_logging(level: str) -> None:
@@ -19,6 +37,7 @@ def set_up_logging(level: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.format_exc_info,
         structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+        _remember,
     ]
     structlog.configure(
         processors=processors,

@@ -35,7 +35,8 @@ class Order:
     """What is to be done (`operation`), to which meter or "" for the box itself, and who gave it.
 
     It is carried out neither before `not_before` nor after `not_after`, and those of priority 1 before 2 and 3. With
-    `deferred` nobody waits for the result: it is kept, and told by `order_state`.
+    `deferred` nobody waits for the result: it is kept, and told by `order_state`. `given_by` is who was logged in on
+    the page: name, role and address.
     """
 
     order_id: str
@@ -47,6 +48,12 @@ class Order:
     not_before: datetime | None = None
     priority: int = 2
     deferred: bool = False
+    given_by: str = ""
+
+    @property
+    def who(self) -> str:
+        """Where it comes from and who gave it, for the audit trail."""
+        return f"{self.origin}, {self.given_by}" if self.given_by else self.origin
 
     @classmethod
     def from_payload(cls, payload: object, origin: str) -> Order:

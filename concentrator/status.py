@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from concentrator.clock import Clock
@@ -25,11 +27,18 @@ from concentrator.model import MeterRecord
 from concentrator.store.errors import StoreError
 from concentrator.store.outbox import DestinationState
 from concentrator.store.store import Store
+from concentrator.uplink.messages import timestamp
 from concentrator.uplink.uplink import Uplink
 from concentrator.wmbus.reception import Reception
 
 # Counting what waits in the outbox reads the store: not more often than this, whoever asks.
 _OUTBOX_INTERVAL_S = 0.5
+_PROCESSOR_TEMPERATURE = Path("/sys/class/thermal/thermal_zone0/temp")
+
+
+def _flash_octets() -> int:
+    """What this process had written to disk since it began (getrusage(2) counts blocks of 512 octets)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_oublock * 512
 
 
 class StatusReporter:
@@ -80,8 +89,15 @@ class StatusReporter:
             "modem": self._modem(),
             "radio": self._radio(),
             **{name: self._local_port(one) for name, one in self.local_ports.items()},
-            "store": {"unavailable": self._store.unavailable, **self._disk()},
+            "store": {
+                "state": self._store.state,
+                "unavailable": self._store.unavailable,
+                "checkpoint_blocked": self._store.house.checkpoint_blocked,
+                "lost_readings": self._store.house.lost,
+                **self._disk(),
+            },
             "destinations": [self._destination(state) for state in self._destinations],
+            "flash_octets": _flash_octets(),
             "clock": {
                 "state": self._collector.time_watch.state.value,
                 "steps": self._collector.time_watch.steps,
@@ -99,6 +115,26 @@ class StatusReporter:
             "meters": meters,
         }
 
+    async def fresh_health(self) -> dict[str, Any]:
+        """The numbers of the health topic, with the outbox as it is now."""
+        await self._read_outbox()
+        return self.health()
+
+    def meter_list(self) -> list[dict[str, Any]]:
+        """Every meter in short, as the topic `meters` has it: `lqi` is of the power line, `rssi_dbm` of the air."""
+        found = [_listed(meter.record, meter.parent) for meter in self._collector.registry]
+        others = [*self._collector.sub_meters.records.values()]
+        if self.listener is not None:
+            others += self.listener.records.values()
+        for port in self.local_ports.values():
+            others += port.meters.records.values()
+        known = {one["id"] for one in found}
+        for record in others:
+            if record.identity not in known:
+                known.add(record.identity)
+                found.append(_listed(record, ""))
+        return found
+
     def health(self) -> dict[str, Any]:
         """The few numbers of the health topic."""
         totals = self._collector.totals()
@@ -111,6 +147,7 @@ class StatusReporter:
             "queue_rows": sum(state.pending_readings for state in self._destinations),
             "oldest_unsent_s": round(oldest),
             "disk_free": self._disk()["disk_free"],
+            "cpu_c": _processor_celsius(),
             "meters_total": known
             + (len(self.listener.records) if self.listener else 0)
             + len(self._collector.sub_meters.records)
@@ -131,12 +168,12 @@ class StatusReporter:
             self._read_at = now
 
     def _disk(self) -> dict[str, int]:
-        usage = shutil.disk_usage(self._store.path.parent)
-        return {
-            "disk_free": usage.free,
-            "disk_total": usage.total,
-            "file_octets": self._store.path.stat().st_size,
-        }
+        try:
+            usage = shutil.disk_usage(self._store.path.parent)
+            octets = self._store.path.stat().st_size
+        except OSError:
+            return {"disk_free": 0, "disk_total": 0, "file_octets": 0}
+        return {"disk_free": usage.free, "disk_total": usage.total, "file_octets": octets}
 
     def _modem(self) -> dict[str, Any] | None:
         if self.link is None:
@@ -185,7 +222,30 @@ class StatusReporter:
             "pending_readings": state.pending_readings,
             "oldest_unsent_at": _iso(state.oldest_unsent_at),
             "acknowledged_at": _iso(state.acknowledged_at),
+            "retired_at": _iso(state.retired_at),
         }
+
+
+def _listed(record: MeterRecord, parent: str) -> dict[str, Any]:
+    signal = None if record.signal is None else round(record.signal)
+    wireless = record.link == "wmbus"
+    return {
+        "id": record.identity,
+        "medium": record.medium.value,
+        "state": record.state.value,
+        "last_seen": timestamp(record.last_contact) if record.last_contact else None,
+        "parent": parent or None,
+        "lqi": None if wireless else signal,
+        "rssi_dbm": signal if wireless else None,
+    }
+
+
+def _processor_celsius() -> float | None:
+    """Of the processor, where Linux tells it."""
+    try:
+        return int(_PROCESSOR_TEMPERATURE.read_text()) / 1000
+    except (OSError, ValueError):
+        return None
 
 
 def _iso(moment: datetime | None) -> str | None:

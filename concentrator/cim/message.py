@@ -107,6 +107,15 @@ class CimMessage:
         return self.to_xml() if media_type == XML else self.to_json()
 
 
+def fragment(name: str, node: Node, media_type: str) -> bytes:
+    """One element of a payload, as it stands inside of it."""
+    if media_type != XML:
+        return json.dumps(node, separators=(",", ":"), ensure_ascii=False).encode()
+    parent = ET.Element("parent")
+    _write(parent, name, node)
+    return ET.tostring(parent[0], encoding="utf-8")
+
+
 def _write_all(element: ET.Element, node: Mapping[str, Value]) -> None:
     for name, value in node.items():
         if name == "ref":

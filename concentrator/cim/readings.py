@@ -6,24 +6,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import BinaryIO
 
 from concentrator.cim.event_type import event_type
-from concentrator.cim.message import CimMessage, Header, Node, message_id, moment
+from concentrator.cim.message import XML, CimMessage, Header, Node, fragment, message_id, moment
 from concentrator.cim.reading_type import ReadingType, reading_type
 from concentrator.model import Channel, MeterEvent, Quality, Reading
 from concentrator.reading_quality import reading_qualities
 
 METER_READINGS, END_DEVICE_EVENTS = "MeterReadings", "EndDeviceEvents"
+_PLACE = "e5b1c8f2-here-come-the-readings"
 
 
 @dataclass(frozen=True, slots=True)
 class MeterValues:
-    """What is to be told of one meter: its readings, and when they came in."""
+    """What is to be told of one meter: its readings, and when they came in (None: not told)."""
 
     meter: str
     medium: str
     readings: Sequence[Reading]
-    received_at: datetime
+    received_at: datetime | None
     serial: str = ""
 
 
@@ -55,6 +57,56 @@ def meter_readings(
     if declared:
         payload["ReadingType"] = declared
     return CimMessage("EventMessage", _header(METER_READINGS, source, created_at, identity), payload)
+
+
+class MeterReadingsStream:
+    """`meter_readings` piece by piece: a whole store needs no more memory than its largest piece.
+
+    Write `head`, then each of `meter()`, then `tail()`. One meter may come several times.
+    """
+
+    def __init__(self, source: str, created_at: datetime, media_type: str) -> None:
+        self._media_type = media_type
+        self._types: dict[str, ReadingType] = {}
+        self._names: dict[str, Channel] = {}
+        place: Node = {"MeterReading": [{"mRID": _PLACE}], "ReadingType": [{"mRID": _PLACE}]}
+        envelope = CimMessage(
+            "EventMessage", _header(METER_READINGS, source, created_at, (created_at,)), place
+        )
+        whole = envelope.encode(media_type)
+        self.head, rest = whole.split(fragment("MeterReading", {"mRID": _PLACE}, media_type), 1)
+        self._between, self._end = rest.split(fragment("ReadingType", {"mRID": _PLACE}, media_type), 1)
+        self._is_first = True
+
+    @property
+    def _comma(self) -> bytes:
+        return b"" if self._media_type == XML else b","
+
+    def meter(self, values: MeterValues) -> bytes:
+        """The values of one meter."""
+        comma, self._is_first = b"" if self._is_first else self._comma, False
+        return comma + fragment(
+            "MeterReading", _meter_reading(values, self._types, self._names), self._media_type
+        )
+
+    def tail(self) -> bytes:
+        """What declares the reading types that are no codes, and the end."""
+        declared = [
+            fragment("ReadingType", _declaration(self._types[ref], channel), self._media_type)
+            for ref, channel in self._names.items()
+            if not self._types[ref].is_coded
+        ]
+        return (self._between + self._comma.join(declared) if declared else b"") + self._end
+
+
+def write_meter_readings(
+    source: str, created_at: datetime, meters: Iterable[MeterValues], media_type: str, out: BinaryIO
+) -> None:
+    """`meter_readings`, meter by meter, into a binary stream."""
+    stream = MeterReadingsStream(source, created_at, media_type)
+    out.write(stream.head)
+    out.writelines(stream.meter(values) for values in meters)
+    out.write(stream.tail())
 
 
 def end_device_events(
@@ -112,9 +164,10 @@ def _meter(values: MeterValues) -> Node:
     return {"mRID": values.meter, "Names": names}
 
 
-def _base_reading(kind: ReadingType, reading: Reading, received_at: datetime) -> Node:
+def _base_reading(kind: ReadingType, reading: Reading, received_at: datetime | None) -> Node:
+    told: Node = {} if received_at is None else {"reportedDateTime": moment(received_at)}
     node: Node = {
-        "reportedDateTime": moment(received_at),
+        **told,
         "timeStamp": moment(reading.captured_at),
         "value": kind.value(reading.value),
     }
@@ -122,7 +175,7 @@ def _base_reading(kind: ReadingType, reading: Reading, received_at: datetime) ->
     return node
 
 
-def _register(kind: ReadingType, reading: Reading, received_at: datetime) -> Node:
+def _register(kind: ReadingType, reading: Reading, received_at: datetime | None) -> Node:
     return {**_base_reading(kind, reading, received_at), "ReadingType": {"ref": kind.ref}}
 
 

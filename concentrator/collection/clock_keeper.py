@@ -77,7 +77,7 @@ class ClockKeeper:
         if self._needs_ntp and not self._time_watch.is_sure:
             state = self._time_watch.state.value
             raise OrderError(f"order {order.order_id}: our own time is {state}: no meter is set by it")
-        entry = AuditEntry(order.order_id, order.operation, meter.identity, order.origin, dialogue.now())
+        entry = AuditEntry(order.order_id, order.operation, meter.identity, order.who, dialogue.now())
         audit_id = await self._store.add_audit_entry(entry)
         try:
             result = await dialogue.converse(meter_clock.set_clock(dialogue.client, dialogue.now()))
@@ -88,6 +88,6 @@ class ClockKeeper:
         await self._store.complete_audit_entry(audit_id, Outcome.DONE.value, dict(result), "")
         before, after = result["offset_before_s"], result["offset_after_s"]
         meter.record.clock_offset_s, meter.clock_trouble = after, ""
-        detail = f"order {order.order_id} from {order.origin}: was off by {before} s, now by {after} s"
+        detail = f"order {order.order_id} from {order.who}: was off by {before} s, now by {after} s"
         await self._store.add_events([("clock_set", detail, meter.identity)])
         return dict(result)

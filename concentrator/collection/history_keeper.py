@@ -13,11 +13,11 @@ from concentrator.store.store import Store
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 # Flash wears by writing: what a power cut may cost is this much of the counts, and the changes of this time.
-_INTERVAL_S = 60.0
+_INTERVAL_S = 600.0
 
 
 class HistoryKeeper:
-    """Writes what is new about once a minute, and at the end."""
+    """Writes what is new every ten minutes, and at the end."""
 
     def __init__(self, store: Store, topology: Topology, interval_s: float = _INTERVAL_S) -> None:
         self._store = store

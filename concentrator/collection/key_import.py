@@ -36,6 +36,15 @@ def read_key_list(path: Path) -> Found:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
         raise KeyFileError(f"{path}: cannot be read: {reason}") from None
+    return key_list_of(path, text)
+
+
+def key_list_of(path: Path, text: str) -> Found:
+    """The keys of the text of a list by meter and kind; `path` is what errors call it.
+
+    Raises:
+        KeyFileError: as for `read_key_list`.
+    """
     rows = _json_rows(path, text) if text.lstrip()[:1] in ("{", "[") else csv_rows(path, text)
     return keys_of_rows(str(path), rows)
 

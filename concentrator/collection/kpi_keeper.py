@@ -55,9 +55,11 @@ class KpiKeeper:
         """Go on with what was kept."""
         today = _day_of(self._clock.now())
         first = today - _COUNTED_DAYS * DAY_S
-        for day, figures in await self._store.read(lambda c: kpi_table.days(c, first)):
+        for day, figures in await self._store.read_statistics(lambda c: kpi_table.days(c, first)):
             self._busy_s[day] = float(figures.get("busy_s") or 0.0)
-            self._rows[day] = await self._store.read(lambda c, day=day: kpi_table.meter_days(c, day))
+            self._rows[day] = await self._store.read_statistics(
+                lambda c, day=day: kpi_table.meter_days(c, day)
+            )
 
     async def run(self) -> None:
         """Count until cancelled, and once more then."""
@@ -155,7 +157,7 @@ class KpiKeeper:
         first = _day_of(self._clock.now()) - (count - 1) * DAY_S
         return [
             {"day": datetime.fromtimestamp(day, UTC).date().isoformat(), **figures}
-            for day, figures in await self._store.read(lambda c: kpi_table.days(c, first))
+            for day, figures in await self._store.read_statistics(lambda c: kpi_table.days(c, first))
         ]
 
     def availability(self) -> dict[str, list[dict[str, Any]]]:

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -80,7 +80,9 @@ class OrderBook:
         for row in await self._store.given_orders():
             try:
                 payload = json.loads(row.payload)
-                order = Order.from_payload(payload, row.origin)
+                order = replace(
+                    Order.from_payload(payload, row.origin), given_by=str(payload.get("given_by", ""))
+                )
             except (ValueError, OrderError) as error:
                 log.warning("order forgotten", order=row.order_id, reason=str(error))
                 continue
@@ -219,7 +221,7 @@ class OrderBook:
     async def _keep(self, given: _Given) -> None:
         if not given.is_kept:
             return
-        payload = given.order.payload()
+        payload = given.order.payload() | {"given_by": given.order.given_by}
         if given.state in _OVER:
             # A token or a value that was written does not stay on flash longer than it is needed.
             payload |= {"args": {}, "fingerprint": given.fingerprint}
@@ -278,7 +280,7 @@ def _shown(given: _Given) -> dict[str, Any]:
         "id": order.order_id,
         "op": order.operation,
         "target": order.target,
-        "origin": order.origin,
+        "origin": order.who,
         "priority": order.priority,
         "not_before": order.not_before.isoformat() if order.not_before else None,
         "not_after": order.not_after.isoformat() if order.not_after else None,

@@ -24,3 +24,4 @@ class ProfileBook:
     open_gaps: list[OpenGap] | None = None
     kept: list[GapRow] = field(default_factory=lambda: list[GapRow]())
     closed_gaps: list[ClosedGap] = field(default_factory=lambda: list[ClosedGap]())
+    closed_as_of: int = -1  # how much the store had removed to make room when they were read

@@ -156,6 +156,10 @@ class ProfileVisit:
         if book.open_gaps is None:
             book.kept = await store.open_gaps(meter.identity, shape.obis)
             book.open_gaps = [OpenGap(*row) for row in book.kept]
+            book.closed_as_of = -1
+        if book.closed_as_of != store.house.made_room:
+            # What a full store removed is closed there: it is not asked for again.
+            book.closed_as_of = store.house.made_room
             book.closed_gaps = [
                 ClosedGap(*row) for row in await store.closed_gaps(meter.identity, shape.obis)
             ]

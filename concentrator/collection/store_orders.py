@@ -15,7 +15,7 @@ from concentrator.collection.interruptions import Evidence, Outage, Sign, recons
 from concentrator.collection.kpi_keeper import KpiKeeper
 from concentrator.obis import Obis, ObisError
 from concentrator.orders import Order, OrderError
-from concentrator.store.meter_events import events_between, network_signs
+from concentrator.store.meter_events import events_between
 from concentrator.store.readings import from_epoch
 from concentrator.store.store import Store
 
@@ -162,7 +162,7 @@ async def outages_between(
         StoreError: it cannot be read.
     """
     happened = await store.read(lambda c: events_between(c, first, last))
-    seen = await store.read(lambda c: network_signs(c, first.timestamp(), last.timestamp()))
+    seen = await store.network_signs(first, last)
     known = sum(record.link == "plc" for record in await store.load_meters())
     signs = {POWER_DOWN: Sign.DOWN, POWER_UP: Sign.UP}
     evidence = [

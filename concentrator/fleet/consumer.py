@@ -235,7 +235,9 @@ class FleetConsumer:
         for message in messages:
             payload = bytes(message.payload)
             try:
-                understood.append(parse_message(message.topic, payload))
+                understood.append(
+                    parse_message(message.topic, payload, str(getattr(message.properties, "ContentType", "")))
+                )
             except FleetMessageError as error:
                 refused.append((message.topic, payload, str(error).replace("\x00", "")))
                 log.warning("message refused", topic=message.topic, reason=str(error))

@@ -7,6 +7,7 @@ order, how often, or by how many consumers the messages are read.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import Any
@@ -205,6 +206,4 @@ class FleetDatabase:
 
 def json_text(fields: dict[str, Any]) -> str:
     """JSON that PostgreSQL takes: NUL is the one character that it cannot keep."""
-    import json
-
-    return json.dumps(fields).replace("\\u0000", "")
+    return json.dumps(fields, default=str).replace("\\u0000", "")

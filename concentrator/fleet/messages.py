@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
+import cbor2
+
 from concentrator.errors import LocalError
 
 _PREFIX, _VERSION = "dcu", "v1"
 _STATUS_PARTS, _METER_PARTS = 5, 7
 _LARGEST_BIGINT = 2**63 - 1
+_CBOR_MAP = range(0xA0, 0xC0)
 # The topics that a consumer subscribes to, below a shared subscription.
 TOPICS = ("dcu/v1/+/+/m/+/+", "dcu/v1/+/+/status", "dcu/v1/+/+/health")
 
@@ -85,8 +88,8 @@ class StateMessage:
     is_status: bool
 
 
-def parse_message(topic: str, payload: bytes) -> MeterMessage | StateMessage:
-    """Read one message.
+def parse_message(topic: str, payload: bytes, content_type: str = "") -> MeterMessage | StateMessage:
+    """Read one message: JSON, or CBOR by its content type or first octet (RFC 8949: a map).
 
     Raises:
         FleetMessageError: topic or payload is not one of a concentrator's.
@@ -95,19 +98,27 @@ def parse_message(topic: str, payload: bytes) -> MeterMessage | StateMessage:
     if parts[:2] != [_PREFIX, _VERSION] or len(parts) not in (_STATUS_PARTS, _METER_PARTS):
         raise FleetMessageError(f"topic {topic}: not one of a concentrator, version 1")
     try:
-        body: object = json.loads(payload)
-    except (ValueError, RecursionError):
-        raise FleetMessageError(f"topic {topic}: payload of {len(payload)} octets is no JSON") from None
+        body: object = cbor2.loads(payload) if _is_cbor(payload, content_type) else json.loads(payload)
+    except (ValueError, RecursionError, OverflowError, TypeError, MemoryError, cbor2.CBORError):
+        raise FleetMessageError(
+            f"topic {topic}: payload of {len(payload)} octets is no JSON, and no CBOR"
+        ) from None
     if not isinstance(body, dict):
-        raise FleetMessageError(f"topic {topic}: a JSON object is expected")
+        raise FleetMessageError(f"topic {topic}: a JSON object or a CBOR map is expected")
     fields = cast("dict[str, Any]", body)
     site, concentrator = parts[2], parts[3]
     try:
         if len(parts) == _STATUS_PARTS:
             return StateMessage(site, concentrator, fields, parts[4] == "status")
         return _meter_message(site, concentrator, parts[5], parts[6], fields)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise FleetMessageError(f"topic {topic}: {type(error).__name__}: {error}") from None
+
+
+def _is_cbor(payload: bytes, content_type: str) -> bool:
+    return content_type == "application/cbor" or (
+        not content_type and payload[:1] != b"" and payload[0] in _CBOR_MAP
+    )
 
 
 def _meter_message(

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+import cbor2
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
@@ -80,6 +82,8 @@ class MqttReceiver:
         self.ledger = Ledger()
         self.statuses: list[dict[str, Any]] = []
         self.results: list[dict[str, Any]] = []
+        # Called with topic and payload of each message, in paho's thread.
+        self.look: Callable[[str, bytes], None] | None = None
         # Meter and payload of each event, as often as it came.
         self.events: list[tuple[str, dict[str, Any]]] = []
         self._client = paho.Client(
@@ -119,8 +123,13 @@ class MqttReceiver:
         self.subscribed = False
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        if self.look is not None:
+            self.look(message.topic, bytes(message.payload))
         parts = message.topic.split("/")
-        payload = json.loads(message.payload)
+        if not message.payload or message.payload[:1] == b"<":
+            # CIM in XML is for another kind of head-end.
+            return
+        payload = json.loads(message.payload) if message.payload[:1] == b"{" else cbor2.loads(message.payload)
         match parts[4:]:
             case ["m", meter, "reading"]:
                 self.ledger.messages += 1

@@ -112,6 +112,15 @@ def of_order(connection: sqlite3.Connection, order_id: str, origin: str) -> Audi
     return None if row is None else _entry(row)
 
 
+def last_done(connection: sqlite3.Connection, operation: str) -> dict[str, datetime]:
+    """When an operation was last done, by meter."""
+    rows = connection.execute(
+        "SELECT meter, max(completed_at) FROM audit WHERE operation = ? AND state = 'done' GROUP BY meter",
+        (operation,),
+    )
+    return {meter: from_epoch(at) for meter, at in rows if at is not None}
+
+
 def _json(content: dict[str, Any]) -> str:
     return json.dumps(content, separators=(",", ":"), sort_keys=True)
 

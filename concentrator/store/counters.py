@@ -8,13 +8,14 @@ of the block, which costs nothing: 32 bits last for centuries of polling.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from concentrator.errors import LocalError
 from concentrator.store.errors import named_error
 
 BLOCK = 1000
+_FLOOR_SETTING = "invocation_counter_floor"
 _LARGEST = 2**32 - 1
 
 
@@ -25,7 +26,7 @@ class CounterExhaustedError(LocalError):
 def reserve(connection: sqlite3.Connection, name: str, at_least: int, count: int = BLOCK) -> range:
     """Reserve the next `count` values of a counter, none of them below `at_least`."""
     row = connection.execute("SELECT reserved FROM invocation_counter WHERE name = ?", (name,)).fetchone()
-    first = max(int(row[0]) + 1 if row else 1, at_least)
+    first = max(int(row[0]) + 1 if row else _floor(connection), at_least)
     last = first + count - 1
     if last > _LARGEST:
         raise CounterExhaustedError(f"invocation counter {name}: used up; change the key of this meter")
@@ -35,6 +36,23 @@ def reserve(connection: sqlite3.Connection, name: str, at_least: int, count: int
         (name, last),
     )
     return range(first, last + 1)
+
+
+def _floor(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT value FROM setting WHERE name = ?", (_FLOOR_SETTING,)).fetchone()
+    return int(row[0]) + 1 if row else 1
+
+
+def begin_above(connection: sqlite3.Connection, floor: int, known: Iterable[tuple[str, int]]) -> None:
+    """In a new file that follows a damaged one: no counter begins below what may have been used.
+
+    `known` are counters that could still be read; every other one begins above `floor`.
+    """
+    connection.execute("INSERT OR REPLACE INTO setting (name, value) VALUES (?, ?)", (_FLOOR_SETTING, floor))
+    connection.executemany(
+        "INSERT OR REPLACE INTO invocation_counter (name, reserved) VALUES (?, ?)",
+        [(name, max(min(reserved, _LARGEST), 0)) for name, reserved in known],
+    )
 
 
 class InvocationCounter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import ClassVar
 
 from concentrator.errors import ConcentratorError, LocalError
 
@@ -12,19 +13,36 @@ class StoreError(ConcentratorError):
 
 
 class StoreUnavailableError(StoreError):
-    """The store cannot take data now. Polling pauses; page and uplink go on; it recovers by itself."""
+    """The store cannot take data now. Polling pauses; page and uplink go on; it recovers by itself.
+
+    `state` is the name of this state in the status and in the event log.
+    """
+
+    state: ClassVar[str] = "busy"
 
 
 class StoreFullError(StoreUnavailableError):
     """The file system is full."""
 
+    state = "disk full"
+
 
 class StoreReadOnlyError(StoreUnavailableError):
     """The file system or the file is read-only."""
 
+    state = "read-only"
+
 
 class StoreInputOutputError(StoreUnavailableError):
     """The storage device reported an error."""
+
+    state = "input/output error"
+
+
+class StoreDamagedError(StoreUnavailableError):
+    """The file is damaged: it is set aside when it is opened anew, and the meters are read again."""
+
+    state = "damaged"
 
 
 class StoreVersionError(StoreError, LocalError):
@@ -42,15 +60,10 @@ _BY_CODE: dict[int, tuple[type[StoreError], str]] = {
         "check the folder and its rights",
     ),
     sqlite3.SQLITE_IOERR: (StoreInputOutputError, "check the card"),
-    sqlite3.SQLITE_CORRUPT: (
-        StoreInputOutputError,
-        "the file is set aside at the next start",
-    ),
-    sqlite3.SQLITE_NOTADB: (
-        StoreInputOutputError,
-        "it is set aside at the next start",
-    ),
+    sqlite3.SQLITE_CORRUPT: (StoreDamagedError, "it is set aside and the meters are read again"),
+    sqlite3.SQLITE_NOTADB: (StoreDamagedError, "it is set aside and the meters are read again"),
     sqlite3.SQLITE_BUSY: (StoreUnavailableError, "another program holds the file"),
+    sqlite3.SQLITE_LOCKED: (StoreUnavailableError, "another program holds the file"),
 }
 
 

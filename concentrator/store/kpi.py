@@ -79,20 +79,21 @@ def interval_counts(
 
 
 def save_meter_days(connection: sqlite3.Connection, day: int, rows: Iterable[MeterDay]) -> None:
-    """Keep the figures of meters for a day."""
+    """Keep the figures of meters for a day. What has not changed is not written: flash wears."""
     names = ", ".join(_COLUMNS)
     marks = ", ".join("?" * len(_COLUMNS))
+    new = ", ".join(f"excluded.{name}" for name in _COLUMNS)
     connection.executemany(
-        f"INSERT OR REPLACE INTO kpi_meter_day (day, meter_id, {names})"  # noqa: S608 - our own columns
-        f" SELECT ?, meter_id, {marks} FROM meter WHERE identity = ?",
-        [(day, *(getattr(row, name) for name in _COLUMNS), row.meter) for row in rows],
+        f"INSERT INTO kpi_meter_day (day, meter, {names}) VALUES (?, ?, {marks})"  # noqa: S608 - our own columns
+        f" ON CONFLICT (day, meter) DO UPDATE SET ({names}) = ({new}) WHERE ({names}) IS NOT ({new})",
+        [(day, row.meter, *(getattr(row, name) for name in _COLUMNS)) for row in rows],
     )
 
 
 def meter_days(connection: sqlite3.Connection, day: int) -> dict[str, MeterDay]:
     """The figures of every meter for a day."""
     rows = connection.execute(
-        f"SELECT identity, {', '.join(_COLUMNS)} FROM kpi_meter_day JOIN meter USING (meter_id) WHERE day = ?",  # noqa: S608 - our own columns
+        f"SELECT meter, {', '.join(_COLUMNS)} FROM kpi_meter_day WHERE day = ?",  # noqa: S608 - our own columns
         (day,),
     )
     return {row[0]: MeterDay(*row) for row in rows}
@@ -101,7 +102,9 @@ def meter_days(connection: sqlite3.Connection, day: int) -> dict[str, MeterDay]:
 def save_day(connection: sqlite3.Connection, day: int, figures: Mapping[str, Any], keep_days: int) -> None:
     """Keep the figures of the whole for a day, and let go what is older than so many days."""
     connection.execute(
-        "INSERT OR REPLACE INTO kpi_day (day, figures) VALUES (?, ?)", (day, json.dumps(figures))
+        "INSERT INTO kpi_day (day, figures) VALUES (?, ?)"
+        " ON CONFLICT (day) DO UPDATE SET figures = excluded.figures WHERE figures IS NOT excluded.figures",
+        (day, json.dumps(figures)),
     )
     for table in ("kpi_day", "kpi_meter_day"):
         connection.execute(f"DELETE FROM {table} WHERE day < ?", (day - 86_400 * keep_days,))  # noqa: S608 - our own names

@@ -156,12 +156,3 @@ def delete_events(connection: sqlite3.Connection, sequence: int) -> int:
         " happened_at + 1)",
         (sequence, OVERLAP_S),
     ).rowcount
-
-
-def network_signs(connection: sqlite3.Connection, first: float, last: float) -> list[tuple[float, str, str]]:
-    """When meters left and joined the PLC network: time, meter, and what; oldest first."""
-    return connection.execute(
-        "SELECT happened_at, identity, what FROM network_change JOIN meter ON meter.link_address = eui"
-        " WHERE happened_at BETWEEN ? AND ? AND what IN ('left', 'joined') ORDER BY happened_at",
-        (first, last),
-    ).fetchall()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from concentrator.store import collection_tables, head_end_counters
+from concentrator.store import collection_tables, head_end_counters, parked
 
 # "ODCs": marks the file as ours in SQLite's header (PRAGMA application_id).
 APPLICATION_ID = 0x4F444373
@@ -286,6 +286,30 @@ _KPI = (
 )
 
 
+# What a destination acknowledged ahead of its cursor, as ranges of batch numbers: however long the backlog, the list is
+# short. A destination that the configuration does not name any more is retired, and holds nothing back.
+_ACKNOWLEDGED_RANGES = (
+    """
+    CREATE TABLE acknowledged_range (
+        destination_id INTEGER NOT NULL REFERENCES destination (destination_id),
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        PRIMARY KEY (destination_id, first)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    INSERT INTO acknowledged_range (destination_id, first, last)
+    SELECT destination_id, MIN(sequence), MAX(sequence) FROM (
+        SELECT destination_id, sequence,
+               sequence - ROW_NUMBER() OVER (PARTITION BY destination_id ORDER BY sequence) AS run
+        FROM acknowledgement
+    ) GROUP BY destination_id, run
+    """,
+    "DROP TABLE acknowledgement",
+    "ALTER TABLE destination ADD COLUMN retired_at INTEGER",
+)
+
+
 @migrations()
 def m0001_initial(database: Database) -> None:
     """Meters, channels, readings, batches and destinations."""
@@ -340,6 +364,22 @@ def m0007_kpi(database: Database) -> None:
     for statement in _KPI:
         database.conn.execute(statement)
     database.conn.execute("PRAGMA user_version = 7")
+
+
+@migrations()
+def m0008_acknowledged_ranges(database: Database) -> None:
+    """Acknowledgements ahead of the cursor as ranges; retired destinations."""
+    for statement in _ACKNOWLEDGED_RANGES:
+        database.conn.execute(statement)
+    database.conn.execute("PRAGMA user_version = 8")
+
+
+@migrations()
+def m0009_parked_batches(database: Database) -> None:
+    """Batches that a destination refused for good."""
+    for statement in parked.STATEMENTS:
+        database.conn.execute(statement)
+    database.conn.execute("PRAGMA user_version = 9")
 
 
 @migrations()

@@ -70,7 +70,7 @@ class HistoryBatch:
     running: dict[str, Any] = field(default_factory=_no_state)  # counts of the hour and day that are not over
 
 
-_RUNNING = "network_history"
+RUNNING_SETTING = "network_history"
 
 
 def save(
@@ -81,7 +81,8 @@ def save(
         for table in ("network_node", "network_change", "network_node_day"):
             connection.execute(f"DELETE FROM {table} WHERE eui = ?", (eui,))  # noqa: S608 - our own names
     connection.executemany(
-        "INSERT OR REPLACE INTO network_node (eui, state) VALUES (?, ?)",
+        "INSERT INTO network_node (eui, state) VALUES (?, ?)"
+        " ON CONFLICT (eui) DO UPDATE SET state = excluded.state WHERE state IS NOT excluded.state",
         [(eui, json.dumps(state, separators=(",", ":"))) for eui, state in batch.nodes.items()],
     )
     connection.executemany(
@@ -99,7 +100,8 @@ def save(
         [(eui, day.start, day.available_minutes, day.changes, day.up_minutes) for eui, day in batch.days],
     )
     connection.execute(
-        "INSERT OR REPLACE INTO setting (name, value) VALUES (?, ?)", (_RUNNING, json.dumps(batch.running))
+        "INSERT OR REPLACE INTO setting (name, value) VALUES (?, ?)",
+        (RUNNING_SETTING, json.dumps(batch.running)),
     )
     if batch.hours:
         connection.execute(
@@ -141,6 +143,15 @@ def load(connection: sqlite3.Connection) -> HistoryBatch:
             "SELECT eui, start, available_minutes, changes, up_minutes FROM network_node_day ORDER BY start"
         )
     ]
-    row = connection.execute("SELECT value FROM setting WHERE name = ?", (_RUNNING,)).fetchone()
+    row = connection.execute("SELECT value FROM setting WHERE name = ?", (RUNNING_SETTING,)).fetchone()
     batch.running = json.loads(row[0]) if row else {}
     return batch
+
+
+def signs(connection: sqlite3.Connection, first: float, last: float) -> list[tuple[float, str, str]]:
+    """When nodes left and joined: time, EUI in hexadecimal, and what; oldest first."""
+    return connection.execute(
+        "SELECT happened_at, eui, what FROM network_change"
+        " WHERE happened_at BETWEEN ? AND ? AND what IN ('left', 'joined') ORDER BY happened_at",
+        (first, last),
+    ).fetchall()

@@ -18,19 +18,25 @@ from concentrator.store import (
     collection_tables,
     counters,
     kpi,
+    latest,
     meter_events,
     meters,
     network_history,
     outbox,
+    parked,
     readings,
     registrations,
     series,
 )
+from concentrator.store.aftermath import follow_damaged
 from concentrator.store.collection_tables import GapRow, GivenOrderRow, TaskRunRow
-from concentrator.store.database import Database
+from concentrator.store.database import Connector, Database, connect
+from concentrator.store.errors import StoreError, StoreUnavailableError
+from concentrator.store.house import House
 from concentrator.store.judgement import Judge
 from concentrator.store.readings import ReadingTable, StoredAnswer, add_event, to_epoch
 from concentrator.store.series import Requalification
+from concentrator.store.statistics import Statistics, statistics_path
 
 Result = TypeVar("Result")
 
@@ -38,7 +44,9 @@ Result = TypeVar("Result")
 class Store:
     """Readings, meters, outbox, counters and events in one file."""
 
-    def __init__(self, path: Path, clock: Clock, judge: Judge | None = None) -> None:
+    def __init__(
+        self, path: Path, clock: Clock, judge: Judge | None = None, connector: Connector = connect
+    ) -> None:
         """Open or create the file; `judge` says of each answer how good its values are.
 
         Raises:
@@ -46,7 +54,16 @@ class Store:
             StoreError: it cannot be opened.
         """
         self._clock = clock
-        self._database = Database(path)
+        self._database = Database(path, connector=connector)
+        try:
+            if self._database.set_aside is not None:
+                follow_damaged(self._database, self._database.set_aside, clock.now())
+            self._statistics = Statistics(statistics_path(path), connector)
+            self._statistics.take_over(self._database)
+        except StoreError:
+            self._database.close()
+            raise
+        self.house = House(self._database, clock)
         self._readings = ReadingTable(judge)
         self._stored = asyncio.Condition()
         self._newest_sequence = self._database.newest_sequence()
@@ -59,7 +76,19 @@ class Store:
     @property
     def unavailable(self) -> str:
         """Why the store does not take data now; "" while it does."""
-        return self._database.unavailable
+        return str(self._database.failure or "")
+
+    @property
+    def state(self) -> str:
+        """`in use`, or what is wrong: `disk full`, `read-only`, `input/output error`, `damaged`, `busy`."""
+        failure = self._database.failure
+        if failure is None:
+            return "in use"
+        return failure.state if isinstance(failure, StoreUnavailableError) else "failing"
+
+    async def until_damaged(self) -> None:
+        """Return when the file is found damaged: it has to be opened anew, and is set aside then."""
+        await self._database.damaged.wait()
 
     @property
     def set_aside(self) -> Path | None:
@@ -222,15 +251,47 @@ class Store:
         """Make a destination known; a new one gets everything that the store still has."""
         await self._database.write(lambda c: outbox.register_destination(c, name))
 
-    async def pending(self, destination: str, after: int, limit: int) -> list[outbox.OutgoingBatch]:
-        """Unacknowledged batches above sequence `after`, oldest first."""
-        return await self._database.read(lambda c: outbox.pending(c, destination, after, limit))
+    async def retire_destinations(self, configured: Iterable[str]) -> list[str]:
+        """Let destinations that are not configured any more hold nothing back; returns their names."""
+        names, now = list(configured), self._clock.now()
+        return await self._database.write(lambda c: outbox.retire_destinations(c, names, now))
+
+    async def pending(
+        self, destination: str, after: int, limit: int, up_to: int = outbox.NO_END
+    ) -> list[outbox.OutgoingBatch]:
+        """Unacknowledged batches above sequence `after`, up to `up_to`, oldest first."""
+        return await self._database.read(lambda c: outbox.pending(c, destination, after, limit, up_to))
+
+    async def pending_numbers(self, destination: str, limit: int) -> list[int]:
+        """The numbers of the oldest unacknowledged batches."""
+        return await self._database.read(lambda c: outbox.pending_numbers(c, destination, limit))
+
+    async def newest_of_each(self, destination: str, up_to: int) -> list[int]:
+        """The newest unacknowledged batch of each meter and profile, newest first."""
+        return await self._database.read(lambda c: outbox.newest_of_each(c, destination, up_to))
+
+    async def batches(self, destination: str, sequences: Sequence[int]) -> list[outbox.OutgoingBatch]:
+        """Those of the batches that are still unacknowledged, in this order."""
+        return await self._database.read(lambda c: outbox.batches(c, destination, sequences))
+
+    def newest_sequence(self) -> int:
+        """The number of the newest batch; 0 when there was never one."""
+        return self._newest_sequence
 
     async def acknowledge(self, destination: str, sequences: Iterable[int]) -> None:
         """Note what a destination has; on flash when this returns."""
         numbers = list(sequences)
         now = self._clock.now()
         await self._database.write(lambda c: outbox.acknowledge(c, destination, numbers, now))
+
+    async def latest_values(self, meter: str) -> list[latest.LatestValue]:
+        """The newest reading of every channel of a meter."""
+        return await self._database.read(lambda c: latest.latest_values(c, meter))
+
+    async def park(self, destination: str, sequence: int, reason: str) -> None:
+        """Note that a destination refuses a batch for good."""
+        now = self._clock.now()
+        await self._database.write(lambda c: parked.park(c, destination, sequence, reason, now))
 
     async def destination_states(self) -> list[outbox.DestinationState]:
         """How far every destination is."""
@@ -287,6 +348,10 @@ class Store:
         """The newest entries, of one meter or of all, newest first."""
         return await self._database.read(lambda c: audit.newest(c, limit, meter))
 
+    async def last_changes_of_keys(self) -> dict[str, datetime]:
+        """When the keys of each meter were last changed by order."""
+        return await self._database.read(lambda c: audit.last_done(c, "change_keys"))
+
     async def audited_order(self, order_id: str, origin: str) -> audit.AuditEntry | None:
         """What is known of an order that was taken before."""
         return await self._database.read(lambda c: audit.of_order(c, order_id, origin))
@@ -340,13 +405,23 @@ class Store:
 
     async def load_network_history(self) -> network_history.HistoryBatch:
         """Everything that is kept of the PLC network's history."""
-        return await self._database.read(network_history.load)
+        return await self._statistics.read(network_history.load)
 
     async def save_network_history(
         self, batch: network_history.HistoryBatch, hours: int, days: int, changes_of_a_node: int
     ) -> None:
         """Add what is new in it, and let go what is older than the limits."""
-        await self._database.write(lambda c: network_history.save(c, batch, hours, days, changes_of_a_node))
+        await self._statistics.write(lambda c: network_history.save(c, batch, hours, days, changes_of_a_node))
+
+    async def network_signs(self, first: datetime, last: datetime) -> list[tuple[float, str, str]]:
+        """When meters left and joined the PLC network: time, meter, and what; oldest first."""
+        addresses = await self._database.read(
+            lambda c: dict(c.execute("SELECT link_address, identity FROM meter").fetchall())
+        )
+        seen = await self._statistics.read(
+            lambda c: network_history.signs(c, first.timestamp(), last.timestamp())
+        )
+        return [(at, addresses[eui], what) for at, eui, what in seen if eui in addresses]
 
     async def save_kpi_day(
         self, day: int, figures: Mapping[str, Any], rows: Sequence[kpi.MeterDay], keep_days: int
@@ -357,49 +432,21 @@ class Store:
             kpi.save_meter_days(connection, day, rows)
             kpi.save_day(connection, day, figures, keep_days)
 
-        await self._database.write(work)
-
-    # Retention
+        await self._statistics.write(work)
 
     async def purge(self, older_than: timedelta) -> int:
         """Delete readings that every destination has acknowledged and that are older; returns how many."""
-        limit = to_epoch(self._clock.now() - older_than)
-
-        def batches(connection: sqlite3.Connection) -> list[tuple[int, int, str, int, int]]:
-            return connection.execute(
-                "SELECT sequence, meter_id, profile, first_at, last_at FROM batch"
-                " WHERE (last_at < ? OR handling & 2)"
-                " AND sequence <= (SELECT COALESCE(MIN(cursor), 0) FROM destination)"
-                " ORDER BY sequence LIMIT 50",
-                (limit,),
-            ).fetchall()
-
-        removed = 0
-        while found := await self._database.read(batches):
-            for batch in found:
-                removed += await self._database.write(_deleter(batch))
-        return removed
+        return await self.house.purge(older_than)
 
     async def read(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run a query on the reader's thread and connection."""
         return await self._database.read(work)
 
+    async def read_statistics(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run a query on the statistics."""
+        return await self._statistics.read(work)
+
     def close(self) -> None:
-        """Finish what is queued and close the file."""
+        """Finish what is queued and close the files."""
+        self._statistics.close()
         self._database.close()
-
-
-def _deleter(batch: tuple[int, int, str, int, int]) -> Callable[[sqlite3.Connection], int]:
-    sequence, meter_id, profile, first_at, last_at = batch
-
-    def work(connection: sqlite3.Connection) -> int:
-        removed = connection.execute(
-            "DELETE FROM reading WHERE sequence = ? AND captured_at BETWEEN ? AND ? AND channel_id IN"
-            " (SELECT channel_id FROM channel WHERE meter_id = ? AND profile = ?)",
-            (sequence, first_at, last_at, meter_id, profile),
-        ).rowcount
-        removed += meter_events.delete_events(connection, sequence)
-        connection.execute("DELETE FROM batch WHERE sequence = ?", (sequence,))
-        return removed
-
-    return work

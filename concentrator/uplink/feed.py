@@ -1,8 +1,12 @@
 """What one destination is to be sent next, and the keeping of what it acknowledged.
 
-Both uplinks are built on this: take batches in order, send them in a window, report each as acknowledged
+All uplinks are built on this: take batches, send them in a window, report each as acknowledged
 when the peer said so. Acknowledgements are written together, a few times a second, since each write is
 an fsync; a crash in between only sends those batches again, which receivers must bear anyway.
+
+After an outage the head-end first gets the newest registers and events of every meter, then the backlog from its oldest
+batch on. What comes in meanwhile has a share of every read-ahead, so that neither waits for the other. A short backlog
+leaves in its order.
 """
 
 from __future__ import annotations
@@ -18,7 +22,11 @@ from concentrator.store.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
-_READ_AHEAD_BATCHES = 16
+_READ_AHEAD_BATCHES = 64
+# Of a read-ahead, while there is a backlog; what comes in is far less than this.
+_LIVE_SHARE_BATCHES = 16
+# A backlog of fewer batches leaves in a moment: there is no need to put the newest first.
+_SHORT_BACKLOG_BATCHES = 200
 _FLUSH_INTERVAL_S = 0.25
 _POLL_INTERVAL_S = 5.0
 
@@ -30,16 +38,16 @@ class Feed:
         self.destination = destination
         self.acknowledged_batches = 0
         self._store = store
-        self._position = 0
         self._ahead: deque[OutgoingBatch] = deque()
         # Acknowledged by the peer, not yet on flash.
         self._acknowledged: set[int] = set()
         self._flush_wanted = asyncio.Event()
+        self.start_again()
 
     async def run(self) -> None:
         """Write acknowledgements to the store, until cancelled; writes what is left when cancelled."""
-        await self._store.register_destination(self.destination)
         try:
+            await self._register()
             while True:
                 await self._flush_wanted.wait()
                 await self._flush()
@@ -47,21 +55,59 @@ class Feed:
         finally:
             await asyncio.shield(self._flush())
 
+    async def _register(self) -> None:
+        while True:
+            try:
+                await self._store.register_destination(self.destination)
+                return
+            except StoreError as error:
+                log.warning("destination not registered", destination=self.destination, reason=str(error))
+                await asyncio.sleep(_POLL_INTERVAL_S)
+
     async def next_batch(self) -> OutgoingBatch:
         """The next batch to send; waits until there is one."""
         while not self._ahead:
             try:
-                found = await self._store.pending(self.destination, self._position, _READ_AHEAD_BATCHES)
+                if not self._planned:
+                    await self._plan()
+                if not await self._read_ahead():
+                    await self._store.wait_for_newer(self._live, _POLL_INTERVAL_S)
             except StoreError as error:
                 log.warning("outbox cannot be read", destination=self.destination, reason=str(error))
                 await asyncio.sleep(_POLL_INTERVAL_S)
-                continue
-            if found:
-                self._position = found[-1].sequence
-                self._ahead.extend(batch for batch in found if batch.sequence not in self._acknowledged)
-            else:
-                await self._store.wait_for_newer(self._position, _POLL_INTERVAL_S)
         return self._ahead.popleft()
+
+    async def _plan(self) -> None:
+        """Tell backlog from what comes in, and find the newest of each meter."""
+        end = self._store.newest_sequence()
+        short = len(await self._store.pending_numbers(self.destination, _SHORT_BACKLOG_BATCHES))
+        newest = (
+            await self._store.newest_of_each(self.destination, end) if short == _SHORT_BACKLOG_BATCHES else []
+        )
+        self._newest, self._early = deque(newest), set[int]()
+        self._backlog, self._backlog_end, self._live = 0, end, end
+        self._planned = True
+
+    async def _read_ahead(self) -> bool:
+        """Read what is to be sent next; whether anything was there."""
+        store, destination = self._store, self.destination
+        draining = bool(self._newest) or self._backlog < self._backlog_end
+        live_limit = _LIVE_SHARE_BATCHES if draining else _READ_AHEAD_BATCHES
+        live = await store.pending(destination, self._live, live_limit)
+        if live:
+            self._live = live[-1].sequence
+        room = _READ_AHEAD_BATCHES - len(live)
+        rest: list[OutgoingBatch] = []
+        if self._newest:
+            numbers = [self._newest.popleft() for _ in range(min(room, len(self._newest)))]
+            self._early |= set(numbers)
+            rest = await store.batches(destination, numbers)
+        elif self._backlog < self._backlog_end:
+            rest = await store.pending(destination, self._backlog, room, self._backlog_end)
+            self._backlog = rest[-1].sequence if rest else self._backlog_end
+            rest = [batch for batch in rest if batch.sequence not in self._early]
+        self._ahead.extend(batch for batch in [*rest, *live] if batch.sequence not in self._acknowledged)
+        return draining or bool(live)
 
     def acknowledged(self, sequence: int) -> None:
         """The peer has this batch for good."""
@@ -70,9 +116,12 @@ class Feed:
         self._flush_wanted.set()
 
     def start_again(self) -> None:
-        """The connection was lost: go on from the oldest batch that is not acknowledged."""
+        """The connection was lost: plan anew, from what is not acknowledged."""
         self._ahead.clear()
-        self._position = 0
+        self._planned = False
+        self._newest: deque[int] = deque()
+        self._early: set[int] = set()
+        self._backlog = self._backlog_end = self._live = 0
 
     async def _flush(self) -> None:
         self._flush_wanted.clear()

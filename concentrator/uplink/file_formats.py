@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from concentrator.cim.message import JSON, XML
 from concentrator.cim.readings import MeterEvents, MeterValues, end_device_events, meter_readings
 from concentrator.store.outbox import OutgoingBatch
 from concentrator.units import unit_symbol
-from concentrator.uplink.messages import Topics, batch_messages, quality_names, timestamp
+from concentrator.uplink.messages import Topics, batch_messages, encode, quality_names, timestamp
 
 READING_COLUMNS = (
     "batch", "meter", "medium", "profile", "obis", "unit", "scaler", "period_s", "time", "value", "status", "quality",
@@ -118,9 +117,9 @@ def _harmless(cell: object) -> object:
 def _as_lines(topics: Topics, batches: Sequence[OutgoingBatch]) -> list[FileContent]:
     """The payloads of MQTT, one a line, each with the topic that it would have had."""
     lines = [
-        json.dumps({"topic": topic}, separators=(",", ":")).encode()[:-1] + b"," + payload[1:]
+        encode({"topic": message.topic, **message.payload()})
         for batch in batches
-        for topic, payload in batch_messages(topics, batch)
+        for message in batch_messages(topics, batch)
     ]
     return [FileContent("messages", b"\n".join(lines) + b"\n")] if lines else []
 

@@ -11,7 +11,7 @@ import structlog
 from concentrator.errors import RemoteError
 from concentrator.links.backoff import Backoff
 from concentrator.store.store import Store
-from concentrator.tasks import until_first_ends
+from concentrator.tasks import cancel_and_wait, until_first_ends
 from concentrator.traffic import Source, TrafficHub
 from concentrator.uplink.feed import Feed
 
@@ -25,6 +25,10 @@ SENT, RECEIVED = "to the head-end", "from the head-end"
 
 class UplinkLostError(RemoteError):
     """The connection ended, or the peer acknowledges nothing; the text says why."""
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await asyncio.shield(task)
 
 
 class Uplink(ABC):
@@ -42,7 +46,12 @@ class Uplink(ABC):
 
     async def run(self) -> None:
         """Connect, drain, reconnect, until cancelled."""
-        await until_first_ends(self.feed.run(), self._keep_connected())
+        feed = asyncio.ensure_future(self.feed.run())
+        try:
+            await until_first_ends(_ended(feed), self._keep_connected())
+        finally:
+            # After the connection: what is acknowledged while it closes is kept too, and not sent again.
+            await cancel_and_wait(feed)
 
     async def _keep_connected(self) -> None:
         while True:
@@ -62,6 +71,11 @@ class Uplink(ABC):
         if self.traffic is not None and self.traffic.watched:
             words = f"{self.kind} {self.feed.destination}: {note}"
             self.traffic.publish(Source.UPSTREAM, direction, octets, note=words)
+
+    def tell_message(self, direction: str, topic: str, octets: int) -> None:
+        """Tell them of a message: its topic and its size."""
+        if self.traffic is not None and self.traffic.watched:
+            self.tell_traffic(direction, f"{topic}, {octets} octets")
 
     def _set_state(self, state: str, reason: str) -> None:
         if (state, reason) != (self.state, self.reason):

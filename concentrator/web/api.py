@@ -3,23 +3,51 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any, cast
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from concentrator.model import IDENTITY_PATTERN
+from concentrator.store.errors import StoreError
 from concentrator.web import queries
-from concentrator.web.meters import MeterQuery, MeterView, select
+from concentrator.web.completeness import Cell
+from concentrator.web.export import ENDINGS, FORMATS, ExportError, ExportQuery, Piece, make_writer, pieces
+from concentrator.web.meters import SORTS, MeterQuery, MeterView, select
 from concentrator.web.metrics import exposition
-from concentrator.web.sources import Sources
-from concentrator.web.views import EVENT_ROWS, UnknownMeterError
+from concentrator.web.openapi import (
+    ANYTHING,
+    MOMENT,
+    TEXT,
+    WHOLE,
+    Endpoint,
+    Parameter,
+    Schema,
+    described,
+    description,
+    fields,
+    items,
+    or_null,
+)
+from concentrator.web.report_views import (
+    EVENT_ROWS,
+    LOG_DAYS,
+    SEVERITIES,
+    FirmwareCount,
+    LogQuery,
+    day_of,
+    firmware_counts,
+)
+from concentrator.web.sources import DestinationView, Sources, Totals
+from concentrator.web.views import UnknownMeterError
 
 _MOST_ROWS = 5000
 _MOST_GAPS = 1000
+_MOST_EXPORTS = 2
 
 
 class Api:
@@ -27,16 +55,227 @@ class Api:
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
+        self._exports = 0
+        self.endpoints = self._endpoints()
         self.routes = [
-            Route("/api/overview", self._overview),
-            Route("/api/completeness", self._completeness),
-            Route("/api/meters", self._meters),
-            Route("/api/meters/{identity}", self._meter),
-            Route("/api/events", self._events),
-            Route("/api/tasks", self._tasks),
-            Route("/health", self._health),
+            *(Route(one.path, one.handler, methods=["GET"]) for one in self.endpoints),
             Route("/metrics", self._metrics),
         ]
+
+    def _endpoints(self) -> tuple[Endpoint, ...]:
+        """Every JSON address; the description at /api/openapi.json is made from this."""
+        no_store = {503: "The store cannot be read; the text says why."}
+        not_told = {503: "The collecting service does not run, or cannot tell; the text says why."}
+        meter = Parameter("meter", "Only of this meter.")
+        service = fields(state=TEXT, reason=TEXT, at=MOMENT)
+        store = fields(
+            unavailable=TEXT, file_octets=WHOLE, disk_free=or_null(WHOLE), disk_total=or_null(WHOLE)
+        )
+        overview = fields(
+            service=service,
+            name=TEXT,
+            site=TEXT,
+            software=or_null(TEXT),
+            started_at=or_null(MOMENT),
+            modem=or_null(ANYTHING),
+            radio=or_null(ANYTHING),
+            store=store,
+            destinations=items(described(DestinationView)),
+            totals=described(Totals),
+        )
+        cells = items(described(Cell))
+        by_meter: Schema = {"type": "object", "additionalProperties": cells}
+        filters = (
+            Parameter("q", "Words that identity, address, manufacturer, model, firmware or reason contain."),
+            Parameter("state", "A state, or `incomplete`."),
+            Parameter("medium", "A medium."),
+            Parameter("sort", f"What to sort by, backwards with a minus sign before it: {', '.join(SORTS)}."),
+            Parameter("page", f"The page, of {_MOST_ROWS} meters each."),
+        )
+        meters = fields(
+            service=TEXT,
+            found=WHOLE,
+            known=WHOLE,
+            page=WHOLE,
+            pages=WHOLE,
+            meters=items(described(MeterView)),
+        )
+        one_meter = fields(
+            meter=described(MeterView),
+            latest=items(described(queries.LatestValue)),
+            closed_gaps=items(described(queries.Gap)),
+            store_error=TEXT,
+        )
+        days: Schema = {"enum": [str(number) for number in LOG_DAYS]}
+        export_parameters = (
+            Parameter("format", "CSV, JSON lines, or IEC 61968-9 MeterReadings.", {"enum": list(FORMATS)}),
+            Parameter("from", "Captured from then on: an RFC 3339 time or a date.", MOMENT),
+            Parameter("to", "Captured up to then; now by default.", MOMENT),
+            meter,
+        )
+        return (
+            Endpoint("/api/overview", self._overview, "Service, destinations, totals.", overview),
+            Endpoint(
+                "/api/completeness",
+                self._completeness,
+                "How much of the load profile is stored, by meter and day.",
+                fields(days=items({"type": "string", "format": "date"}), total=cells, meters=by_meter),
+                errors=no_store,
+            ),
+            Endpoint("/api/meters", self._meters, "The meters.", meters, filters),
+            Endpoint(
+                "/api/meters/{identity}",
+                self._meter,
+                "One meter with its latest values and gaps.",
+                one_meter,
+                (Parameter("identity", "What the meter is called.", place="path"),),
+                {404: "No such meter is known."},
+            ),
+            Endpoint(
+                "/api/events",
+                self._events,
+                "The concentrator's own events, newest first.",
+                fields(events=items(described(queries.LoggedEvent))),
+                (Parameter("before", "Only those before the event of this number."), meter),
+                no_store,
+            ),
+            Endpoint(
+                "/api/meter-events",
+                self._meter_events,
+                "Events and alarms of meters, newest first.",
+                fields(events=items(described(queries.LoggedMeterEvent))),
+                (meter, Parameter("severity", "Only these.", {"enum": list(SEVERITIES)}), _days(days)),
+                no_store,
+            ),
+            Endpoint(
+                "/api/outages",
+                self._outages,
+                "Interruptions of supply, put together from what meters and network tell.",
+                {"type": "object", "properties": {"outages": items(ANYTHING)}, "required": ["outages"]},
+                (_days(days),),
+                not_told,
+            ),
+            Endpoint(
+                "/api/balance",
+                self._balance,
+                "The energy balance of a day (UTC), by feeder, with its suspicions.",
+                fields(day={"type": "string", "format": "date"}, feeders=items(ANYTHING)),
+                (Parameter("day", "Yesterday by default.", {"type": "string", "format": "date"}),),
+                not_told,
+            ),
+            Endpoint(
+                "/api/firmware",
+                self._firmware,
+                "The concentrator's software, the firmware of meters, and how far an upgrade of nodes is.",
+                fields(
+                    running=or_null(TEXT),
+                    installed=TEXT,
+                    meters=items(described(FirmwareCount)),
+                    upgrade=or_null(ANYTHING),
+                ),
+            ),
+            Endpoint(
+                "/api/tasks",
+                self._tasks,
+                "What is read when, and how far it is.",
+                fields(service=TEXT, tasks=items(ANYTHING)),
+            ),
+            Endpoint(
+                "/api/export",
+                self._export,
+                "Readings: CSV and JSON lines with raw value and scaler, CIM in the base unit.",
+                ANYTHING,
+                export_parameters,
+                {
+                    400: "A parameter makes no sense.",
+                    503: "The store cannot be read, or others export already.",
+                },
+                tuple(FORMATS.values()),
+            ),
+            Endpoint("/api/openapi.json", self._description, "This description.", ANYTHING),
+            Endpoint(
+                "/health",
+                self._health,
+                "Whether the service answers and can store.",
+                fields(healthy={"type": "boolean"}, reasons=items(TEXT)),
+                errors={503: "It does not."},
+            ),
+        )
+
+    async def _description(self, _request: Request) -> Response:
+        return JSONResponse(description(self.endpoints))
+
+    async def _meter_events(self, request: Request) -> Response:
+        query = LogQuery.from_parameters(request.query_params)
+        since = int(self._sources.clock.now().timestamp()) - query.days * 86_400
+        events, reason = await self._sources.ask(
+            lambda c: queries.meter_events(c, _MOST_ROWS, since, query.meter, query.severity), []
+        )
+        return _json({"error": reason}, 503) if reason else _json({"events": events})
+
+    async def _outages(self, request: Request) -> Response:
+        query = LogQuery.from_parameters(request.query_params)
+        return await self._asked("interruptions", {"days": query.days})
+
+    async def _balance(self, request: Request) -> Response:
+        today = self._sources.clock.now().astimezone(UTC).date()
+        return await self._asked(
+            "balance", {"day": day_of(request.query_params.get("day", ""), today).isoformat()}
+        )
+
+    async def _asked(self, question: str, arguments: dict[str, Any]) -> Response:
+        snapshot = await self._sources.watch.snapshot()
+        found, reason = await self._sources.question(snapshot, question, arguments)
+        return _json({"error": reason}, 503) if found is None else _json(found)
+
+    async def _firmware(self, _request: Request) -> Response:
+        snapshot = await self._sources.watch.snapshot()
+        status: dict[str, Any] = snapshot.status or {}
+        upgrade = None
+        if status.get("modem"):
+            upgrade, _reason = await self._sources.question(snapshot, "upgrade_status")
+        return _json(
+            {
+                "running": status.get("software"),
+                "installed": version("open-data-concentrator"),
+                "meters": firmware_counts(await self._sources.meters(snapshot)),
+                "upgrade": upgrade,
+            }
+        )
+
+    async def _export(self, request: Request) -> Response:
+        try:
+            query = ExportQuery.from_parameters(request.query_params, self._sources.clock.now())
+        except ExportError as error:
+            return _json({"error": str(error)}, 400)
+        if self._exports >= _MOST_EXPORTS:
+            return JSONResponse(
+                {"error": f"{_MOST_EXPORTS} exports are under way; ask again later"},
+                503,
+                {"Retry-After": "10"},
+            )
+        found = pieces(self._sources.store, query)
+        try:
+            # What is wrong with the store is told as a status, not in the middle of the answer.
+            first = await anext(found, Piece())
+        except StoreError as error:
+            return _json({"error": str(error)}, 503)
+
+        box = self._sources.config.concentrator
+        writer = make_writer(query.form, f"{box.site}/{box.name}", self._sources.clock.now())
+
+        async def octets() -> AsyncGenerator[bytes]:
+            self._exports += 1
+            try:
+                yield writer.head + writer.piece(first)
+                async for piece in found:
+                    yield writer.piece(piece)
+                yield writer.tail()
+            finally:
+                self._exports -= 1
+
+        headers = {"Content-Disposition": f'attachment; filename="readings.{ENDINGS[query.form]}"'}
+        return StreamingResponse(octets(), media_type=FORMATS[query.form], headers=headers)
 
     async def _tasks(self, _request: Request) -> Response:
         snapshot = await self._sources.watch.snapshot()
@@ -111,9 +350,10 @@ class Api:
         raise UnknownMeterError(identity)
 
     async def _events(self, request: Request) -> Response:
-        before = request.query_params.get("before", "")
-        number = int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None  # noqa: PLR2004 - 64 bits
-        events, reason = await self._sources.ask(lambda c: queries.events(c, EVENT_ROWS, number), [])
+        query = LogQuery.from_parameters(request.query_params)
+        events, reason = await self._sources.ask(
+            lambda c: queries.events(c, EVENT_ROWS, query.before, query.meter), []
+        )
         return _json({"error": reason}, 503) if reason else _json({"events": events})
 
     async def _health(self, _request: Request) -> Response:
@@ -140,6 +380,10 @@ class Api:
             sources.clock.now(),
         )
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+
+def _days(schema: Schema) -> Parameter:
+    return Parameter("days", "How far back.", schema)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value

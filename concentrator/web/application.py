@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import quote, urlencode
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -23,26 +23,49 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
+from concentrator.access.roles import AUDIT, CONFIGURATION, KEYS, SUPPORT_BUNDLE, TRAFFIC
 from concentrator.clock import Clock, SystemClock
 from concentrator.config import Config
+from concentrator.web.access_pages import AccessPages, form_of, local_path
+from concentrator.web.access_views import AccessViews
 from concentrator.web.api import Api
 from concentrator.web.decode_views import DecodeViews
 from concentrator.web.decoder import DecoderDesk
+from concentrator.web.gate import LOGIN, Gate, visitor_of
 from concentrator.web.live import ServiceWatch, Snapshot
 from concentrator.web.network_views import NetworkViews, UnknownNodeError
-from concentrator.web.order_desk import OPERATIONS, TASK_OPERATIONS, TASKS, DeskFullError, OrderDesk
-from concentrator.web.render import STATIC, Renderer
-from concentrator.web.security import Actions, SecurityMiddleware
+from concentrator.web.order_desk import (
+    CHANGES,
+    CONFIRMED,
+    MOST_WAITING,
+    OPERATIONS,
+    TASK_OPERATIONS,
+    TASKS,
+    DeskFullError,
+    OrderDesk,
+)
+from concentrator.web.render import STATIC, Renderer, Renderers
+from concentrator.web.report_views import ReportViews
+from concentrator.web.security import Forms, SecurityMiddleware
 from concentrator.web.sources import Sources
 from concentrator.web.streams import MOST_STREAMS, Streams
 from concentrator.web.task_views import task_arguments
 from concentrator.web.traffic import TrafficWatch
 from concentrator.web.traffic_pages import TrafficPages
+from concentrator.web.translations import (
+    LANGUAGE_COOKIE,
+    LANGUAGE_COOKIE_AGE_S,
+    LANGUAGES,
+    Message,
+    language_of,
+    mark,
+)
 from concentrator.web.views import Asked, UnknownMeterError, View, Views
+from concentrator.web.visitors import AccessClient, SessionEndedError, Visitor
 
 MakeView = Callable[[Snapshot, Asked], Awaitable[View]]
-_LARGEST_FORM_OCTETS = 4096
 _STATIC_AGE_S = 31_536_000
+_DESK_FULL = Message("%(count)s orders wait already; wait until one is done.", {"count": MOST_WAITING})
 
 
 class _KeptFiles(StaticFiles):
@@ -62,47 +85,78 @@ class Page:
         self._watch = watch or ServiceWatch(config.control_socket, clock)
         self._sources = Sources(config, clock, self._watch)
         self._desk = OrderDesk(config.control_socket, clock)
-        self._renderer = Renderer(clock)
-        self._actions = Actions(config.web.host)
-        self.streams = Streams(self._watch, self._renderer, clock)
+        self._renderers = Renderers(clock)
+        self._access = AccessClient(config.control_socket, clock, config.orders)
+        self._forms = Forms()
+        self.streams = Streams(self._watch, clock)
         views = Views(self._sources, self._desk)
+        reports = ReportViews(self._sources)
         network = NetworkViews(self._sources)
         self._traffic = TrafficWatch(config.control_socket)
         traffic_pages = TrafficPages(
             self._watch,
             self._traffic,
             DecodeViews(self._sources, DecoderDesk()),
-            self._renderer,
             self.streams,
-            self._still_html,
+            self._forms,
+            self._renderer,
+            self._show_still,
+            self._say,
+            self._check_still,
         )
         api = Api(self._sources)
-        pages: tuple[tuple[str, MakeView], ...] = (
-            ("/", views.overview),
-            ("/meters", views.meters),
-            ("/meters/{identity}", views.meter),
-            ("/tasks", views.tasks),
-            ("/log", views.log),
-            ("/topology", network.topology),
-            ("/topology/{identity}", network.node),
-            ("/traffic", traffic_pages.traffic),
+        more = AccessViews(self._sources, self._access)
+        access_pages = AccessPages(
+            config.web,
+            self._access,
+            more,
+            self._desk,
+            self._forms,
+            self._watch,
+            self._say,
+            self._show,
+            self._plain,
+        )
+        # Address, what makes it, what it is live by, and what somebody has to be allowed for it; "" for all.
+        pages: tuple[tuple[str, MakeView, MakeView, str], ...] = (
+            ("/", views.overview, views.overview, ""),
+            ("/meters", views.meters, views.meters, ""),
+            ("/meters/{identity}", views.meter, views.meter, ""),
+            ("/topology", network.topology, network.topology, ""),
+            ("/topology/{identity}", network.node, network.node, ""),
+            ("/tasks", views.tasks, views.tasks, ""),
+            ("/log", reports.log, reports.log, ""),
+            ("/balance", reports.balance, reports.balance, ""),
+            ("/firmware", reports.firmware, reports.firmware, ""),
+            ("/support", reports.support, reports.support, ""),
+            ("/traffic", traffic_pages.traffic, traffic_pages.traffic, TRAFFIC),
+            ("/orders", more.orders, more.orders, ""),
+            ("/configuration", more.configuration, more.configuration_trial, CONFIGURATION),
+            ("/keys", more.keys, more.keys, KEYS),
+            ("/audit", more.audit, more.audit, AUDIT),
         )
         routes: list[Route | Mount] = []
-        for path, make in pages:
+        for path, make, live, needed in pages:
             routes += [
-                Route(path, self._page(make), methods=["GET"]),
-                Route("/events" + path, self._stream(make), methods=["GET"]),
+                Route(path, self._page(make, needed), methods=["GET"]),
+                Route("/events" + path, self._stream(live, needed), methods=["GET"]),
             ]
         routes += [
             Route("/meters/{identity}/orders", self._order, methods=["POST"]),
+            Route("/support/bundle", self._support_bundle, methods=["POST"]),
             Route("/tasks/orders", self._task_order, methods=["POST"]),
             *traffic_pages.routes,
+            Route("/language/{code}", _choose_language, methods=["GET"]),
+            *access_pages.routes,
             *api.routes,
             Mount("/static", _KeptFiles(directory=STATIC)),
         ]
         inner = Starlette(
             routes=routes,
-            middleware=[Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)],
+            middleware=[
+                Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
+                Middleware(Gate, web=config.web, access=self._access),
+            ],
             exception_handlers={
                 404: self._not_found,
                 UnknownMeterError: self._not_found,
@@ -111,7 +165,7 @@ class Page:
             lifespan=self._lifespan,
         )
         # Outermost, so that an error's answer has the headers too.
-        self.application: ASGIApp = SecurityMiddleware(inner, config.web.host)
+        self.application: ASGIApp = SecurityMiddleware(inner, config.web)
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
@@ -119,34 +173,47 @@ class Page:
         self.streams.stop()
         await self._desk.close()
         await self._traffic.close()
-        self._sources.store.close()
+        self._sources.close()
 
-    def _page(self, make: MakeView) -> Callable[[Request], Awaitable[Response]]:
+    def _page(self, make: MakeView, needed: str) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
-            view = await make(await self._watch.snapshot(), _asked(request))
-            return HTMLResponse(self._html(request, view))
+            visitor = visitor_of(request)
+            if needed and not visitor.may(needed):
+                if visitor.role is None:
+                    return RedirectResponse(f"{LOGIN}?next={request.url.path}", 303)
+                return self._refused(request, needed)
+            return self._show(request, await make(await self._watch.snapshot(), _asked(request)))
 
         return answer
 
     def _html(self, request: Request, view: View) -> str:
-        query = f"?{request.url.query}" if request.url.query else ""
-        return self._renderer.page(
+        renderer = self._renderer(request)
+        # The stream speaks the language of the page that it belongs to, whatever is chosen elsewhere meanwhile.
+        asked = [
+            (name, value) for name, value in request.query_params.multi_items() if name != LANGUAGE_COOKIE
+        ]
+        query = urlencode([*asked, (LANGUAGE_COOKIE, renderer.language)])
+        return renderer.page(
             view,
             path=request.url.path,
-            stream=f"/events{request.url.path}{query}",
+            back=_back(request),
+            stream=f"/events{quote(request.url.path)}?{query}",
             baseline=self.streams.baselines.keep(view.parts),
             box=self._config.concentrator,
-            actions=self._actions,
+            actions=visitor_of(request),
         )
 
-    def _still_html(self, request: Request, view: View) -> str:
-        """A page without live parts."""
-        return self._renderer.page(
-            view, path=request.url.path, box=self._config.concentrator, actions=self._actions
-        )
+    def _renderer(self, request: Request) -> Renderer:
+        chosen = request.cookies.get(LANGUAGE_COOKIE, "")
+        if request.url.path.startswith("/events/"):
+            chosen = request.query_params.get(LANGUAGE_COOKIE, chosen)
+        return self._renderers.of(language_of(chosen, request.headers.get("accept-language", "")))
 
-    def _stream(self, make: MakeView) -> Callable[[Request], Awaitable[Response]]:
+    def _stream(self, make: MakeView, needed: str) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
+            visitor = visitor_of(request)
+            if needed and not visitor.may(needed):
+                return PlainTextResponse("Not for this role.\n", 403)
             if self.streams.open >= MOST_STREAMS:
                 return PlainTextResponse("Too many pages are open.\n", 503, {"Retry-After": "10"})
             asked = _asked(request)
@@ -155,68 +222,144 @@ class Page:
             await make(await self._watch.snapshot(), asked)
 
             async def view_of(snapshot: Snapshot) -> View:
+                await self._check_still(visitor)
                 return await make(snapshot, asked)
 
             return StreamingResponse(
-                self.streams.stream(view_of, baseline),
+                self.streams.stream(view_of, baseline, self._renderer(request)),
                 media_type="text/event-stream",
                 headers={"X-Accel-Buffering": "no"},
             )
 
         return answer
 
+    async def _check_still(self, visitor: Visitor) -> None:
+        """Whether an open page may go on. Raises SessionEndedError."""
+        if not visitor.session:
+            return
+        now = await self._access.visitor(visitor.session, visitor.address, use=False)
+        # Without the service a session goes on as one that may only look, and its page stays as it is.
+        if now is None or (now.role is not visitor.role and self._watch.answers):
+            raise SessionEndedError("the session has ended")
+
     async def _order(self, request: Request) -> Response:
-        fields = await _form(request)
+        visitor, fields = visitor_of(request), await form_of(request)
         identity = request.path_params["identity"]
-        if refusal := self._actions.refusal(request.headers, fields.get("token", "")):
-            return self._say(request, "Not done", refusal, 403)
+        if refusal := self._forms.refusal(request.headers, visitor, fields.get("token", "")):
+            return self._say(request, mark("Not done"), refusal, 403)
         operation = fields.get("op", "")
-        if operation not in OPERATIONS:
-            return self._say(request, "Not done", "The page does not know this action.", 400)
+        if operation not in OPERATIONS and operation not in CHANGES and operation not in CONFIRMED:
+            return self._say(request, mark("Not done"), mark("The page does not know this action."), 400)
+        allowed = visitor.may(operation) if operation in OPERATIONS else visitor.may_change(operation)
+        if not allowed:
+            return self._refused(request, operation)
+        arguments: dict[str, Any] = {}
+        if operation in CONFIRMED:
+            if fields.get("confirm", "").strip() != identity:
+                words = Message(
+                    "For this the meter's identity %(identity)s has to be typed in.", {"identity": identity}
+                )
+                return self._say(request, mark("Not done"), words, 400)
+            arguments = {"confirm": identity}
         meters = await self._sources.meters(await self._watch.snapshot())
         if not any(meter.identity == identity for meter in meters):
             raise UnknownMeterError(identity)
-        try:
-            self._desk.give(operation, identity)
-        except DeskFullError as error:
-            return self._say(request, "Not done", str(error), 429)
-        return RedirectResponse(f"/meters/{identity}#orders", 303)
+        return self._give(request, operation, identity, arguments, f"/meters/{identity}#orders")
 
     async def _task_order(self, request: Request) -> Response:
-        fields = await _form(request)
-        if refusal := self._actions.refusal(request.headers, fields.get("token", "")):
-            return self._say(request, "Not done", refusal, 403)
+        visitor, fields = visitor_of(request), await form_of(request)
+        if refusal := self._forms.refusal(request.headers, visitor, fields.get("token", "")):
+            return self._say(request, mark("Not done"), refusal, 403)
         operation = fields.get("op", "")
         if operation not in TASK_OPERATIONS:
-            return self._say(request, "Not done", "The page does not know this action.", 400)
+            return self._say(request, mark("Not done"), mark("The page does not know this action."), 400)
+        if not visitor.may(operation):
+            return self._refused(request, operation)
         arguments: dict[str, Any] = {"name": fields.get("name", "")}
         if operation == "add_task":
             arguments = task_arguments(fields)
-        try:
-            self._desk.give(operation, TASKS, arguments)
-        except DeskFullError as error:
-            return self._say(request, "Not done", str(error), 429)
-        return RedirectResponse("/tasks#orders", 303)
+        return self._give(request, operation, TASKS, arguments, "/tasks#orders")
 
-    def _say(self, request: Request, title: str, text: str, status: int) -> Response:
-        html = self._renderer.message(
-            title, text, path=request.url.path, box=self._config.concentrator, actions=self._actions
+    def _give(
+        self, request: Request, operation: str, target: str, arguments: dict[str, Any], then: str
+    ) -> Response:
+        try:
+            self._desk.give(visitor_of(request), operation, target, arguments)
+        except DeskFullError:
+            return self._say(request, mark("Not done"), _DESK_FULL, 429)
+        return RedirectResponse(then, 303)
+
+    async def _support_bundle(self, request: Request) -> Response:
+        visitor, fields = visitor_of(request), await form_of(request)
+        if refusal := self._forms.refusal(request.headers, visitor, fields.get("token", "")):
+            return self._say(request, mark("Not done"), refusal, 403)
+        if not visitor.may(SUPPORT_BUNDLE):
+            return self._refused(request, SUPPORT_BUNDLE)
+        content, reason = await self._sources.questions.support_bundle()
+        if not content:
+            return self._say(request, mark("Not done"), reason, 503)
+        name = f"{self._config.concentrator.name}-support.tar.gz"
+        return Response(
+            content,
+            media_type="application/gzip",
+            headers={"Content-Disposition": f'attachment; filename="{name}"'},
+        )
+
+    def _refused(self, request: Request, operation: str) -> Response:
+        visitor = visitor_of(request)
+        words: Message | str
+        if visitor.role is None:
+            words = mark("Log in first.")
+        elif not visitor.may(operation):
+            words = Message("Your role, %(role)s, may not do this.", {"role": visitor.role})
+        else:
+            words = mark(
+                "The section [orders] of the configuration does not take this from the page (allow_page)."
+            )
+        return self._say(request, mark("Not done"), words, 403)
+
+    def _say(self, request: Request, title: str, text: Message | str, status: int) -> Response:
+        return self._plain(request, "message.html", title, status, text=text)
+
+    def _plain(self, request: Request, template: str, title: str, status: int, **more: Any) -> Response:  # noqa: ANN401 - whatever the template takes
+        html = self._renderer(request).plain(
+            template,
+            title=title,
+            path=request.url.path,
+            back=_back(request),
+            box=self._config.concentrator,
+            actions=visitor_of(request),
+            **more,
+        )
+        return HTMLResponse(html, status)
+
+    def _show(self, request: Request, view: View, status: int = 200) -> Response:
+        return HTMLResponse(self._html(request, view), status)
+
+    def _show_still(self, request: Request, view: View, status: int = 200) -> Response:
+        """A page without live parts."""
+        html = self._renderer(request).page(
+            view,
+            path=request.url.path,
+            back=_back(request),
+            box=self._config.concentrator,
+            actions=visitor_of(request),
         )
         return HTMLResponse(html, status)
 
     async def _not_found(self, request: Request, error: Exception) -> Response:
         words = (
-            "No such meter is known here."
+            mark("No such meter is known here.")
             if isinstance(error, UnknownMeterError)
-            else "No such node of the network is known here."
+            else mark("No such node of the network is known here.")
             if isinstance(error, UnknownNodeError)
-            else "There is no such page."
+            else mark("There is no such page.")
         )
         if request.url.path.startswith("/api/"):
             return JSONResponse({"error": words}, 404)
         if request.url.path.startswith("/events/"):
             return PlainTextResponse(words + "\n", 404)
-        return self._say(request, "Not found", words, 404)
+        return self._say(request, mark("Not found"), words, 404)
 
 
 def make_page(config: Config, clock: Clock | None = None, watch: ServiceWatch | None = None) -> Page:
@@ -225,15 +368,22 @@ def make_page(config: Config, clock: Clock | None = None, watch: ServiceWatch | 
 
 
 def _asked(request: Request) -> Asked:
-    return Asked(request.query_params, str(request.path_params.get("identity", "")))
+    return Asked(request.query_params, str(request.path_params.get("identity", "")), visitor_of(request))
 
 
-async def _form(request: Request) -> dict[str, str]:
-    """The fields of a small form; nothing of one that is too large."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _LARGEST_FORM_OCTETS:
-            return {}
-    fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=16)
-    return {name: values[0] for name, values in fields.items()}
+def _back(request: Request) -> str:
+    """Where the choice of a language leads back to: this page; the overview from what only a form leads to."""
+    if request.method != "GET":
+        return "/"
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
+async def _choose_language(request: Request) -> Response:
+    """Keep the chosen language in a cookie, which holds nothing else, and go back."""
+    code, back = request.path_params["code"], request.query_params.get("back", "/")
+    answer = RedirectResponse(local_path(back), 303)
+    if code in LANGUAGES:
+        answer.set_cookie(
+            LANGUAGE_COOKIE, code, max_age=LANGUAGE_COOKIE_AGE_S, httponly=True, samesite="lax", path="/"
+        )
+    return answer

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 
 from concentrator.web.queries import Point
 from concentrator.web.words import is_doubtful
@@ -29,21 +29,23 @@ Axis = Callable[[float], float]
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A mark on an axis."""
+    """A mark on an axis; `day` is the day that begins there, which each language writes its own way."""
 
     at: float
     label: str
     strong: bool = False
+    day: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """A span without values: its place in the drawing, and how many intervals it is."""
+    """A span without values: its place in the drawing, how many intervals of it are not stored, and when it was."""
 
     x: float
     width: float
     intervals: int
-    title: str
+    begin: datetime
+    end: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
     bars = _bars if counter else _line
     drawn = {at for at, _value, _doubtful in shown}
     stored = {point.captured_at for point in points}
-    holes = _holes(drawn, stored, first, last, period_s, zone) if period_s else []
+    holes = _holes(drawn, stored, first, last, period_s) if period_s else []
     sound = [(at, value) for at, value, doubtful in shown if not (doubtful and counter)]
     doubtful_bars = [(at, value) for at, value, doubtful in shown if doubtful and counter]
     few = not counter and len(shown) <= _MOST_DOTS
@@ -115,8 +117,14 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
         bars(doubtful_bars, x_of, y_of, width, period_s),
         "".join(f"M{x_of(at):.1f} {y_of(value):.1f}h.01" for at, value in sound) if few else "",
         tuple(
-            Hole(round(x_of(begin - period_s), 1), round(x_of(end) - x_of(begin - period_s), 1), count, title)
-            for begin, end, count, title in holes
+            Hole(
+                round(x_of(first_end - period_s), 1),
+                round(x_of(last_end) - x_of(first_end - period_s), 1),
+                missing,
+                datetime.fromtimestamp(first_end - period_s, zone),
+                datetime.fromtimestamp(last_end, zone),
+            )
+            for first_end, last_end, missing in holes
         ),
         _time_ticks(first - period_s, last, x_of, zone),
         tuple(
@@ -124,7 +132,7 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
             for number in range(round((high - low) / step) + 1)
         ),
         len(shown),
-        sum(count for _begin, _end, count, _title in holes),
+        sum(missing for _first, _last, missing in holes),
         len(doubtful_bars),
         min(numbers),
         max(numbers),
@@ -180,26 +188,20 @@ def _line(shown: Sequence[tuple[int, float]], x_of: Axis, y_of: Axis, _width: fl
     return "".join(parts)
 
 
-def _holes(  # noqa: PLR0913 - what is drawn, what is there, and where
-    drawn: set[int], stored: set[int], first: int, last: int, period_s: int, zone: tzinfo | None
-) -> list[tuple[int, int, int, str]]:
-    """Spans that nothing is drawn for: first and last end, how many are not stored, and words.
+def _holes(
+    drawn: set[int], stored: set[int], first: int, last: int, period_s: int
+) -> list[tuple[int, int, int]]:
+    """Spans that nothing is drawn for: the ends of the first and last interval, and how many are not stored.
 
     The interval after a hole of a counter is stored, but has nothing to be compared with.
     """
-    result: list[tuple[int, int, int, str]] = []
+    result: list[tuple[int, int, int]] = []
     start = -(-first // period_s) * period_s
     for lacking, group in itertools.groupby(range(start, last + 1, period_s), key=lambda at: at not in drawn):
         if not lacking:
             continue
         ends = list(group)
-        missing = sum(at not in stored for at in ends)
-        title = (
-            f"{missing or 'none'} missing, "
-            f"{datetime.fromtimestamp(ends[0] - period_s, zone):%d %b %H:%M} to "
-            f"{datetime.fromtimestamp(ends[-1], zone):%d %b %H:%M}"
-        )
-        result.append((ends[0], ends[-1], missing, title))
+        result.append((ends[0], ends[-1], sum(at not in stored for at in ends)))
     return result
 
 
@@ -211,8 +213,10 @@ def _time_ticks(first: int, last: int, x_of: Axis, zone: tzinfo | None) -> tuple
     while at.timestamp() <= last:
         if at.hour % every == 0 and at.timestamp() >= first:
             midnight = at.hour == 0
-            label = f"{at.day} {at:%b}" if midnight else f"{at:%H}:00"
-            ticks.append(Tick(round(x_of(at.timestamp()), 1), label, midnight))
+            place = round(x_of(at.timestamp()), 1)
+            ticks.append(
+                Tick(place, "", strong=True, day=at.date()) if midnight else Tick(place, f"{at:%H}:00")
+            )
         at += timedelta(hours=1)
     if hours > 24 * 16:  # noqa: PLR2004 - hours shown
         ticks = ticks[::3]

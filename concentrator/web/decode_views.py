@@ -11,6 +11,7 @@ from concentrator.model import IDENTITY_PATTERN
 from concentrator.web.decoder import DecoderDesk, DecoderError, Tree, has_error, title_of
 from concentrator.web.live import Snapshot
 from concentrator.web.sources import Sources
+from concentrator.web.translations import Message, mark
 from concentrator.web.views import Asked, UnknownMeterError, View, notices
 
 LARGEST_TEXT = 64 * 1024
@@ -57,7 +58,7 @@ class DecodeViews:
                 problem = str(error)
         return View(
             "decode.html",
-            "Decoder",
+            mark("Decoder"),
             {**notices(snapshot, snapshot.status or {})},
             {"text": text, "frames": frames, "problem": problem},
         )
@@ -114,7 +115,7 @@ class DecodeViews:
         ]
         return View(
             "dialogue.html",
-            f"Last dialogue with {identity}",
+            Message("Last dialogue with %(meter)s", {"meter": identity}),
             {**notices(snapshot, snapshot.status or {})},
             {"identity": identity, "told": told, "frames": frames, "problem": problem},
         )

@@ -55,6 +55,11 @@ class ServiceWatch:
         self._task: asyncio.Task[None] | None = None
         self._cost_s = 0.0
 
+    @property
+    def answers(self) -> bool:
+        """Whether the service answered when it was last asked."""
+        return self._snapshot is not None and self._snapshot.state == "running"
+
     async def snapshot(self) -> Snapshot:
         """The present state, not older than a second."""
         async with self._asking:

@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from concentrator.model import MeterRecord
+from concentrator.web.translations import mark
 from concentrator.web.words import METER_STATES, StateWords
 
 PAGE_ROWS = 250
-_UNKNOWN_STATE = StateWords("off", "Unknown", "A state that this page does not know.")
+_UNKNOWN_STATE = StateWords("off", mark("Unknown"), mark("A state that this page does not know."))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import resource
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from concentrator.web.live import Snapshot
 from concentrator.web.meters import MeterView
 from concentrator.web.sources import DestinationView, Totals
 from concentrator.web.words import METER_STATES
+
+# The kernel counts in these, whatever the disk has (getrusage(2)).
+_BLOCK_OCTETS = 512
+_MEMORY = Path("/proc/self/statm")
 
 Samples = list[tuple[dict[str, str], float]]
 
@@ -82,6 +88,13 @@ def exposition(  # noqa: PLR0913 - what there is to tell
                 ({"kind": "closed"}, float(totals.closed)),
             ],
         )
+        if started := snapshot.status.get("started_at"):
+            at = datetime.fromisoformat(started).timestamp()
+            out.add("start_time_seconds", "When the service was started (since 1970).", [({}, at)])
+        flash = snapshot.status.get("flash_octets")
+        if flash is not None:
+            words = "Octets that the service had written to flash since it was started."
+            out.add("flash_written_bytes_total", words, [({}, float(flash))], "counter")
         for what in ("modem", "radio"):
             port: Mapping[str, Any] | None = snapshot.status.get(what)
             if port:
@@ -111,8 +124,40 @@ def exposition(  # noqa: PLR0913 - what there is to tell
             for one in destinations
         ],
     )
+    if any(one.pending_batches is not None for one in destinations):
+        out.add(
+            "outbox_batches",
+            "Answers of meters that a destination has yet to acknowledge.",
+            [
+                ({"destination": one.name}, float(one.pending_batches))
+                for one in destinations
+                if one.pending_batches is not None
+            ],
+        )
     out.add("store_bytes", "Size of the store's file.", [({}, float(store_octets))])
     if disk is not None:
         out.add("disk_free_bytes", "Free space where the store lies.", [({}, float(disk[0]))])
         out.add("disk_size_bytes", "Size of the file system where the store lies.", [({}, float(disk[1]))])
+    for name, words, kind, value in page_process():
+        out.add(f"page_{name}", words, [({}, value)], kind)
     return out.text
+
+
+def page_process() -> list[tuple[str, str, str, float]]:
+    """What this process uses, as the kernel tells it: name, words, kind, value."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    found = [
+        ("cpu_seconds_total", "Processor time of the page.", "counter", usage.ru_utime + usage.ru_stime),
+        (
+            "written_bytes_total",
+            "Octets that the page had written to disk.",
+            "counter",
+            float(usage.ru_oublock * _BLOCK_OCTETS),
+        ),
+    ]
+    try:
+        pages = int(_MEMORY.read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return found
+    words = "Memory of the page."
+    return [*found, ("resident_memory_bytes", words, "gauge", float(pages * resource.getpagesize()))]

@@ -12,6 +12,7 @@ from concentrator.web import network_queries
 from concentrator.web.live import Snapshot
 from concentrator.web.sources import Sources
 from concentrator.web.topology import Picture, Place, draw
+from concentrator.web.translations import mark
 from concentrator.web.views import Asked, Part, View, notices
 
 _EUI = re.compile(r"^[0-9a-f]{12}([0-9a-f]{4})?$")
@@ -51,7 +52,7 @@ class NetworkViews:
         away = sum(not place.available for place in places)
         return View(
             "topology.html",
-            "Network",
+            mark("Network"),
             {
                 **notices(snapshot, snapshot.status or {}),
                 "picture": Part("network_picture.html", (self._family(snapshot), picture, chosen, live)),

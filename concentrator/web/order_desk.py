@@ -16,16 +16,29 @@ import structlog
 from concentrator.clock import Clock
 from concentrator.control import ControlError, request
 from concentrator.errors import LocalError
+from concentrator.web.translations import mark
+from concentrator.web.visitors import Visitor
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
-# What the page may ask for, with the words of its button.
-OPERATIONS: dict[str, str] = {"collect": "Read now", "ping": "Ping"}
-TASK_OPERATIONS: dict[str, str] = {"run_task": "Run now", "add_task": "Add", "remove_task": "Remove"}
+# What the page may ask of a meter, with the words of its button.
+OPERATIONS: dict[str, str] = {
+    "collect": mark("Read now"),
+    "ping": mark("Ping"),
+    "read_switch": mark("Read switch"),
+}
+# What changes one: by the rules of `orders.allow_page` too; those of the switch are confirmed by the meter's identity.
+CHANGES: dict[str, str] = {"sync_clock": mark("Set clock")}
+CONFIRMED: dict[str, str] = {"disconnect": mark("Disconnect"), "reconnect": mark("Reconnect")}
+TASK_OPERATIONS: dict[str, str] = {
+    "run_task": mark("Run now"),
+    "add_task": mark("Add"),
+    "remove_task": mark("Remove"),
+}
 # Under which orders on tasks are listed: no meter has such a name.
 TASKS = "/tasks"
-_WORDS = {**OPERATIONS, **TASK_OPERATIONS}
-_MOST_WAITING = 8
+WORDS = {**OPERATIONS, **CHANGES, **CONFIRMED, **TASK_OPERATIONS, "cancel_order": mark("Cancel")}
+MOST_WAITING = 8
 _KEPT = 50
 _TIMEOUT_S = 330.0
 
@@ -52,7 +65,8 @@ class GivenOrder:
         """What is shown, for telling whether it has changed."""
         return (
             self.order_id,
-            _WORDS[self.operation] + (f" {self.arguments['name']}" if "name" in self.arguments else ""),
+            WORDS[self.operation],
+            str(self.arguments.get("name", "")),
             self.given_at,
             self.state,
             self.outcome,
@@ -73,32 +87,43 @@ class OrderDesk:
         """The orders for one meter, newest first."""
         return [order for order in reversed(self._orders) if order.target == target][:5]
 
-    def give(self, operation: str, target: str, arguments: dict[str, Any] | None = None) -> GivenOrder:
-        """Send an order on its way; its state follows.
+    def give(
+        self, visitor: Visitor, operation: str, target: str, arguments: dict[str, Any] | None = None
+    ) -> GivenOrder:
+        """Send an order on its way in the name of somebody; its state follows.
 
         Raises:
             DeskFullError: too many wait already.
         """
-        if len(self._tasks) >= _MOST_WAITING:
-            raise DeskFullError(f"{_MOST_WAITING} orders wait already; wait until one is done")
+        if len(self._tasks) >= MOST_WAITING:
+            raise DeskFullError(f"{MOST_WAITING} orders wait already; wait until one is done")
         order = GivenOrder(
             f"page-{secrets.token_hex(6)}", operation, target, self._clock.now(), arguments or {}
         )
         self._orders.append(order)
-        task = asyncio.create_task(self._carry_out(order))
+        task = asyncio.create_task(self._carry_out(order, visitor))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        log.info("order given on the page", order=order.order_id, op=operation, meter=target)
+        log.info("order given on the page", order=order.order_id, op=operation, meter=target, by=visitor.name)
         return order
 
-    async def _carry_out(self, order: GivenOrder) -> None:
-        target = "" if order.target == TASKS else order.target
+    async def _carry_out(self, order: GivenOrder, visitor: Visitor) -> None:
+        # Those that are of no meter are listed under an address of the page.
+        target = "" if order.target.startswith("/") else order.target
         payload = {"id": order.order_id, "op": order.operation, "target": target, "args": order.arguments}
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                answer = await request(self._socket, {"op": "order", "order": payload})
+                answer = await request(
+                    self._socket,
+                    {
+                        "op": "order",
+                        "order": payload,
+                        "session": visitor.session,
+                        "address": visitor.address,
+                    },
+                )
         except TimeoutError:
-            order.state, order.outcome = "failed", "no answer from the service"
+            order.state, order.outcome = "failed", mark("no answer from the service")
         except (ControlError, OSError, ValueError) as error:
             order.state, order.outcome = "failed", str(error)
         else:
@@ -114,7 +139,7 @@ class OrderDesk:
 
 def _outcome(operation: str, result: object) -> str:
     if operation == "collect":
-        return "The meter is next in line; what it owes appears above as it comes."
+        return mark("The meter is next in line; what it owes appears above as it comes.")
     if operation in TASK_OPERATIONS:
         return ""
     return json.dumps(result, ensure_ascii=False)[:500]

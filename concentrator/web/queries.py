@@ -127,6 +127,34 @@ def events(
     return [LoggedEvent(row[0], from_epoch(row[1]), *row[2:]) for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class LoggedMeterEvent:
+    """One entry of a meter's own event log, or an alarm that it sent; `code` is the meter's own number."""
+
+    event_id: int
+    happened_at: datetime
+    meter: str
+    group: str
+    code: int
+    severity: str
+    kind: str
+    detail: str
+
+
+def meter_events(
+    connection: sqlite3.Connection, limit: int, since: int, meter: str = "", severity: str = ""
+) -> list[LoggedMeterEvent]:
+    """The newest events of meters since a moment (seconds since 1970); of one meter or severity when it is named."""
+    rows = connection.execute(
+        "SELECT meter_event_id, happened_at, identity, event_group, code, severity, kind, detail"
+        " FROM meter_event JOIN meter USING (meter_id)"
+        " WHERE happened_at >= ?1 AND (?2 = '' OR identity = ?2) AND (?3 = '' OR severity = ?3)"
+        " ORDER BY happened_at DESC, meter_event_id DESC LIMIT ?4",
+        (since, meter, severity, limit),
+    )
+    return [LoggedMeterEvent(row[0], from_epoch(row[1]), *row[2:]) for row in rows]
+
+
 def stored_counts(
     connection: sqlite3.Connection, profile: str, edges: tuple[int, int]
 ) -> dict[str, tuple[int, int]]:

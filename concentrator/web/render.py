@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,8 @@ from markupsafe import Markup
 
 from concentrator.clock import Clock
 from concentrator.web import chart, words
+from concentrator.web.report_views import SCALES, SEVERITIES
+from concentrator.web.task_views import TASK_KINDS
 from concentrator.web.translations import ENGLISH, LANGUAGES, catalogue
 from concentrator.web.views import Part, View
 
@@ -27,6 +30,8 @@ class Renderer:
     def __init__(self, clock: Clock, language: str = ENGLISH) -> None:
         self._clock = clock
         self.language = language
+        self._messages = messages = catalogue(language)
+        self._translate = translate = messages.gettext
         self._environment = Environment(
             loader=FileSystemLoader(_ROOM / "templates"),
             autoescape=True,
@@ -37,29 +42,41 @@ class Renderer:
         )
         filters: dict[str, Any] = {
             "age": self.age,
-            "moment": moment_words,
-            "told_moment": told_moment_words,
+            "moment": functools.partial(words.moment_words, translate=translate),
+            "told_moment": self.told_moment,
+            "day": functools.partial(words.day_words, translate=translate),
+            "weekday": functools.partial(words.weekday_words, translate=translate),
             "told_time": told_time_words,
             "epoch_time": epoch_time_words,
             "number": words.number_words,
-            "octets": words.octets_words,
-            "obis_words": words.obis_words,
-            "quality": words.quality_words,
+            "decimal": messages.decimal,
+            "octets": self._octets,
+            "obis_words": functools.partial(words.obis_words, translate=translate),
+            "quality": functools.partial(words.quality_words, translate=translate),
             "doubtful": words.is_doubtful,
             "unit": words.unit_words,
-            "event_words": words.event_words,
+            "event_words": functools.partial(words.event_words, translate=translate),
         }
         self._environment.filters.update(filters)
         helpers: dict[str, Any] = {
-            "_": catalogue(language).gettext,
+            "_": translate,
+            "ngettext": messages.ngettext,
+            "say": messages.say,
+            "script_words": {
+                name: translate(message)
+                for name, message in (words.AGE_MESSAGES | words.STREAM_MESSAGES).items()
+            },
             "language": language,
             "languages": LANGUAGES,
             "part": self.part,
             "percent": words.percent_words,
-            "scaled": words.scaled,
+            "scaled": self._scaled,
             "signal": words.signal_words,
             "meter_states": words.METER_STATES,
             "media": words.MEDIA,
+            "task_kinds": TASK_KINDS,
+            "severity_words": SEVERITIES,
+            "scales": SCALES,
             "port_tones": words.PORT_TONES,
             "destination_tones": words.DESTINATION_TONES,
             "chart_size": chart,
@@ -84,33 +101,45 @@ class Renderer:
             title=view.title, parts=view.parts, now=self._clock.now(), **view.fixed, **more
         )
 
-    def message(self, title: str, text: str, **more: Any) -> str:  # noqa: ANN401 - whatever the template takes
-        """A page that only says something."""
-        return self._environment.get_template("message.html").render(
-            title=title, text=text, now=self._clock.now(), **more
-        )
+    def plain(self, template: str, **more: Any) -> str:  # noqa: ANN401 - whatever the template takes
+        """A page without live parts."""
+        return self._environment.get_template(template).render(now=self._clock.now(), **more)
 
-    def age(self, then: datetime | None, none: str = "never") -> Markup:
+    def age(self, then: datetime | None) -> Markup:
         """How long ago, as a time element that the script keeps up to date."""
         if then is None:
-            return Markup('<span class="muted">{}</span>').format(none)
+            return Markup('<span class="muted">{}</span>').format(self._translate("never"))
         old = (self._clock.now() - then).total_seconds() > OLD_AFTER_S
         return Markup('<time datetime="{}" title="{}" data-age{}>{}</time>').format(
             then.isoformat(timespec="seconds"),
-            moment_words(then),
+            words.moment_words(then, self._translate),
             Markup(' class="old"') if old else "",
-            words.age_words(then, self._clock.now()),
+            words.age_words(then, self._clock.now(), self._translate),
         )
 
+    def _octets(self, octets: float) -> str:
+        return self._messages.decimal(words.octets_words(octets))
 
-def moment_words(moment: datetime | None) -> str:
-    """A moment in the box's zone, to the second."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else ""
+    def _scaled(self, value: float | str, scaler: int) -> str:
+        return self._messages.decimal(words.scaled(value, scaler))
+
+    def told_moment(self, text: str) -> str:
+        """A moment that the service told, in the box's zone."""
+        return words.moment_words(datetime.fromisoformat(text), self._translate)
 
 
-def told_moment_words(text: str) -> str:
-    """A moment that the service told, in the box's zone."""
-    return moment_words(datetime.fromisoformat(text))
+class Renderers:
+    """A renderer for each language that somebody reads."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._made: dict[str, Renderer] = {}
+
+    def of(self, language: str) -> Renderer:
+        """That of one of `LANGUAGES`."""
+        if language not in self._made:
+            self._made[language] = Renderer(self._clock, language)
+        return self._made[language]
 
 
 def told_time_words(text: str) -> str:

@@ -16,13 +16,16 @@ from concentrator.store import meters as meter_table
 from concentrator.store import outbox
 from concentrator.store.errors import StoreError
 from concentrator.store.network_history import NetworkHour
+from concentrator.store.statistics import STATISTICS_APPLICATION_ID, STATISTICS_VERSION, statistics_path
 from concentrator.web import machine, network_queries, queries
 from concentrator.web.completeness import Completeness, Matrix
 from concentrator.web.hours import HourMatrix, hour_matrix
 from concentrator.web.live import ServiceWatch, Snapshot
 from concentrator.web.machine import Machine
 from concentrator.web.meters import MeterView, moment
+from concentrator.web.questions import Questions
 from concentrator.web.store_reader import StoreReader
+from concentrator.web.translations import mark
 
 Result = TypeVar("Result")
 _HOUR_S, _DAY_S = 3600, 86_400
@@ -41,6 +44,7 @@ class DestinationView:
     pending_readings: int
     oldest_unsent_at: datetime | None
     acknowledged_at: datetime | None
+    pending_batches: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +70,18 @@ class Sources:
         self.clock = clock
         self.watch = watch
         self.store = StoreReader(config.store_file)
+        self.statistics = StoreReader(
+            statistics_path(config.store_file), STATISTICS_APPLICATION_ID, STATISTICS_VERSION
+        )
+        self.questions = Questions(config.control_socket, clock)
         self._completeness = Completeness(config.collection)
         self._slow: dict[str, tuple[float, Any]] = {}
         self._parsed: tuple[Snapshot, list[MeterView]] | None = None
+
+    def close(self) -> None:
+        """Let go of both files."""
+        self.store.close()
+        self.statistics.close()
 
     async def ask(self, work: Callable[[Any], Result], default: Result) -> tuple[Result, str]:
         """Ask the store; the default and the reason when it cannot be read."""
@@ -78,8 +91,19 @@ class Sources:
             return default, str(error)
 
     async def ask_statistics(self, work: Callable[[Any], Result], default: Result) -> tuple[Result, str]:
-        """Ask what counts over time: the network's history, figures by day."""
-        return await self.ask(work, default)
+        """Ask what counts over time, the network's history; the default and the reason when it cannot be read."""
+        try:
+            return await self.statistics.read(work), ""
+        except StoreError as error:
+            return default, str(error)
+
+    async def question(
+        self, snapshot: Snapshot, operation: str, arguments: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any] | None, str]:
+        """Ask the service something that it has to work out; None and the reason when it cannot tell."""
+        if snapshot.status is None:
+            return None, snapshot.reason
+        return await self.questions.ask(operation, arguments)
 
     async def meters(self, snapshot: Snapshot) -> list[MeterView]:
         """Every meter: as the service says now, or as the store remembers."""
@@ -102,22 +126,30 @@ class Sources:
                     one["pending_readings"],
                     moment(one["oldest_unsent_at"]),
                     moment(one["acknowledged_at"]),
+                    one.get("pending_batches"),
                 )
                 for one in snapshot.status["destinations"]
             ]
         states, _reason = await self.ask(outbox.states, [])
-        kinds = {one.name: "mqtt" for one in self.config.mqtt} | {
-            one.name: "push" for one in self.config.push
+        kinds = {
+            one.name: kind
+            for kind, section in (
+                ("mqtt", self.config.mqtt),
+                ("push", self.config.push),
+                ("sparkplug", self.config.sparkplug),
+            )
+            for one in section
         }
         return [
             DestinationView(
                 state.name,
                 kinds.get(state.name, "not configured"),
                 "unknown",
-                "the service does not run",
+                mark("the service does not run"),
                 state.pending_readings,
                 state.oldest_unsent_at,
                 state.acknowledged_at,
+                state.pending_batches,
             )
             for state in states
         ]

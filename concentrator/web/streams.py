@@ -21,6 +21,7 @@ from concentrator.clock import Clock
 from concentrator.web.live import ServiceWatch, Snapshot
 from concentrator.web.render import Renderer
 from concentrator.web.views import Part, UnknownMeterError, View
+from concentrator.web.visitors import SessionEndedError
 
 MOST_STREAMS = 16
 _KEPT_BASELINES = 64
@@ -58,12 +59,11 @@ def event(kind: str, data: Any, number: str = "") -> bytes:  # noqa: ANN401 - JS
 class Streams:
     """Runs the streams of all open pages."""
 
-    def __init__(self, watch: ServiceWatch, renderer: Renderer, clock: Clock) -> None:
+    def __init__(self, watch: ServiceWatch, clock: Clock) -> None:
         self.baselines = Baselines()
         self.open = 0
         self._stopping = False
         self._watch = watch
-        self._renderer = renderer
         self._clock = clock
 
     @property
@@ -90,19 +90,22 @@ class Streams:
         self._stopping = True
 
     async def stream(
-        self, make: Callable[[Snapshot], Awaitable[View]], baseline: str
+        self, make: Callable[[Snapshot], Awaitable[View]], baseline: str, renderer: Renderer
     ) -> AsyncGenerator[bytes]:
-        """The events of one open page."""
+        """The events of one open page, in its reader's language."""
         self.open += 1
         try:
             async with self._watch.page_open():
-                async for one in self._events(make, self.baselines.find(baseline)):
+                async for one in self._events(make, self.baselines.find(baseline), renderer):
                     yield one
         finally:
             self.open -= 1
 
     async def _events(
-        self, make: Callable[[Snapshot], Awaitable[View]], known: dict[str, Part] | None
+        self,
+        make: Callable[[Snapshot], Awaitable[View]],
+        known: dict[str, Part] | None,
+        renderer: Renderer,
     ) -> AsyncGenerator[bytes]:
         yield b"retry: 2000\n\n"
         told_at = -_HEARTBEAT_S
@@ -111,8 +114,8 @@ class Streams:
         while not self._stopping:
             try:
                 parts = (await make(snapshot)).parts
-            except UnknownMeterError:
-                # It has got its own identity, under which it has another page.
+            except (UnknownMeterError, SessionEndedError):
+                # It has got its own identity, under which it has another page; or nobody is logged in any more.
                 yield event("reload", {})
                 return
             if known is None or known.keys() != parts.keys():
@@ -120,7 +123,7 @@ class Streams:
                 number = ""
             elif changed := {name: part for name, part in parts.items() if part != known[name]}:
                 number = self.baselines.keep(parts)
-                html = {name: str(self._renderer.part(name, part)) for name, part in changed.items()}
+                html = {name: str(renderer.part(name, part)) for name, part in changed.items()}
                 yield event("parts", html, number)
             known = parts
             if self._clock.monotonic() - told_at >= _HEARTBEAT_S:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from concentrator.web.translations import mark
+
 # What a task reads, with the words of the form.
 TASK_KINDS: dict[str, str] = {
-    "profile": "Load profile",
-    "registers": "Registers",
-    "billing": "Billing values",
-    "events": "Event logs",
-    "instantaneous": "Voltages, currents, powers",
-    "parameters": "Parameters",
-    "status": "State",
+    "profile": mark("Load profile"),
+    "registers": mark("Registers"),
+    "billing": mark("Billing values"),
+    "events": mark("Event logs"),
+    "instantaneous": mark("Voltages, currents, powers"),
+    "parameters": mark("Parameters"),
+    "status": mark("State"),
 }
 _TEXTS = ("name", "what", "objects", "meters", "first_run", "period", "window")
 

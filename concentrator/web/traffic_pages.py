@@ -1,53 +1,67 @@
-"""The addresses of the traffic and of the decoder."""
+"""The addresses of the traffic and of the decoder: for those who may work with meters."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from urllib.parse import parse_qs, urlencode
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from concentrator.access.roles import DIALOGUE, TRAFFIC
+from concentrator.web.access_pages import form_of
 from concentrator.web.decode_views import KEY_FIELDS, LARGEST_TEXT, DecodeViews
+from concentrator.web.gate import LOGIN, visitor_of
 from concentrator.web.live import ServiceWatch, Snapshot
 from concentrator.web.render import Renderer
+from concentrator.web.security import Forms
 from concentrator.web.streams import MOST_STREAMS, Streams, event
 from concentrator.web.traffic import TrafficQuery, TrafficWatch, as_capture
+from concentrator.web.translations import Message, mark
 from concentrator.web.views import Asked, View, notices
+from concentrator.web.visitors import SessionEndedError, Visitor
 
-# The text, percent-encoded at worst, and the key fields.
+# The text, percent-encoded at worst, and the other fields.
 _LARGEST_FORM_OCTETS = 3 * LARGEST_TEXT + 4096
 _SHOWN_AT_FIRST = 100
 _BATCH_S = 0.25
 _BEAT_S = 5.0
 
-# Makes the HTML of a page that has no live parts.
-Render = Callable[[Request, View], str]
-
 
 class TrafficPages:
-    """Traffic: the page, its stream and its download; the decoder and the last dialogues."""
+    """Traffic: the page, its stream and its download; the decoder and the last dialogues.
 
-    def __init__(
+    `renderer` gives that of a reader's language, `show` makes a page without live parts, `say` one that says something,
+    `check_still` raises SessionEndedError when an open page may not go on.
+    """
+
+    def __init__(  # noqa: PLR0913 - what the pages are made of
         self,
         watch: ServiceWatch,
         traffic: TrafficWatch,
         views: DecodeViews,
-        renderer: Renderer,
         streams: Streams,
-        render: Render,
+        forms: Forms,
+        renderer: Callable[[Request], Renderer],
+        show: Callable[[Request, View, int], Response],
+        say: Callable[[Request, str, Message | str, int], Response],
+        check_still: Callable[[Visitor], Awaitable[None]],
     ) -> None:
         self._watch = watch
         self._traffic = traffic
         self._views = views
-        self._renderer = renderer
         self._streams = streams
-        self._render = render
+        self._forms = forms
+        self._renderer = renderer
+        self._show = show
+        self._say = say
+        self._check_still = check_still
         self.routes = [
-            Route("/traffic/stream", self._stream, methods=["GET"]),
+            Route("/events/traffic/frames", self._stream, methods=["GET"]),
             Route("/traffic/capture", self._capture, methods=["GET"]),
-            Route("/decode", self._decode, methods=["GET", "POST"]),
+            Route("/decode", self._decoder, methods=["GET"]),
+            Route("/decode", self._decode, methods=["POST"]),
             Route("/meters/{identity}/dialogue", self._dialogue, methods=["GET"]),
         ]
 
@@ -58,7 +72,7 @@ class TrafficPages:
         fields = {"source": query.source, "meter": query.meter, "q": query.text}
         return View(
             "traffic.html",
-            "Traffic",
+            mark("Traffic"),
             {**notices(snapshot, snapshot.status or {})},
             {
                 "query": query,
@@ -69,16 +83,23 @@ class TrafficPages:
         )
 
     async def _stream(self, request: Request) -> Response:
+        visitor = visitor_of(request)
+        if not visitor.may(TRAFFIC):
+            return PlainTextResponse("Not for this role.\n", 403)
         if self._streams.open >= MOST_STREAMS:
             return PlainTextResponse("Too many pages are open.\n", 503, {"Retry-After": "10"})
         given = request.query_params.get("after", "0")
         after = int(given) if given.isascii() and given.isdigit() and len(given) < 16 else 0  # noqa: PLR2004 - digits
         query = TrafficQuery.from_parameters(request.query_params)
         return StreamingResponse(
-            self._events(query, after), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+            self._events(query, after, self._renderer(request), visitor),
+            media_type="text/event-stream",
+            headers={"X-Accel-Buffering": "no"},
         )
 
-    async def _events(self, query: TrafficQuery, after: int) -> AsyncGenerator[bytes]:
+    async def _events(
+        self, query: TrafficQuery, after: int, renderer: Renderer, visitor: Visitor
+    ) -> AsyncGenerator[bytes]:
         traffic = self._traffic
         # Numbers of an earlier run of the page mean nothing now.
         after = min(after, traffic.newest)
@@ -88,46 +109,59 @@ class TrafficPages:
                 yield b": listening\n\n"
                 while not self._streams.stopping:
                     await traffic.wait(after, _BEAT_S)
+                    try:
+                        await self._check_still(visitor)
+                    except SessionEndedError:
+                        # The page's other stream tells it.
+                        return
                     missed = max(0, traffic.oldest - after - 1) if traffic.newest > after else 0
                     missed, dropped = missed + traffic.dropped - dropped, traffic.dropped
                     frames = traffic.frames(query, after)
                     after = traffic.newest
-                    html = self._renderer.snippet("traffic_rows.html", frames=frames) if frames else ""
+                    html = renderer.snippet("traffic_rows.html", frames=frames) if frames else ""
                     yield event("frames", {"html": html, "newest": after, "missed": missed})
                     # Several frames at a time: a browser puts in place no more than it can show.
                     await self._streams.pause(_BATCH_S)
 
     async def _capture(self, request: Request) -> Response:
+        if refusal := self._refusal(request, TRAFFIC):
+            return refusal
         frames = self._traffic.frames(TrafficQuery.from_parameters(request.query_params))
         return PlainTextResponse(
             as_capture(frames), headers={"Content-Disposition": 'attachment; filename="traffic.txt"'}
         )
 
+    async def _decoder(self, request: Request) -> Response:
+        if refusal := self._refusal(request, TRAFFIC):
+            return refusal
+        return self._show(request, await self._views.decode(await self._watch.snapshot(), "", {}), 200)
+
     async def _decode(self, request: Request) -> Response:
-        text, keys = "", dict[str, str]()
-        if request.method == "POST":
-            # Another site may not have this box work.
-            if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-                return PlainTextResponse("This request comes from another site.\n", 403)
-            fields = await _form(request)
-            if fields is None:
-                return PlainTextResponse(f"More than {LARGEST_TEXT // 1024} kB; paste less.\n", 413)
-            text = fields.get("text", "")
-            keys = {name: fields.get(name, "") for name in KEY_FIELDS}
-        view = await self._views.decode(await self._watch.snapshot(), text, keys)
-        return HTMLResponse(self._render(request, view), 400 if view.fixed["problem"] else 200)
+        visitor, fields = visitor_of(request), await form_of(request, _LARGEST_FORM_OCTETS)
+        if not fields:
+            words = Message("More than %(size)s kB; paste less.", {"size": LARGEST_TEXT // 1024})
+            return self._say(request, mark("Not done"), words, 413)
+        # Another site may not have this box work.
+        if refusal := self._forms.refusal(request.headers, visitor, fields.get("token", "")):
+            return self._say(request, mark("Not done"), refusal, 403)
+        if refused := self._refusal(request, TRAFFIC):
+            return refused
+        keys = {name: fields.get(name, "") for name in KEY_FIELDS}
+        view = await self._views.decode(await self._watch.snapshot(), fields.get("text", ""), keys)
+        return self._show(request, view, 400 if view.fixed["problem"] else 200)
 
     async def _dialogue(self, request: Request) -> Response:
-        asked = Asked(request.query_params, str(request.path_params["identity"]))
+        if refusal := self._refusal(request, DIALOGUE):
+            return refusal
+        asked = Asked(request.query_params, str(request.path_params["identity"]), visitor_of(request))
         view = await self._views.dialogue(await self._watch.snapshot(), asked)
-        return HTMLResponse(self._render(request, view))
+        return self._show(request, view, 200)
 
-
-async def _form(request: Request) -> dict[str, str] | None:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _LARGEST_FORM_OCTETS:
+    def _refusal(self, request: Request, operation: str) -> Response | None:
+        visitor = visitor_of(request)
+        if visitor.may(operation):
             return None
-    fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=16)
-    return {name: values[0] for name, values in fields.items()}
+        if visitor.role is None:
+            return RedirectResponse(f"{LOGIN}?next={request.url.path}", 303)
+        words = Message("Your role, %(role)s, may not do this.", {"role": visitor.role})
+        return self._say(request, mark("Not done"), words, 403)

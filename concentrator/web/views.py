@@ -17,17 +17,27 @@ from concentrator.web import chart, queries
 from concentrator.web.live import Snapshot
 from concentrator.web.machine import Machine
 from concentrator.web.meters import MeterQuery, MeterView, select
-from concentrator.web.order_desk import OPERATIONS, TASKS, OrderDesk
+from concentrator.web.order_desk import CHANGES, CONFIRMED, OPERATIONS, TASKS, OrderDesk
 from concentrator.web.sources import Sources
 from concentrator.web.task_views import TASK_KINDS
+from concentrator.web.translations import Message, mark
+from concentrator.web.visitors import Visitor
 from concentrator.web.words import is_counter, obis_words
 
 MATRIX_ROWS = 40
-EVENT_ROWS = 100
 _METER_EVENT_ROWS = 20
 _GAP_ROWS = 50
 _MOST_CHART_DAYS = 14
-_DAY_S = 86_400
+_PORT_TROUBLES: dict[str, dict[str, str]] = {
+    "modem": {
+        "port lost": mark("The modem's port was lost."),
+        "port missing": mark("The modem's port cannot be opened."),
+    },
+    "radio": {
+        "port lost": mark("The radio module's port was lost."),
+        "port missing": mark("The radio module's port cannot be opened."),
+    },
+}
 
 
 class UnknownMeterError(LocalError):
@@ -50,17 +60,18 @@ class View:
     """A page: its template, its parts, and what else the template needs that does not change live."""
 
     template: str
-    title: str
+    title: Message | str
     parts: dict[str, Part]
     fixed: dict[str, Any] = field(default_factory=lambda: dict[str, Any]())
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was asked for: the meter in the path, and the parameters of the address."""
+    """What was asked for: the meter in the path, the parameters of the address; and by whom."""
 
     parameters: Mapping[str, str]
     identity: str = ""
+    visitor: Visitor = field(default_factory=Visitor)
 
 
 class Views:
@@ -92,16 +103,16 @@ class Views:
         disk = sources.disk()
         return View(
             "overview.html",
-            "Overview",
+            mark("Overview"),
             {
                 **notices(snapshot, status, store_reason),
                 "totals": Part("totals.html", (snapshot.state, sources.totals(meters))),
                 "box": Part("box.html", who),
                 "modem": Part(
-                    "port.html", ("Modem", sources.config.modem, status.get("modem"), snapshot.state)
+                    "port.html", (mark("Modem"), sources.config.modem, status.get("modem"), snapshot.state)
                 ),
                 "radio": Part(
-                    "port.html", ("Radio", sources.config.radio, status.get("radio"), snapshot.state)
+                    "port.html", (mark("Radio"), sources.config.radio, status.get("radio"), snapshot.state)
                 ),
                 "destinations": Part(
                     "destinations.html", (snapshot.state, await sources.destinations(snapshot))
@@ -132,7 +143,7 @@ class Views:
         filters = (found.states, found.media, found.incomplete, query)
         return View(
             "meters.html",
-            "Meters",
+            mark("Meters"),
             {
                 **notices(snapshot, snapshot.status or {}),
                 "filters": Part("filters.html", filters),
@@ -179,7 +190,8 @@ class Views:
                 "channels": latest,
                 "channel": channel.channel_id if channel else None,
                 "days": days,
-                "operations": OPERATIONS if meter.link == "plc" else {},
+                "buttons": _buttons(asked.visitor) if meter.link == "plc" else {},
+                "switch": _switch_buttons(asked.visitor) if meter.link == "plc" else {},
             },
         )
 
@@ -188,28 +200,13 @@ class Views:
         status: dict[str, Any] = snapshot.status or {}
         return View(
             "tasks.html",
-            "Tasks",
+            mark("Tasks"),
             {
                 **notices(snapshot, status),
                 "tasks": Part("tasks.html", (snapshot.state, status.get("tasks", []))),
                 "orders": Part("orders.html", [order.data for order in self._desk.of(TASKS)]),
             },
             {"kinds": TASK_KINDS},
-        )
-
-    async def log(self, snapshot: Snapshot, asked: Asked) -> View:
-        """The concentrator's own event log."""
-        before = asked.parameters.get("before", "")
-        number = int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None  # noqa: PLR2004 - 64 bits
-        events, reason = await self._sources.ask(lambda c: queries.events(c, EVENT_ROWS + 1, number), [])
-        more = events[EVENT_ROWS - 1].event_id if len(events) > EVENT_ROWS else None
-        return View(
-            "log.html",
-            "Events",
-            {
-                **notices(snapshot, snapshot.status or {}, reason),
-                "events": Part("events.html", (events[:EVENT_ROWS], more)),
-            },
         )
 
     async def _parent(self, snapshot: Snapshot, meter: MeterView) -> str:
@@ -221,7 +218,7 @@ class Views:
 
     async def _chart(
         self, channel: queries.LatestValue | None, days: int
-    ) -> tuple[queries.LatestValue, chart.Chart | None, str, int] | None:
+    ) -> tuple[queries.LatestValue, chart.Chart | None, int] | None:
         if channel is None:
             return None
         now = self._sources.clock.now().astimezone()
@@ -239,7 +236,17 @@ class Views:
         drawn = chart.draw(
             points, first, last, period_s=period_s, scaler=channel.scaler, counter=counter, zone=now.tzinfo
         )
-        return channel, drawn, obis_words(channel.obis), days
+        return channel, drawn, days
+
+
+def _buttons(visitor: Visitor) -> dict[str, str]:
+    return {op: words for op, words in OPERATIONS.items() if visitor.may(op)} | {
+        op: words for op, words in CHANGES.items() if visitor.may_change(op)
+    }
+
+
+def _switch_buttons(visitor: Visitor) -> dict[str, str]:
+    return {op: words for op, words in CONFIRMED.items() if visitor.may_change(op)}
 
 
 def _coarse(seen: Machine) -> Machine:
@@ -258,34 +265,26 @@ def _moment(text: str | None) -> datetime | None:
 
 def notices(snapshot: Snapshot, status: Mapping[str, Any], store_reason: str = "") -> dict[str, Part]:
     """The parts on top of every page: the head's word on the service, and what is wrong, worst first."""
-    wrong: list[tuple[str, str, str]] = []
-    if snapshot.state == "absent":
-        wrong.append(
-            (
-                "bad",
-                "The collecting service is not running.",
-                "What you see is what the store kept. " + snapshot.reason,
-            )
+    wrong: list[tuple[str, Message | str, Message | str]] = []
+    if snapshot.status is None:
+        title = (
+            mark("The collecting service is not running.")
+            if snapshot.state == "absent"
+            else mark("The collecting service does not answer.")
         )
-    elif snapshot.state == "not answering":
-        wrong.append(
-            (
-                "bad",
-                "The collecting service does not answer.",
-                "What you see is what the store kept. " + snapshot.reason,
-            )
-        )
-    for what, name in (("modem", "The modem's port"), ("radio", "The radio module's port")):
+        kept = Message("What you see is what the store kept. %(reason)s", {"reason": snapshot.reason})
+        wrong.append(("bad", title, kept))
+    for what, titles in _PORT_TROUBLES.items():
         port = status.get(what)
-        if port and port["state"] in ("port lost", "port missing"):
-            verb = "was lost" if port["state"] == "port lost" else "cannot be opened"
-            wrong.append(("bad", f"{name} {verb}.", f"{port['reason']} It is tried again by itself."))
+        if port and port["state"] in titles:
+            again = Message("%(reason)s It is tried again by itself.", {"reason": port["reason"]})
+            wrong.append(("bad", titles[port["state"]], again))
     store: Mapping[str, Any] = status.get("store") or {}
     unavailable = store.get("unavailable") or store_reason
     if unavailable:
-        wrong.append(("bad", "The store cannot be used.", unavailable))
+        wrong.append(("bad", mark("The store cannot be used."), unavailable))
     wrong.extend(
-        ("warn", f"Destination {one['name']} is not connected.", one["reason"])
+        ("warn", Message("Destination %(name)s is not connected.", {"name": one["name"]}), one["reason"])
         for one in status.get("destinations", ())
         if one["state"] == "not connected"
     )

@@ -51,6 +51,20 @@ def page(page_process, service):
     return page_process
 
 
+def log_in(opened):
+    opened.get_by_label("Name").fill("otto")
+    opened.get_by_label("Password").fill(web_bench.PASSWORD)
+    opened.keyboard.press("Enter")
+    opened.get_by_role("button", name="Log out").wait_for()
+
+
+def tab_of_operator(tab, page, path, **options):
+    """A tab of somebody who may see the traffic."""
+    opened = tab(f"{page.address}/login?next={path}", **options)
+    log_in(opened)
+    return opened
+
+
 def assert_accessible(opened, name: str, size: str, *, look_only: bool = False) -> None:
     opened.add_script_tag(content=AXE.read_text())
     OUTPUT.mkdir(parents=True, exist_ok=True)
@@ -79,7 +93,7 @@ def test_the_new_pages_are_accessible_and_fit(page, service, tab, size):
         assert_accessible(opened, name, size, look_only=name == "network")
     node = tab(page.address + "/topology/0200000a0001", **options)
     assert_accessible(node, "node", size)
-    opened = tab(page.address + "/traffic", **options)
+    opened = tab_of_operator(tab, page, "/traffic", **options)
     opened.locator("#traffic-state[data-kind=live]").wait_for()
     service.publish(Source.MODEM, "modem to host", GET_OBJECT_LIST)
     service.publish(Source.DIALOGUE, "to the meter", GET_OBJECT_LIST, METERS[0], "client 1, reading")
@@ -87,12 +101,12 @@ def test_the_new_pages_are_accessible_and_fit(page, service, tab, size):
     opened.locator("#frames > li").nth(2).wait_for()
     opened.locator("#frames summary").nth(1).click()
     assert_accessible(opened, "traffic", size)
-    dialogue = tab(page.address + f"/meters/{METERS[0]}/dialogue", **options)
+    dialogue = tab_of_operator(tab, page, f"/meters/{METERS[0]}/dialogue", **options)
     dialogue.locator(".frames summary").first.click()
     assert_accessible(dialogue, "dialogue", size)
     overview = tab(page.address + "/?by=hour", **options)
     assert_accessible(overview, "overview-hours", size)
-    decoder = tab(page.address + "/decode", **options)
+    decoder = tab_of_operator(tab, page, "/decode", **options)
     decoder.locator("textarea").fill("C0 01 C1 00 0F 00 00 28 00 00 FF 02 00")
     decoder.get_by_role("button", name="Decode").click()
     decoder.get_by_text("get-request").first.wait_for()
@@ -120,14 +134,14 @@ def test_a_node_that_leaves_goes_from_the_picture_by_itself(page, service, tab):
 
 
 def test_traffic_comes_live_pauses_filters_and_is_downloaded(page, service, tab):
-    opened = tab(page.address + "/traffic")
+    opened = tab_of_operator(tab, page, "/traffic")
     rows = opened.locator("#frames > li")
     opened.locator("#traffic-state[data-kind=live]").wait_for()
     service.publish(Source.DIALOGUE, "to the meter", GET_OBJECT_LIST, METERS[0])
     opened.get_by_text("get-request").first.wait_for()
     opened.get_by_role("button", name="Pause").click()
     service.publish(Source.UPSTREAM, "to the head-end", note=f"mqtt: {HOSTILE}")
-    beside = tab(page.address + "/traffic")
+    beside = tab_of_operator(tab, page, "/traffic")
     beside.get_by_text("mqtt:").wait_for()
     # It was there to be seen, and was not put in place.
     assert rows.count() == 1
@@ -147,7 +161,7 @@ def test_traffic_comes_live_pauses_filters_and_is_downloaded(page, service, tab)
 
 
 def test_without_script_the_traffic_is_there_after_a_reload(page, service, tab):
-    opened = tab(page.address + "/traffic", java_script_enabled=False)
+    opened = tab_of_operator(tab, page, "/traffic", java_script_enabled=False)
     service.publish(Source.RADIO, "heard", GET_OBJECT_LIST)
     row = opened.locator("#frames > li")
     for _ in range(100):

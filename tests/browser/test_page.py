@@ -21,6 +21,9 @@ PATHS = {
     "meter": f"/meters/{METERS[1]}",
     "water": f"/meters/{WATER}",
     "events": "/log",
+    "balance": "/balance",
+    "firmware": "/firmware",
+    "support": "/support",
 }
 SIZES = {"desktop": {"width": 1400, "height": 900}, "phone": {"width": 390, "height": 844}}
 AXE = ROOT / ".node/node_modules/axe-core/axe.min.js"
@@ -100,6 +103,16 @@ def test_a_change_of_the_service_is_seen_without_loading_again(page, service, ta
     assert listed.evaluate("window.notLoadedAgain")
 
 
+def test_a_chosen_language_is_spoken_live_and_without_loading(page, service, tab):
+    opened = tab(page.address)
+    opened.get_by_role("link", name="Español").click()
+    opened.get_by_text("En directo").wait_for()
+    assert opened.locator("html").get_attribute("lang") == "es"
+    service.status["modem"] |= {"state": "port lost", "reason": "unplugged"}
+    opened.get_by_text("Se perdió el puerto del módem.").wait_for()
+    assert opened.locator("time[data-age]").first.text_content().startswith("hace ")
+
+
 def test_the_search_finds_while_one_types_and_keeps_the_place(standing_page, tab):
     opened = tab(standing_page.address + "/meters")
     opened.locator("#q").press_sequentially("0003", delay=20)
@@ -110,8 +123,44 @@ def test_the_search_finds_while_one_types_and_keeps_the_place(standing_page, tab
     assert opened.url.endswith("?q=0003")
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["login", "password", "orders", "configuration", "keys", "audit", "meter"])
+def test_pages_behind_the_login_are_accessible_and_fit(standing_page, tab, name, size):
+    path = PATHS.get(name, f"/{name}")
+    opened = tab(standing_page.address + "/login", viewport=SIZES[size], bypass_csp=True)
+    if name != "login":
+        log_in(opened, "ada")
+        opened.goto(standing_page.address + path)
+    opened.add_script_tag(content=AXE.read_text())
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    for scheme in ("light", "dark"):
+        opened.emulate_media(color_scheme=scheme)
+        opened.screenshot(path=OUTPUT / f"admin-{name}-{size}-{scheme}.png", full_page=True)
+        assert opened.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        violations = opened.evaluate("axe.run()")["violations"]
+        assert [one["id"] for one in violations if one["impact"] in ("serious", "critical")] == []
+
+
+def log_in(opened, name="otto"):
+    opened.get_by_label("Name").fill(name)
+    opened.get_by_label("Password").fill(web_bench.PASSWORD)
+    opened.keyboard.press("Enter")
+    opened.get_by_role("button", name="Log out").wait_for()
+
+
+def test_a_session_that_ends_takes_its_open_pages_along(page, service, tab):
+    opened = tab(page.address + "/login")
+    log_in(opened)
+    opened.goto(page.address + "/orders")
+    opened.locator("#stream[data-kind=live]").wait_for()
+    service.users.reset("otto")
+    opened.get_by_text("Log in to see the orders.").wait_for()
+
+
 def test_an_order_is_given_with_the_keyboard_and_its_result_comes_by_itself(page, service, tab):
-    opened = tab(page.address + PATHS["meter"])
+    opened = tab(page.address + "/login")
+    log_in(opened)
+    opened.goto(page.address + PATHS["meter"])
     button = opened.get_by_role("button", name="Ping")
     button.focus()
     opened.keyboard.press("Enter")

@@ -21,6 +21,7 @@ from concentrator.simulator.head_end import MqttReceiver, PushReceiver
 from concentrator.simulator.meter import ENERGY
 from concentrator.simulator.substation import Substation, SubstationOptions
 
+from mqtt_schemas import MessageCheck
 from ports import free_port
 
 LOOPBACK = "127.0.0.1"
@@ -118,6 +119,8 @@ class Bench:
         self.broker = Mosquitto(directory)
         self.network = Network(self.broker.port)
         self.mqtt = MqttReceiver()
+        self.check = MessageCheck()
+        self.mqtt.look = self.check.look
         self.push = PushReceiver()
         self.web_port = free_port()
         self.substation: Substation | None = None
@@ -277,3 +280,5 @@ class Bench:
         await self.push.stop()
         await self.network.cut()
         self.broker.kill()
+        # Whatever a test is about: all that the product published fits its schemas.
+        assert not self.check.complaints, self.check.complaints

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import threading
 import time
@@ -11,10 +12,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from concentrator.access.desk import AccessDesk
+from concentrator.access.roles import Role
+from concentrator.access.sessions import Sessions
+from concentrator.access.users import UserBook
 from concentrator.clock import SystemClock
 from concentrator.config import Config, parse_config
 from concentrator.control import ControlServer
-from concentrator.model import Answer, Channel, Medium, MeterRecord, MeterState, Quality, Reading
+from concentrator.model import (
+    Answer,
+    Channel,
+    EventSeverity,
+    Medium,
+    MeterEvent,
+    MeterRecord,
+    MeterState,
+    Quality,
+    Reading,
+)
 from concentrator.obis import Obis
 from concentrator.store.readings import to_epoch
 from concentrator.store.store import Store
@@ -39,17 +54,38 @@ def latest_end() -> datetime:
     return datetime.fromtimestamp((now().timestamp() - 60) // 900 * 900, UTC)
 
 
-def config_text(directory: Path, *, port: int = 8080, host: str = "127.0.0.1", history_days: int = 2) -> str:
+PASSWORD = "correct horse battery"
+USERS = {"vera": Role.VIEWER, "otto": Role.OPERATOR, "ada": Role.ADMIN}
+
+
+def config_text(
+    directory: Path,
+    *,
+    port: int = 8080,
+    host: str = "127.0.0.1",
+    history_days: int = 2,
+    open_view: bool = True,
+    allow_page: str = "",
+    web: str = "",
+) -> str:
+    if host == "127.0.0.1":
+        web += f"open_view = {str(open_view).lower()}\n"
     return (
         f'[concentrator]\nname = "box-7"\nsite = "mill-lane"\nstate_directory = "{directory}"\n'
         f"[collection]\nhistory_days = {history_days}\n"
-        f'[web]\nhost = "{host}"\nport = {port}\n'
+        f'[orders]\nallow_page = "{allow_page}"\n'
+        f'[web]\nhost = "{host}"\nport = {port}\n{web}'
         '[[mqtt]]\nname = "mqtt"\nhost = "127.0.0.1"\n'
     )
 
 
 def config(directory: Path, **options: Any) -> Config:
     return parse_config(config_text(directory, **options))
+
+
+def _meter_event(detail: str, code: int) -> MeterEvent:
+    log, at = Obis(0, 0, 99, 98, 0), now() - timedelta(hours=code)
+    return MeterEvent(log, at, code, 0, "standard", EventSeverity.ALARM, "power_down", detail)
 
 
 async def _fill(directory: Path, days: int, hostile: str) -> None:
@@ -101,6 +137,8 @@ async def _fill(directory: Path, days: int, hostile: str) -> None:
     )
     volume = Reading(VOLUME, now() - timedelta(minutes=5), 180_949, 0, Quality.SUSPECT)
     await store.store_answer(Answer(WATER, Obis(8, 0, 99, 1, 0), (volume,), now()))
+    events = [_meter_event("", 41), _meter_event(hostile, 40)]
+    await store.store_meter_events(METERS[0], events[0].log, events)
     await store.add_events([("store_set_aside", f"damaged file renamed {hostile}", "")])
     store.close()
 
@@ -236,8 +274,82 @@ def prime_tree(switches: int, terminals: int) -> list[dict[str, Any]]:
     return nodes
 
 
+def answers() -> dict[str, dict[str, Any]]:
+    """What the service answers to each question, in its own form."""
+    return {
+        "balance": {
+            "day": "2026-11-20",
+            "feeders": [
+                {
+                    "name": "transformer",
+                    "supervisor": METERS[0],
+                    "members": 2,
+                    "totals": {
+                        "intervals": 96,
+                        "intervals_judged": 90,
+                        "coverage_pct": 98.5,
+                        "supplied_kwh": 120.5,
+                        "delivered_kwh": 100.25,
+                        "loss_kwh": 20.25,
+                        "loss_pct": 16.8,
+                        "estimated_supplied_kwh": 130.0,
+                        "estimated_delivered_kwh": 110.0,
+                        "estimated_loss_kwh": 20.0,
+                        "estimated_loss_pct": 15.38,
+                        "estimated_loss_low_kwh": 18.5,
+                        "estimated_loss_high_kwh": 21.5,
+                    },
+                    "phases": {},
+                    "intervals": [],
+                    "suspicions": [
+                        {"meter": METERS[1], "score": 0.82, "reasons": [f"less since the 12th {HOSTILE}"]}
+                    ],
+                }
+            ],
+        },
+        "interruptions": {
+            "from": (now() - timedelta(days=7)).isoformat(),
+            "to": now().isoformat(),
+            "outages": [
+                {
+                    "start": (now() - timedelta(hours=5)).isoformat(),
+                    "end": (now() - timedelta(hours=4)).isoformat(),
+                    "minutes": 60.0,
+                    "meters": 3,
+                    "scale": "feeder",
+                    "suspected": False,
+                    "feeders": ["transformer"],
+                    "meter_minutes": 180.0,
+                    "names": list(METERS),
+                }
+            ],
+        },
+        "support_bundle": {"content": base64.b64encode(b"a bundle").decode()},
+        "upgrade_status": {
+            "file": "node-2.bin",
+            "state": "running",
+            "targets": 2,
+            "pages": {"020000000001": 40},
+            "states": {"020000000001": "receiving"},
+            "outcomes": {},
+            "reason": "",
+        },
+    }
+
+
+class Trail:
+    """What the desk of accounts wants of a store: the audit trail, kept in a list."""
+
+    def __init__(self) -> None:
+        self.entries: list[Any] = []
+
+    async def add_audit_entry(self, entry: Any) -> int:
+        self.entries.append(entry)
+        return len(self.entries)
+
+
 class FakeService:
-    """The service's end of the control socket: the real ControlServer over a status that tests change."""
+    """The service's end of the control socket: the real ControlServer and accounts over a status that tests change."""
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
@@ -247,6 +359,13 @@ class FakeService:
         self.nodes: list[dict[str, Any]] = []
         self.dialogues: dict[str, dict[str, Any]] = {}
         self.traffic = TrafficHub(SystemClock())
+        self.questions: list[Any] = []
+        self.answers: dict[str, dict[str, Any]] = answers()
+        self.listed: list[dict[str, Any]] = []
+        self.trail = Trail()
+        self.users = UserBook(socket.parent / "accounts", cost=2)
+        for name, role in USERS.items():
+            self.users.add(name, role, PASSWORD)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._task: asyncio.Task[None] | None = None
@@ -257,8 +376,15 @@ class FakeService:
         return copy.deepcopy(self.status)
 
     async def _carry_out(self, order: Any) -> dict[str, Any]:
+        if order.operation == "orders":
+            return {"orders": self.listed}
         self.orders.append(order)
         return {"meter": order.target, "seconds": 0.4, "said": HOSTILE}
+
+    async def _answer(self, order: Any) -> dict[str, Any]:
+        """Questions, with answers in the service's form."""
+        self.questions.append((order.operation, order.arguments))
+        return copy.deepcopy(self.answers[order.operation])
 
     def _places(self, eui: str) -> dict[str, Any]:
         return {"eui": eui, "known": False} if eui else {"nodes": copy.deepcopy(self.nodes)}
@@ -275,8 +401,19 @@ class FakeService:
     def start(self) -> None:
         async def run() -> None:
             self._loop = asyncio.get_running_loop()
+            clock = SystemClock()
+            sessions = Sessions(self.users, clock, self.users.path.parent, idle_s=600, longest_s=3600)
+            desk = AccessDesk(self.users, sessions, self.trail, clock, self._carry_out)
             questions = {"topology": self._places, "dialogue": self._dialogue}
-            server = ControlServer(self.socket, self._tell, self._carry_out, questions, self.traffic)
+            server = ControlServer(
+                self.socket,
+                self._tell,
+                self._carry_out,
+                self._answer,
+                desk,
+                questions=questions,
+                traffic=self.traffic,
+            )
             self._task = asyncio.create_task(server.run())
             await asyncio.gather(self._task, return_exceptions=True)
 

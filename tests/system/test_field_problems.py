@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import resource
+import sqlite3
 import subprocess
+from contextlib import closing
 
 import pytest
 
@@ -15,7 +19,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture
 def small_disk(bench):
-    """The state directory on a file system of 400 KiB that can grow."""
+    """The state directory on a file system of 700 KiB that can grow."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to mount a small file system")
     directory = bench.directory / "state"
@@ -25,7 +29,7 @@ def small_disk(bench):
         option = f"size={size}" if first else f"remount,size={size}"
         subprocess.run(["mount", "-t", "tmpfs", "-o", option, "tmpfs", str(directory)], check=True)
 
-    resize("400k", first=True)
+    resize("700k", first=True)
     yield resize
     subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
@@ -126,3 +130,119 @@ async def test_a_push_that_is_not_confirmed_is_not_forwarded(bench):
     await bench.until_delivered()
     await bench.until_status(lambda s: all(d["pending_batches"] == 0 for d in s["destinations"]))
     assert bench.push.ledger.conflicts == 0
+
+
+@pytest.fixture
+def mounted(bench):
+    """The state directory on a file system of its own, which can be mounted anew with other options."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a file system")
+    directory = bench.directory / "state"
+    directory.mkdir()
+
+    def mount(options: str) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)], check=True)
+
+    mount("size=40m")
+    yield mount
+    subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+async def begin_collecting(bench) -> None:
+    bench.days = 3
+    await bench.start_outside()
+    bench.start_substation(meters=6)
+    bench.write_config()
+    await bench.start_product()
+    await until(lambda: len(bench.mqtt.ledger.values) > 50, 60, "readings flow")
+
+
+async def events(bench, code: str) -> list[str]:
+    with closing(sqlite3.connect(f"file:{bench.directory}/state/store.db?mode=ro", uri=True)) as connection:
+        rows = connection.execute("SELECT detail FROM event WHERE code = ?", (code,)).fetchall()
+    return [detail for (detail,) in rows]
+
+
+async def test_a_failing_card_is_told_and_passes(bench):
+    await begin_collecting(bench)
+    process = bench.product
+    # Writes beyond this fail in the WAL (SQLITE_IOERR), as of a card that takes no more data; the log is shorter.
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+    status = await bench.until_status(lambda s: s["store"]["state"] == "input/output error")
+    assert "check the card" in status["store"]["unavailable"]
+    await asyncio.sleep(3)
+    assert process.returncode is None, "no crash"
+    assert bench.log.count("Traceback") == 0
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await bench.until_status(lambda s: s["store"]["state"] == "in use")
+    await bench.until_delivered()
+    assert process.returncode is None
+    bench.check_ledger(bench.mqtt.ledger)
+    await until(lambda: events(bench, "store_state"), 10)
+    assert any("input/output error" in detail for detail in await events(bench, "store_state"))
+
+
+async def test_a_file_system_that_comes_up_read_only_is_told_and_waited_for(bench, mounted):
+    """As after an error of the card: the kernel mounts it read-only, and the service is started on it."""
+    await begin_collecting(bench)
+    await bench.stop_product()
+    mounted("remount,ro")
+    await bench.start_product()
+    await until(lambda: "state=read-only" in bench.log, 30, "told")
+    await asyncio.sleep(6)
+    assert bench.product.returncode is None, "no crash loop"
+    mounted("remount,rw")
+    await bench.until_delivered()
+    bench.check_ledger(bench.mqtt.ledger)
+
+
+async def test_a_page_damaged_in_use_leads_to_a_new_store_and_everything_is_read_again(bench):
+    bench.days = 2
+    await bench.start_outside()
+    bench.start_substation(meters=4)
+    bench.write_config()
+    await bench.start_product()
+    await bench.until_delivered()
+    process, path = bench.product, bench.directory / "state" / "store.db"
+    # Fold the WAL into the file, so that the pages of the file count; then overwrite all but the first.
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    octets = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (octets - 4096))
+    await until(lambda: (path.parent / "store.db.damaged-1").exists(), 60, "set aside")
+    await until(lambda: events(bench, "store_set_aside"), 30, "told")
+    assert process.returncode is None, "the service went on by itself"
+    # What the meters still hold is read again: the new store has all of it.
+    truth = bench.truth()
+
+    def readings() -> set:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            rows = connection.execute(
+                "SELECT identity, obis, captured_at FROM reading JOIN channel USING (channel_id)"
+                " JOIN meter USING (meter_id)"
+            )
+            return set(rows)
+
+    await until(lambda: truth.keys() <= readings(), 90, "read again")
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        (first,) = connection.execute("SELECT MIN(sequence) FROM batch").fetchone()
+        (counter,) = connection.execute("SELECT MIN(reserved) FROM invocation_counter").fetchone()
+    assert first > 1_700_000_000, "no number of a batch is given twice"
+    assert counter > 1_700_000_000, "no invocation counter is used twice"
+    assert bench.log.count("store damaged, set aside") == 1
+    assert bench.mqtt.ledger.conflicts == 0
+
+
+async def test_a_disk_that_is_full_at_the_start_is_waited_for(bench, small_disk):
+    small_disk("8k")
+    await bench.start_outside()
+    bench.start_substation(meters=2)
+    bench.write_config()
+    await bench.start_product()
+    await until(lambda: "trying again" in bench.log, 30)
+    assert bench.product.returncode is None
+    small_disk("40m")
+    await bench.until_delivered(120)
+    bench.check_ledger(bench.mqtt.ledger)

@@ -21,7 +21,7 @@ from concentrator.fleet.messages import FleetMessageError, parse_message
 from concentrator.model import Channel, MeterEvent, Quality, Reading
 from concentrator.obis import Obis
 from concentrator.store.outbox import OutgoingBatch
-from concentrator.uplink.messages import Topics, batch_messages
+from concentrator.uplink.messages import CBOR, Topics, batch_messages, encode
 
 from bench import LOOPBACK, until
 from postgres import Postgres
@@ -51,8 +51,13 @@ def batch(concentrator: int, sequence: int, meter: str, first: int, count: int =
     return OutgoingBatch(sequence, meter, "electricity", PROFILE, START, readings)
 
 
+def published(concentrator: int, whole: OutgoingBatch) -> list[tuple[str, bytes]]:
+    topics = Topics("lab", f"dcu-{concentrator}")
+    return [(one.topic, encode(one.payload())) for one in batch_messages(topics, whole)]
+
+
 def messages_of(concentrator: int, sequence: int, meter: str, first: int) -> list[tuple[str, bytes]]:
-    return batch_messages(Topics("lab", f"dcu-{concentrator}"), batch(concentrator, sequence, meter, first))
+    return published(concentrator, batch(concentrator, sequence, meter, first))
 
 
 class Consumer:
@@ -144,7 +149,7 @@ async def test_each_value_once_through_kills_of_consumers_and_database(bench, po
             for reading in whole.readings:
                 key = (meter, str(reading.channel.obis), round(reading.captured_at.timestamp()))
                 truth[key] = int(reading.value)
-            for topic, payload in batch_messages(Topics("lab", f"dcu-{concentrator}"), whole):
+            for topic, payload in published(concentrator, whole):
                 await asyncio.to_thread(publisher.publish, topic, payload)
                 if number % 7 == 0:
                     # QoS 1 says at least once.
@@ -217,7 +222,7 @@ async def test_the_later_of_two_wins_in_any_order(postgres):
         2, "M1", "electricity", PROFILE, START,
         tuple(Reading(one.channel, one.captured_at, 77, 0, Quality.ESTIMATED) for one in better.readings),
     )  # fmt: skip
-    later = [parse_message(*one) for one in batch_messages(Topics("lab", "dcu-1"), better)]
+    later = [parse_message(*one) for one in published(1, better)]
     event = OutgoingBatch(
         3,
         "M1",
@@ -227,7 +232,7 @@ async def test_the_later_of_two_wins_in_any_order(postgres):
         (),
         (MeterEvent(Obis(0, 0, 99, 98, 1), START, 40),),
     )
-    events = [parse_message(*one) for one in batch_messages(Topics("lab", "dcu-1"), event)]
+    events = [parse_message(*one) for one in published(1, event)]
     try:
         await database.store(later + events)
         await database.store(first + later + events + events)
@@ -243,6 +248,14 @@ async def test_the_later_of_two_wins_in_any_order(postgres):
         assert await rows(postgres, "SELECT count(*) FROM concentrator") == [(2,)]
     finally:
         await database.close()
+
+
+def test_cbor_says_the_same():
+    topic, payload = messages_of(1, 1, "M1", 0)[0]
+    assert parse_message(topic, CBOR.encode(json.loads(payload)), CBOR.content_type) == parse_message(
+        topic, payload
+    )
+    assert parse_message(topic, CBOR.encode(json.loads(payload))) == parse_message(topic, payload)
 
 
 GOOD = json.loads(messages_of(1, 1, "M1", 0)[0][1])

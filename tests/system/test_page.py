@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
+import subprocess
 
 import httpx
 import pytest
 from playwright.async_api import async_playwright, expect
 
-from bench import LOOPBACK, until
+from bench import CONCENTRATOR, LOOPBACK, until
 from chromium import CHROMIUM_ARGUMENTS
 
 pytestmark = [pytest.mark.system, pytest.mark.browser]
@@ -29,7 +31,7 @@ async def tab():
 async def test_the_meters_of_a_substation_are_seen_live(bench, tab):
     await bench.start_outside()
     bench.start_substation(meters=4, speed=100.0)
-    bench.write_config()
+    bench.write_config(web={"open_view": True})
     await bench.start_product(page=True)
     address = f"http://{LOOPBACK}:{bench.web_port}"
 
@@ -60,7 +62,23 @@ async def test_the_meters_of_a_substation_are_seen_live(bench, tab):
 
     # Read now, from the page, on the real meter.
     serial = bench.substation.meters[0].serial
-    await tab.goto(f"{address}/meters/{serial}")
+    command = [
+        *CONCENTRATOR,
+        "users",
+        "add",
+        "--config",
+        str(bench.config_file),
+        "--role",
+        "operator",
+        "otto",
+    ]
+    await asyncio.to_thread(
+        subprocess.run, [*command, "--password-stdin"], input="correct horse battery", text=True, check=True
+    )
+    await tab.goto(f"{address}/login?next=/meters/{serial}")
+    await tab.get_by_label("Name").fill("otto")
+    await tab.get_by_label("Password").fill("correct horse battery")
+    await tab.keyboard.press("Enter")
     await tab.get_by_role("button", name="Ping").click()
     await expect(tab.get_by_text("Ping: done")).to_be_visible(timeout=60_000)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree as ET
@@ -20,9 +21,15 @@ from concentrator.cim.controls import (
 )
 from concentrator.cim.errors import CimError
 from concentrator.cim.event_type import event_type
-from concentrator.cim.message import LARGEST_MESSAGE_OCTETS, parse
+from concentrator.cim.message import JSON, LARGEST_MESSAGE_OCTETS, XML, parse
 from concentrator.cim.reading_type import reading_type
-from concentrator.cim.readings import MeterEvents, MeterValues, end_device_events, meter_readings
+from concentrator.cim.readings import (
+    MeterEvents,
+    MeterValues,
+    end_device_events,
+    meter_readings,
+    write_meter_readings,
+)
 from concentrator.collection.event_codes import companions, event_codes
 from concentrator.collection.meter_orders import METER_OPERATIONS
 from concentrator.model import Channel, EventSeverity, MeterEvent, Quality, Reading
@@ -133,6 +140,20 @@ def test_meter_readings():
     again = meter_readings("dcu-1", NOW, [values], 12)
     assert again.header.message_id == message.header.message_id
     assert meter_readings("dcu-1", NOW, [values], 13).header.message_id != message.header.message_id
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize("with_uncoded", [False, True])
+def test_a_stream_says_what_a_message_says(count, with_uncoded):
+    energy, hours = channel("1-0:1.8.0", 30, period_s=900), channel("0-0:96.8.0", 7)
+    of = [*readings(energy, 1, 2), *(readings(hours, 7) if with_uncoded else ())]
+    meters = [MeterValues(f"M{number}", "electricity", of, NOW) for number in range(count)]
+    whole = meter_readings("dcu-1", NOW, meters, NOW)
+    for media_type, check in ((XML, check_xml), (JSON, check_json)):
+        out = io.BytesIO()
+        write_meter_readings("dcu-1", NOW, iter(meters), media_type, out)
+        check(out.getvalue())
+        assert not count or out.getvalue() == whole.encode(media_type)
 
 
 @given(st.text(max_size=20), st.one_of(st.integers(), st.text(max_size=20)), st.integers(0, 2**16))

@@ -60,6 +60,11 @@ def test_every_topic_is_told():
     for topic in (
         topics.status,
         topics.health,
+        topics.meters,
+        topics.meters_page(1),
+        topics.update,
+        topics.meter("METER", "latest"),
+        topics.meter("METER", "event"),
         topics.meter("METER", "reading"),
         topics.meter("METER", "register"),
         topics.command,

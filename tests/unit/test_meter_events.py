@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -200,11 +199,10 @@ async def test_events_leave_in_order_and_once(store, clock):
     topics = Topics("lab", "box")
     messages = batch_messages(topics, batches[1])
     assert len(messages) == 1
-    topic, payload = messages[0]
-    assert topic == "dcu/v1/lab/box/m/M1/event"
-    assert json.loads(payload) == {
+    assert messages[0].topic == "dcu/v1/lab/box/m/M1/event"
+    assert messages[0].payload() == {
         "schema": 1,
-        "seq": batches[1].sequence * 10_000,
+        "seq": batches[1].sequence * 1_000_000,
         "batch": batches[1].sequence,
         "medium": "electricity",
         "profile": "0-0:99.98.1*255",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +11,8 @@ import pytest
 from concentrator.clock import SystemClock
 from concentrator.model import Answer, Channel, MeterRecord, Quality, Reading
 from concentrator.obis import Obis
-from concentrator.store.errors import StoreError, StoreVersionError
+from concentrator.store.database import damage_mark
+from concentrator.store.errors import StoreError, StoreUnavailableError, StoreVersionError
 from concentrator.store.migrations import APPLICATION_ID
 from concentrator.store.readings import to_epoch
 from concentrator.store.store import Store
@@ -88,7 +90,9 @@ async def test_the_outbox_keeps_what_is_not_acknowledged_in_order(store):
     assert (states["a"].pending_batches, states["a"].pending_readings) == (2, 16)
     await store.acknowledge("a", [sequences[2], sequences[4]])
     assert await store.pending("a", 0, 10) == []
-    assert (await store.read(lambda c: c.execute("SELECT COUNT(*) FROM acknowledgement").fetchone()))[0] == 0
+    assert (await store.read(lambda c: c.execute("SELECT COUNT(*) FROM acknowledged_range").fetchone()))[
+        0
+    ] == 0
 
 
 async def test_a_corrected_reading_leaves_with_its_new_batch_only(store):
@@ -194,4 +198,82 @@ async def test_a_full_disk_is_a_state_and_passes(tmp_path):
     database._writing.execute("PRAGMA max_page_count = 1073741823")
     assert (await store.store_answer(answer(0, 5000))).new == 10000
     assert store.unavailable == ""
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [
+        (sqlite3.SQLITE_FULL, "disk full"),
+        (sqlite3.SQLITE_READONLY, "read-only"),
+        (sqlite3.SQLITE_CANTOPEN, "read-only"),
+        (sqlite3.SQLITE_IOERR_WRITE, "input/output error"),
+        (sqlite3.SQLITE_CORRUPT_VTAB, "damaged"),
+        (sqlite3.SQLITE_NOTADB, "damaged"),
+        (sqlite3.SQLITE_BUSY, "busy"),
+    ],
+)
+@pytest.mark.parametrize("reading", [True, False])
+async def test_what_sqlite_refuses_is_a_state_by_name(tmp_path, code, state, reading):
+    store = Store(tmp_path / "store.db", SystemClock())
+
+    def refuse(_connection):
+        error = sqlite3.OperationalError("refused")
+        error.sqlite_errorcode = code
+        raise error
+
+    with pytest.raises(StoreUnavailableError, match="refused"):
+        await (store._database.read(refuse) if reading else store._database.write(refuse))
+    assert store.state == state
+    assert "refused" in store.unavailable
+    if state == "damaged":
+        await asyncio.wait_for(store.until_damaged(), 1)
+    await (store.setting("x") if reading else store.keep_setting("x", "y"))
+    assert store.state == "in use"
+    store.close()
+    # What was found damaged is not trusted again, whatever a check finds.
+    store = Store(tmp_path / "store.db", SystemClock())
+    assert (store.set_aside is not None) == (state == "damaged")
+    store.close()
+
+
+async def test_a_connection_that_may_not_write_is_the_state_read_only(store):
+    store._database._writing.execute("PRAGMA query_only = 1")
+    with pytest.raises(StoreUnavailableError):
+        await store.keep_setting("a", "b")
+    assert store.state == "read-only"
+    store._database._writing.execute("PRAGMA query_only = 0")
+    await store.keep_setting("a", "b")
+    assert store.state == "in use"
+
+
+async def test_numbers_go_on_above_those_of_a_damaged_file(tmp_path):
+    path = tmp_path / "store.db"
+    store = Store(path, SystemClock())
+    await store.save_meter(MeterRecord("M1"))
+    counter = store.invocation_counter("meter/1")
+    counter.raise_to(4_000_000_000)
+    used = counter.next()
+    old = (await store.store_answer(answer(0, 4))).sequence
+    store.close()
+    damage_mark(path).write_text("a page was wrong")
+    store = Store(path, SystemClock())
+    assert store.set_aside is not None
+    await store.save_meter(MeterRecord("M1"))
+    assert (await store.store_answer(answer(0, 4))).sequence > old + 1_000_000
+    assert store.invocation_counter("meter/1").next() > used
+    assert store.invocation_counter("meter/2").next() > 1_700_000_000
+    assert not damage_mark(path).exists()
+    store.close()
+
+
+async def test_nobody_else_may_read_the_files(tmp_path):
+    path = tmp_path / "store.db"
+    path.touch(0o644)
+    path.chmod(0o644)
+    store = Store(path, SystemClock())
+    await store.save_meter(MeterRecord("M1"))
+    modes = {one.name: one.stat().st_mode & 0o777 for one in tmp_path.iterdir()}
+    assert set(modes) >= {"store.db", "store.db-wal", "store.db-shm", "statistics.db", "statistics.db-wal"}
+    assert {mode & 0o137 for mode in modes.values()} == {0}
     store.close()

@@ -161,7 +161,7 @@ def test_a_client_that_does_not_read_costs_the_service_a_bounded_queue_and_no_ti
         async def nothing(*_arguments):
             return {}
 
-        server = ControlServer(tmp_path / "control.sock", nothing, nothing, {}, hub)
+        server = ControlServer(tmp_path / "control.sock", nothing, nothing, traffic=hub)
         serving = asyncio.create_task(server.run())
         while not (tmp_path / "control.sock").exists():  # noqa: ASYNC110 - a file, and the hub of another task
             await asyncio.sleep(0.01)
@@ -262,6 +262,26 @@ def text_of(answer, status=200) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", answer.text)).split())
 
 
+@pytest.fixture
+def operator(service, client):
+    """Somebody who is logged in and may work."""
+    log_in(client, "otto")
+    return client
+
+
+def token_in(answer) -> str:
+    return re.search(r'name="token" value="([^"]+)"', answer.text)[1]
+
+
+def log_in(client, name):
+    fields = {"token": token_in(client.get("/login")), "name": name, "password": web_bench.PASSWORD}
+    assert client.post("/login", data=fields).status_code == 303
+
+
+def decode(client, fields, **headers):
+    return client.post("/decode", data={"token": token_in(client.get("/decode")), **fields}, headers=headers)
+
+
 def keep_history(directory, eui="020000000001"):
     async def run():
         store = Store(directory / "store.db", SystemClock())
@@ -308,13 +328,13 @@ def test_what_makes_no_sense_in_the_address_is_left_out(service, client, query):
     assert "PRIME tree" in text_of(client.get(f"/topology?{query}"))
 
 
-def test_pasted_hex_is_explained_and_keys_are_not_repeated(client):
+def test_pasted_hex_is_explained_and_keys_are_not_repeated(operator):
     key = "00112233445566778899aabbccddeeff"
-    answer = client.post("/decode", data={"text": "C0 01 C1 00 0F 00 00 28\n00 00 FF 02 00", "key": key})
+    answer = decode(operator, {"text": "C0 01 C1 00 0F 00 00 28\n00 00 FF 02 00", "key": key})
     assert "get-request" in text_of(answer)
     assert key not in answer.text.lower()
     capture = f"# 2026-01-01T00:00:00Z host to modem\n{GET.hex()}\n# later\n{GET.hex()}\n"
-    text = text_of(client.post("/decode", data={"text": capture}))
+    text = text_of(decode(operator, {"text": capture}))
     assert text.count("13 octets") == 2
     assert "later" in text
 
@@ -328,23 +348,41 @@ def test_pasted_hex_is_explained_and_keys_are_not_repeated(client):
         ({"text": GET.hex(), "key": "secret-key-text"}, "key: not 8, 16, 24 or 32 octets"),
     ],
 )
-def test_what_cannot_be_decoded_is_told_in_words(client, fields, words):
-    answer = client.post("/decode", data=fields)
+def test_what_cannot_be_decoded_is_told_in_words(operator, fields, words):
+    answer = decode(operator, fields)
     assert words in text_of(answer, 400)
     assert "secret-key-text" not in answer.text
 
 
-def test_the_decoder_refuses_other_sites_and_floods(client):
-    assert (
-        client.post("/decode", data={"text": "00"}, headers={"sec-fetch-site": "cross-site"}).status_code
-        == 403
-    )
-    assert client.post("/decode", data={"text": "0" * 300_000}).status_code == 413
+def test_the_decoder_refuses_other_sites_foreign_forms_and_floods(operator):
+    assert decode(operator, {"text": "00"}, **{"sec-fetch-site": "cross-site"}).status_code == 403
+    assert operator.post("/decode", data={"text": "00"}).status_code == 403
+    assert decode(operator, {"text": "0" * 300_000}).status_code == 413
 
 
-def test_a_dialogue_is_shown_or_said_not_to_be_there(service, client):
-    assert "No dialogue with this meter is kept" in text_of(client.get(f"/meters/{METERS[0]}/dialogue"))
-    assert client.get("/meters/nobody/dialogue").status_code == 404
+WORKING_PAGES = ("/traffic", "/traffic/capture", "/decode", f"/meters/{METERS[0]}/dialogue")
+
+
+def test_traffic_dialogues_and_decoder_are_for_operators(service, client):
+    for path in WORKING_PAGES:
+        assert client.get(path).headers["location"] == f"/login?next={path}"
+    log_in(client, "vera")
+    assert [client.get(path).status_code for path in WORKING_PAGES] == [403] * 4
+    assert [client.get(f"/events/traffic{more}").status_code for more in ("", "/frames")] == [403, 403]
+    overview = client.get("/").text
+    assert 'href="/topology"' in overview
+    assert 'href="/traffic"' not in overview
+    fields = {"token": token_in(client.get("/")), "text": "00"}
+    assert client.post("/decode", data=fields).status_code == 403
+    client.cookies.clear()
+    log_in(client, "otto")
+    assert [client.get(path).status_code for path in WORKING_PAGES] == [200] * 4
+    assert 'href="/traffic"' in client.get("/").text
+
+
+def test_a_dialogue_is_shown_or_said_not_to_be_there(operator):
+    assert "No dialogue with this meter is kept" in text_of(operator.get(f"/meters/{METERS[0]}/dialogue"))
+    assert operator.get("/meters/nobody/dialogue").status_code == 404
 
 
 def test_the_hours_of_today_show_the_missing_hour(service, client):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import socket
 import time
 
 import pytest
@@ -140,7 +141,7 @@ def test_without_a_store_the_page_says_so_and_makes_none(tmp_path):
 def test_a_store_of_another_program_is_told(tmp_path):
     (tmp_path / "store.db").write_bytes(b"not a database, and long enough to be looked at" * 40)
     with client_of(tmp_path) as client:
-        assert "is set aside at the next start" in text_of(client.get("/"))
+        assert "it is set aside and the meters are read again" in text_of(client.get("/"))
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -216,9 +217,20 @@ def test_a_name_that_is_not_loopback_is_turned_away(client, host):
     assert client.get("/", headers={"host": host}).status_code == 421
 
 
-def test_on_the_network_any_name_is_served(directory):
-    with client_of(directory, host="0.0.0.0") as client:
-        assert client.get("/", headers={"host": "box-7.lan"}).status_code == 200
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("192.0.2.7:8080", 303),
+        ("[2001:db8::7]:8080", 303),
+        ("box-7.lan", 303),
+        (socket.gethostname(), 303),
+        ("evil.example", 421),
+        ("192.0.2.7.evil.example", 421),
+    ],
+)
+def test_on_the_network_addresses_and_its_own_names_are_served(directory, host, expected):
+    with client_of(directory, host="0.0.0.0", web='tls = "own"\nnames = "box-7.lan"\n') as client:
+        assert client.get("/", headers={"host": host}).status_code == expected
 
 
 # The list
@@ -322,7 +334,14 @@ def test_the_chart_is_of_the_channel_that_was_asked_for(service, client):
 # Actions
 
 
+def log_in(client, name="otto"):
+    token = re.search(r'name="token" value="([^"]+)"', client.get("/login").text)[1]
+    fields = {"token": token, "name": name, "password": web_bench.PASSWORD}
+    assert client.post("/login", data=fields).status_code == 303
+
+
 def token_of(client, meter=METERS[0]):
+    log_in(client)
     return re.search(r'name="token" value="([^"]+)"', client.get(f"/meters/{meter}").text)[1]
 
 
@@ -347,6 +366,8 @@ def test_an_order_runs_to_its_result(service, client):
         ({"origin": ORIGIN, "sec-fetch-site": "same-origin"}, {"op": "ping", "token": "right"}, 303),
         ({}, {"op": "switch", "token": "right"}, 400),
         ({}, {"op": "x" * 9000, "token": "right"}, 403),
+        ({}, {"op": "disconnect", "token": "right", "confirm": METERS[0]}, 403),
+        ({}, {"op": "change_keys", "token": "right"}, 400),
     ],
 )
 def test_only_our_own_page_may_act(service, client, headers, fields, expected):
@@ -393,12 +414,10 @@ def test_an_order_for_nobody_is_a_404(service, client):
     assert client.post("/meters/nobody/orders", data=fields).status_code == 404
 
 
-def test_no_action_is_offered_or_taken_where_the_network_can_reach_the_page(service, directory):
-    with client_of(directory, host="0.0.0.0") as client:
-        page = client.get(f"/meters/{METERS[0]}")
-        assert '<form method="post"' not in page.text
-        assert "offered on loopback only" in page.text
-        assert client.post(f"/meters/{METERS[0]}/orders", data={"op": "ping"}).status_code == 403
+def test_no_action_is_offered_or_taken_without_a_login(service, client):
+    page = client.get(f"/meters/{METERS[0]}")
+    assert 'method="post"' not in page.text
+    assert client.post(f"/meters/{METERS[0]}/orders", data={"op": "ping"}).status_code == 403
     assert service.orders == []
 
 

@@ -188,7 +188,9 @@ def test_a_counter_is_drawn_as_differences_and_never_over_a_hole():
     # Two ends lack; the interval after the hole has nothing to be compared with.
     assert (picture.shown, picture.missing) == (93, 2)
     assert (picture.lowest, picture.highest, picture.total) == (10, 10, 930)
-    assert [hole.title for hole in picture.holes] == ["2 missing, 20 Nov 09:45 to 20 Nov 10:30"]
+    assert [(hole.intervals, f"{hole.begin:%H:%M}", f"{hole.end:%H:%M}") for hole in picture.holes] == [
+        (2, "09:45", "10:30")
+    ]
     assert picture.path.count("M") == 93
 
 

@@ -102,13 +102,13 @@ class ControlDesk:
             order.order_id,
             order.operation,
             order.target,
-            order.origin,
+            order.who,
             now,
             state=REFUSED,
             detail=str(error),
             completed_at=now,
         )
-        log.warning("order refused", op=order.operation, meter=order.target, origin=order.origin)
+        log.warning("order refused", op=order.operation, meter=order.target, origin=order.who)
         await self._store.add_audit_entry(entry)
 
     # Orders
@@ -213,7 +213,7 @@ class ControlDesk:
         """
         if order.origin != MQTT and not order.deferred and order.not_before is None:
             return None
-        known = await self._store.audited_order(order.order_id, order.origin)
+        known = await self._store.audited_order(order.order_id, order.who)
         if known is None or (known.operation, known.meter) != (order.operation, identity):
             return None
         if known.state not in _GOOD:
@@ -233,7 +233,7 @@ class ControlDesk:
 
     def _entry(self, order: Order, identity: str, recorded: dict[str, Any], before: State) -> AuditEntry:
         now = self._clock.now()
-        return AuditEntry(order.order_id, order.operation, identity, order.origin, now, recorded, before)
+        return AuditEntry(order.order_id, order.operation, identity, order.who, now, recorded, before)
 
     async def _begin(self, entry: AuditEntry) -> None:
         entry.audit_id = await self._store.add_audit_entry(entry)

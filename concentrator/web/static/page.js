@@ -68,6 +68,8 @@
       const answer = await fetch(address, { signal: mine.signal, headers: { Accept: "text/html" } });
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (mine.signal.aborted) return;
+      // Another language was chosen meanwhile: everything on the page is another.
+      if (page.documentElement.lang !== document.documentElement.lang) return location.reload();
       morph(document.getElementById("main"), page.getElementById("main"));
       delete body.dataset.stream;
       Object.assign(body.dataset, page.body.dataset);
@@ -89,12 +91,20 @@
     }, 1500);
   }
 
-  function ageWords(seconds) {
-    if (seconds < -60) return "in the future";
-    if (seconds < 60) return `${Math.max(0, Math.floor(seconds))} s ago`;
-    if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
-    if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min ago`;
-    return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h ago`;
+  // What is said comes from the page, in its language.
+  const messages = JSON.parse(body.dataset.words);
+
+  function say(name, values = {}) {
+    return messages[name].replace(/%\((\w+)\)s/g, (_whole, key) => values[key]);
+  }
+
+  function ageWords(given) {
+    if (given < -60) return say("future");
+    const seconds = Math.max(0, Math.floor(given));
+    if (seconds < 60) return say("seconds", { seconds });
+    if (seconds < 3600) return say("minutes", { minutes: Math.floor(seconds / 60) });
+    if (seconds < 86400) return say("hours", { hours: Math.floor(seconds / 3600), minutes: Math.floor((seconds % 3600) / 60) });
+    return say("days", { days: Math.floor(seconds / 86400), hours: Math.floor((seconds % 86400) / 3600) });
   }
 
   function tellAges() {
@@ -110,7 +120,7 @@
   function tellStream() {
     const place = document.getElementById("stream");
     const live = source && Date.now() - heardAt < STALE_AFTER_MS && source.readyState === EventSource.OPEN;
-    const words = live ? "Live" : `Not live, values of ${lastTime || "the first load"}`;
+    const words = live ? say("live") : say("stale", { time: lastTime || say("first") });
     if (place.textContent !== words) place.textContent = words;
     place.dataset.kind = live ? "live" : "stale";
     body.classList.toggle("stale", !live && Date.now() - heardAt > STALE_AFTER_MS);
@@ -118,7 +128,7 @@
 
   function heard() {
     heardAt = Date.now();
-    lastTime = new Date(heardAt).toLocaleTimeString();
+    lastTime = new Date(heardAt).toLocaleTimeString(document.documentElement.lang);
     tellStream();
   }
 

@@ -1,0 +1,1 @@
+"""Who may do what from the page: accounts, sessions, roles, changes of the configuration; all of it the service's."""

@@ -1,0 +1,88 @@
+"""Who gets in: every address but the open ones needs a session, or `web.open_view` to look."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from concentrator.config import WebSection
+from concentrator.config_rules import is_loopback
+from concentrator.web.visitors import AccessClient, Visitor
+
+LOGIN, LOGOUT, PASSWORD = "/login", "/logout", "/password"
+_OPEN = (LOGIN, "/health")
+# The choice of a language tells nothing and changes nothing but a cookie.
+_LANGUAGES = "/language/"
+# Figures without names of meters: for a collector of figures on the box itself.
+_OPEN_ON_LOOPBACK = ("/metrics",)
+_WITH_ONE_TIME_PASSWORD = (LOGIN, LOGOUT, PASSWORD)
+
+
+def cookie_name(web: WebSection) -> str:
+    """The name of the session's cookie; with the prefix browsers hold it to this host and to TLS (RFC 6265bis)."""
+    return "session" if web.tls == "off" else "__Host-session"
+
+
+def visitor_of(request: Request) -> Visitor:
+    """Who sent a request that the gate let through."""
+    found: Visitor = request.scope["visitor"]
+    return found
+
+
+class Gate:
+    """Lets through who may, with the visitor in the scope; sends others to the login."""
+
+    def __init__(self, app: ASGIApp, web: WebSection, access: AccessClient) -> None:
+        self._app = app
+        self._access = access
+        self._cookie = cookie_name(web)
+        self._open_view = web.open_view
+        self._open = _OPEN + (_OPEN_ON_LOOPBACK if is_loopback(web.host) else ())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        path = request.url.path
+        if path.startswith("/static/"):
+            await self._app(scope, receive, send)
+            return
+        address = request.client.host if request.client else ""
+        # An open page that stays open is no use of the session.
+        use = not path.startswith("/events/")
+        session = request.cookies.get(self._cookie, "")
+        visitor = await self._access.visitor(session, address, use=use)
+        scope["visitor"] = visitor or Visitor(address=address)
+        refusal = self._refusal(request, visitor)
+        await (self._app if refusal is None else refusal)(scope, receive, send)
+
+    def _refusal(self, request: Request, visitor: Visitor | None) -> Response | None:
+        path = request.url.path
+        if path in self._open or path.startswith(_LANGUAGES):
+            return None
+        if visitor is None:
+            if self._open_view and request.method in ("GET", "HEAD"):
+                return None
+            return _to_login(request)
+        if visitor.one_time and path not in _WITH_ONE_TIME_PASSWORD:
+            if path.startswith(("/api/", "/events/")):
+                return PlainTextResponse("The one-time password has to be changed first.\n", 403)
+            return RedirectResponse(PASSWORD, 303)
+        return None
+
+
+def _to_login(request: Request) -> Response:
+    path = request.url.path
+    if path.startswith(("/api/", "/metrics")):
+        return JSONResponse({"error": "log in first"}, 401)
+    if path.startswith("/events/"):
+        return PlainTextResponse("Log in first.\n", 401)
+    if request.method != "GET":
+        return PlainTextResponse("Log in first.\n", 403)
+    asked = path + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse(LOGIN if asked == "/" else f"{LOGIN}?next={quote(asked)}", 303)
