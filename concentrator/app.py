@@ -41,6 +41,7 @@ from concentrator.collection.radio_listener import RadioListener
 from concentrator.collection.registry import CollectedMeter
 from concentrator.collection.registry_orders import RegistryOrders
 from concentrator.collection.store_orders import StoreOrders
+from concentrator.collection.topology_view import node_view, places_view
 from concentrator.collection.whitelist import Whitelist
 from concentrator.config import Config, DlmsSection, ModemSection
 from concentrator.control import ControlServer
@@ -52,6 +53,7 @@ from concentrator.links.plc_link import PlcLink
 from concentrator.links.plc_networks import Remembered, load_network_keys, make_network
 from concentrator.links.radio_link import RadioLink
 from concentrator.links.radio_modules import AUTO, find_radio_module, make_radio_module
+from concentrator.links.traffic_taps import TrafficTaps
 from concentrator.logs import recent_lines
 from concentrator.model import MeterRecord
 from concentrator.notify import Notifier, Watchdog, watchdog_limit_s
@@ -62,6 +64,7 @@ from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
 from concentrator.tasks import until_first_ends
 from concentrator.time_source import TimeState, TimeWatch
+from concentrator.traffic import TrafficHub
 from concentrator.uplink.dlms_listener import DlmsListener
 from concentrator.uplink.files import FileUplink
 from concentrator.uplink.management_device import LinkState
@@ -107,6 +110,7 @@ class Service:
         box = config.concentrator
         topics = Topics(box.site, box.name)
         self.time_watch = TimeWatch(clock)
+        self.traffic = TrafficHub(clock)
         self.collector = Collector(
             config.collection,
             store,
@@ -116,6 +120,7 @@ class Service:
             tasks_of(config.task, config.collection),
             self.time_watch,
             OrderRules.from_settings(config.orders),
+            self.traffic,
         )
         self.link: PlcLink | None = None
         self.radio: RadioLink | None = None
@@ -151,6 +156,8 @@ class Service:
                 for one in config.sparkplug
             ),
         ]
+        for uplink in self.uplinks:
+            uplink.traffic = self.traffic
         self.reporter.uplinks, self.reporter.kpi = self.uplinks, self.kpi
         self.reporter.balance = self.balance
         self.order_book = OrderBook(store, clock, self._carry_out_now, self._tell_order)
@@ -224,6 +231,8 @@ class Service:
         }
         if config.dlms is not None:
             self.listener_for_head_ends = self._make_head_end_listener(config.dlms)
+            self.listener_for_head_ends.traffic = self.traffic
+        TrafficTaps(self.traffic, self.link, self.radio)
         self.reporter.link, self.reporter.radio, self.reporter.listener = self.link, self.radio, self.listener
 
     def _make_head_end_listener(self, settings: DlmsSection) -> DlmsListener:
@@ -385,6 +394,8 @@ class Service:
             self.carry_out,
             self.answer_question,
             access.desk if access is not None else None,
+            questions={"topology": self._places, "dialogue": self.collector.dialogues.view},
+            traffic=self.traffic,
         )
         loops: list[Coroutine[Any, Any, None]] = [
             control.run(),
@@ -422,6 +433,16 @@ class Service:
         finally:
             self._notifier.stopping()
             await self.order_book.close()
+
+    def _places(self, eui: str) -> dict[str, Any]:
+        """Who hangs where on the power line; with an EUI everything that is kept of that node."""
+        names = {meter.record.link_address: meter.identity for meter in self.collector.registry}
+        if not eui:
+            return places_view(self.collector.topology, names)
+        try:
+            return node_view(self.collector.topology, bytes.fromhex(eui), names)
+        except ValueError:
+            return {"eui": eui, "known": False}
 
     def channel_meters(self) -> list[CollectedMeter]:
         """The meters on M-Bus channels of electricity meters."""

@@ -2,9 +2,11 @@
 
 A Unix socket, JSON lines. Each request is one line and gets one line back: {"op": "status"},
 {"op": "order", "order": {...}}, or {"op": "ask", "order": {...}} for an order that only asks and leaves no trace;
-{"op": "subscribe"} gets a status line now and after each change, at most two a second. Whoever may open the socket may
-ask: its mode is 0660. Orders are taken from root and the service's own user, which the page's user is not; from others,
-and with the token of a session, by what the session's user may.
+{"op": "topology"} and {"op": "dialogue", "target": METER} leave none either. {"op": "subscribe"} gets a status line now
+and after each change, at most two a second; {"op": "traffic"} gets what passes on the lines from now on (`traffic.py`),
+several passages a line. Whoever may open the socket may ask: its mode is 0660. Orders are taken from root and the
+service's own user, which the page's user is not; from others, and with the token of a session, by what the session's
+user may.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import structlog
 
 from concentrator.errors import ConcentratorError, LocalError, RemoteError, TransientError
 from concentrator.orders import LOCAL, PAGE, Order, OrderHandler
+from concentrator.traffic import TrafficHub
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -32,6 +35,11 @@ _LARGEST_LINE_OCTETS = 16 * 1024 * 1024
 _LARGEST_REQUEST_OCTETS = 512 * 1024
 _MOST_CONNECTIONS = 32
 _STATUS_INTERVAL_S = 0.5
+# A line without passages: so a watcher that went away is noticed on a silent line too.
+_TRAFFIC_BEAT_S = 2.0
+
+# What is answered at once and changes nothing, by its `op`; the argument is the `target`.
+Questions = Mapping[str, Callable[[str], dict[str, Any]]]
 
 
 _CREDENTIALS = struct.Struct("3i")
@@ -76,9 +84,14 @@ class ControlServer:
         handle_order: OrderHandler,
         answer_question: OrderHandler | None = None,
         access: Access | None = None,
+        *,
+        questions: Questions | None = None,
+        traffic: TrafficHub | None = None,
     ) -> None:
         self._access = access
         self._path = path
+        self._questions = questions or {}
+        self._traffic = traffic
         self._status = status
         self._handlers = {"order": handle_order, "ask": answer_question or handle_order}
         self._connections = 0
@@ -126,6 +139,10 @@ class ControlServer:
             await _send(writer, await self._status())
         elif operation == "subscribe":
             await self._stream(writer)
+        elif operation == "traffic" and self._traffic is not None:
+            await self._stream_traffic(self._traffic, writer)
+        elif operation in self._questions:
+            await _send(writer, self._questions[operation](str(request.get("target", ""))))
         elif operation in self._handlers:
             try:
                 result = await self._carry_out(operation, request, _origin(writer))
@@ -141,7 +158,11 @@ class ControlServer:
             await _send(writer, answer)
         else:
             known = ", ".join(
-                ("status", "subscribe", "order", "ask", *(self._access.operations if self._access else ()))
+                (
+                    *("status", "subscribe", "order", "ask", "traffic"),
+                    *self._questions,
+                    *(self._access.operations if self._access else ()),
+                )
             )
             await _send(writer, {"error": f"unknown op {operation!r}; known: {known}"})
 
@@ -163,6 +184,16 @@ class ControlServer:
                 await writer.drain()
                 last = line
             await asyncio.sleep(_STATUS_INTERVAL_S)
+
+    @staticmethod
+    async def _stream_traffic(hub: TrafficHub, writer: asyncio.StreamWriter) -> None:
+        with hub.watch() as watcher:
+            await _send(writer, {"passages": [], "dropped": 0})
+            while not writer.is_closing():
+                passages = await watcher.take(_TRAFFIC_BEAT_S)
+                line = {"passages": [one.as_json() for one in passages], "dropped": watcher.dropped}
+                # A watcher that does not read holds up this task alone; what it misses is dropped and counted.
+                await _send(writer, line)
 
 
 def _line(payload: dict[str, Any]) -> bytes:
@@ -239,13 +270,15 @@ async def give_order(
     return answer["result"]
 
 
-async def subscribe(path: Path) -> AsyncIterator[dict[str, Any]]:
+async def subscribe(path: Path, operation: str = "subscribe") -> AsyncIterator[dict[str, Any]]:
     """The status of the running service, now and after each change; ends when the service does.
+
+    With the operation "traffic" what passes on the lines: {"passages": [...], "dropped": how many were lost so far}.
 
     Raises:
         ServiceAbsentError: it is not running.
     """
     async with _connected(path) as (reader, writer):
-        writer.write(_line({"op": "subscribe"}))
+        writer.write(_line({"op": operation}))
         while line := await reader.readline():
             yield json.loads(line)

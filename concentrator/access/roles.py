@@ -24,14 +24,16 @@ _LOOKING = frozenset(
 # What the field engineer does. Those that change a meter also need `orders.allow_page`.
 _WORKING = frozenset(
     {
-        "add_task", "browse", "cancel_order", "collect", "diagnostics", "disconnect", "ping", "read", "read_billing",
-        "read_limiter", "read_prepayment", "read_switch", "read_tariff", "reconnect", "refresh", "remove_task",
-        "run_task", "show_message", "support_bundle", "sync_clock", "upgrade_status",
+        "add_task", "browse", "cancel_order", "collect", "diagnostics", "dialogue", "disconnect", "ping", "read",
+        "read_billing", "read_limiter", "read_prepayment", "read_switch", "read_tariff", "reconnect", "refresh",
+        "remove_task", "run_task", "show_message", "support_bundle", "sync_clock", "traffic", "upgrade_status",
     }
 )  # fmt: skip
 # What is not an order: asked for on the control socket under these names.
 AUDIT, CONFIGURATION, KEYS = "audit", "configuration", "keys"
 SUPPORT_BUNDLE = "support_bundle"
+# What passes on the lines, and what was said with a meter.
+TRAFFIC, DIALOGUE = "traffic", "dialogue"
 
 
 def needed_role(operation: str) -> Role:

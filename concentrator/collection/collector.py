@@ -25,6 +25,7 @@ from concentrator.collection.clock_rule import ClockRule
 from concentrator.collection.control.desk import ControlDesk
 from concentrator.collection.control.errors import NotAuthorisedError
 from concentrator.collection.control.rules import SYNC_CLOCK, OrderRules
+from concentrator.collection.dialogue_book import DialogueBook
 from concentrator.collection.errors import KeysMissingError, MeterAwayError, MeterUnreachableError
 from concentrator.collection.foreign import ForeignMeterError, OwnMeters
 from concentrator.collection.in_flight import InFlight
@@ -55,6 +56,7 @@ from concentrator.store.collection_tables import TaskRunRow
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
 from concentrator.time_source import TimeWatch
+from concentrator.traffic import TrafficHub
 from plc.network import (
     ApduReceived,
     Event,
@@ -98,8 +100,10 @@ class Collector:
         tasks: Sequence[MeterTask] = (),
         time_watch: TimeWatch | None = None,
         rules: OrderRules | None = None,
+        traffic: TrafficHub | None = None,
     ) -> None:
         self.registry = Registry()
+        self.dialogues = DialogueBook(clock, traffic or TrafficHub(clock))
         self.control = ControlDesk(
             store, clock, rules or OrderRules.from_settings(OrdersSection()), keyring.changed
         )
@@ -392,6 +396,7 @@ class Collector:
         except (TransientError, TimeoutError) as error:
             self._failed(visit, str(error) or self._out_of_time(visit.meter))
         except ForeignMeterError as error:
+            visit.record.outcome = str(error)
             foreign.mark(visit.meter.record, foreign.BY_RULE, str(error))
         except KeysMissingError as error:
             self._refused(visit, MeterState.KEY_MISSING, str(error))
@@ -399,6 +404,7 @@ class Collector:
             self._refused(visit, MeterState.REFUSED, str(error))
         except StoreError as error:
             visit.meter.rests_until = self._clock.monotonic() + _STORE_RETRY_S
+            visit.record.outcome = str(error)
             log.warning("visit ended", meter=visit.meter.identity, reason=str(error))
         except ConcentratorError as error:
             self._failed(visit, str(error))
@@ -421,6 +427,7 @@ class Collector:
             now_s = self._clock.monotonic()
             self.visits.ended(visit.meter.identity, began_s, now_s, succeeded=succeeded, retry=retry)
             self._fail_orders(visit.meter)
+            self.dialogues.keep(visit.record, visit.meter.identity)
             self.scheduler.visit_ended(visit.meter, complete=for_orders or visit.is_complete)
         await self._save(visit.meter, visit.runs)
         self.scheduler.wake.set()
@@ -454,6 +461,7 @@ class Collector:
 
     def _note_tries(self, visit: Visit, reason: str) -> None:
         """Runs that were under way, or never got so far, have had a try."""
+        visit.record.outcome = reason
         now = self._clock.now()
         for run in visit.under_way:
             row = self.tasks.tried(run, visit.meter, reason, now)

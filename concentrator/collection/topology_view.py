@@ -22,6 +22,12 @@ def network_view(topology: Topology, names: Mapping[str, str]) -> dict[str, Any]
     }
 
 
+def places_view(topology: Topology, names: Mapping[str, str]) -> dict[str, Any]:
+    """Every node with its place, without what became of it: small enough to be asked for again and again."""
+    nodes = sorted(topology.nodes(), key=lambda node: node.eui)
+    return {"nodes": [_place(node, names) for node in nodes]}
+
+
 def node_view(topology: Topology, eui: bytes, names: Mapping[str, str]) -> dict[str, Any]:
     """One node with everything that is kept of it: all changes, and its days (G02)."""
     node = topology.node(eui)
@@ -46,6 +52,11 @@ def node_view(topology: Topology, eui: bytes, names: Mapping[str, str]) -> dict[
 
 
 def _node(node: NodeHistory, names: Mapping[str, str]) -> dict[str, Any]:
+    changes = [_change(change.at, change.what, change.why) for change in list(node.changes)[-_CHANGES:]]
+    return {**_place(node, names), "changes": changes}
+
+
+def _place(node: NodeHistory, names: Mapping[str, str]) -> dict[str, Any]:
     return {
         "eui": node.eui.hex(),
         "meter": names.get(node.eui.hex(), ""),
@@ -60,7 +71,6 @@ def _node(node: NodeHistory, names: Mapping[str, str]) -> dict[str, Any]:
         "reverse_quality": node.reverse_quality,
         "modulation": node.modulation,
         "media": node.media,
-        "changes": [_change(change.at, change.what, change.why) for change in list(node.changes)[-_CHANGES:]],
     }
 
 

@@ -19,6 +19,7 @@ from concentrator.collection.control.errors import AssociateAgainError
 from concentrator.collection.control.operations import ControlOperation
 from concentrator.collection.control.rules import SYNC_CLOCK
 from concentrator.collection.conversation import converse
+from concentrator.collection.dialogue_book import DialogueBook, RecordedChannel
 from concentrator.collection.errors import CollectionError, KeysMissingError
 from concentrator.collection.event_codes import event_codes
 from concentrator.collection.foreign import OwnMeters
@@ -78,6 +79,7 @@ class _Host(Protocol):
     alarms: AlarmDesk
 
     scheduler: Scheduler
+    dialogues: DialogueBook
 
     def intern(self, shape: ProfileShape) -> ProfileShape: ...
 
@@ -108,6 +110,7 @@ class Visit:
         self.runs: list[TaskRunRow] = []
         # What is being read, for whoever has to say what a failure interrupted.
         self.under_way: list[OwedRun] = []
+        self.record = host.dialogues.begin()
         self._orders_only = orders_only
         self._host = host
         self._link = link
@@ -425,7 +428,18 @@ class Visit:
     async def _release(self, client: Client, channel: MeterChannel) -> None:
         # The meter closes an idle association by itself: a release that gets lost does no harm.
         with contextlib.suppress(TransientError, DlmsError):
-            await converse(client.release(), channel, _RELEASE_TIMEOUT_S)
+            await converse(client.release(), self._recorded(channel), _RELEASE_TIMEOUT_S)
+
+    def _recorded(self, channel: MeterChannel) -> RecordedChannel:
+        meter = self.meter
+        return RecordedChannel(
+            channel,
+            self.record,
+            self._host.dialogues,
+            meter.identity,
+            channel.client_sap,
+            meter.activity,
+        )
 
     async def _converse(self, conversation: Conversation[Result], channel: MeterChannel) -> Result:
         timeout_s = self._settings.answer_timeout_s
@@ -433,7 +447,7 @@ class Visit:
         # Never less than a slow network needs: an answer given up comes all the same, and takes its air time.
         patience_s = flight.patience_s(_LEAST_PATIENCE_SHARE * timeout_s, timeout_s)
         try:
-            return await converse(conversation, channel, patience_s, self._note_exchange)
+            return await converse(conversation, self._recorded(channel), patience_s, self._note_exchange)
         except TransientError:
             if not self.meter.failures:
                 flight.lost(self._clock.monotonic())

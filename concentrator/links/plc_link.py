@@ -39,6 +39,11 @@ class MeterChannel:
         self._key = key
         self._received: asyncio.Queue[bytes | Exception] = asyncio.Queue()
 
+    @property
+    def client_sap(self) -> int:
+        """Ours."""
+        return self._key[1]
+
     async def send(self, apdu: bytes) -> None:
         """Send one APDU; returns when the modem has delivered it to the next hop.
 

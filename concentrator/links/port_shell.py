@@ -96,6 +96,8 @@ class PortShell(Generic[EventType]):
     ) -> None:
         self.state = "closed"
         self.reason = ""
+        # Told of all octets as they pass while somebody watches: first whether they come from the device.
+        self.tap: Callable[[bool, bytes], None] | None = None
         self._what = what
         self._driver = driver
         self._on_event = on_event
@@ -163,9 +165,13 @@ class PortShell(Generic[EventType]):
 
     def _flush(self) -> None:
         if data := self._driver.data_to_send():
+            if self.tap is not None:
+                self.tap(False, data)  # noqa: FBT003 - the direction
             self._port.write(data)
 
     def _data_received(self, data: bytes) -> None:
+        if self.tap is not None:
+            self.tap(True, data)  # noqa: FBT003 - the direction
         self._driver.receive_data(data, asyncio.get_running_loop().time())
         self.pump()
 

@@ -30,6 +30,8 @@ class RadioLink:
         self.module = module
         self.description = ""
         self.commands_sent = 0
+        # Told of every telegram as it was heard, while somebody watches.
+        self.tap: Callable[[TelegramHeard], None] | None = None
         self._on_telegram = on_telegram
         self.shell: PortShell[ModuleEvent] = PortShell(
             "radio", module, port, baud_rate, self._handle, lambda _reason: None, on_progress
@@ -52,6 +54,8 @@ class RadioLink:
     def _handle(self, event: ModuleEvent) -> None:
         match event:
             case TelegramHeard():
+                if self.tap is not None:
+                    self.tap(event)
                 self._on_telegram(event)
             case ModuleReady():
                 self.description = event.identity

@@ -8,7 +8,7 @@ Two ways to listen, and neither says a word of its own:
   to it, and passes every octet on as it came. The product is pointed at LINK (`modem.port`).
 
 The file has one frame a line in hexadecimal, each after a comment with its time and direction;
-`concentrator decode FILE` reads it back. Keys of the network are replaced by zeros in it.
+`concentrator decode FILE` reads it back. Keys of the network and passwords are replaced by zeros in it.
 """
 
 from __future__ import annotations
@@ -29,25 +29,8 @@ from concentrator.errors import ConcentratorError
 from concentrator.inspect.command import render
 from concentrator.inspect.inspector import Inspector
 from concentrator.links.errors import PortError
+from concentrator.links.frame_tap import FROM_HOST, FROM_MODEM, HEARD, FrameTap
 from concentrator.links.serial_port import SerialPort
-from plc.g3 import coordinator_commands
-from plc.g3 import messages as g3_messages
-from plc.prime import messages as prime_messages
-from plc.prime import mngp
-from plc.sfsk.framing import LOCAL_FRAME, LocalFrameDecoder, encode_local_frame
-from plc.usi.framing import (
-    PROTOCOL_ADP_G3,
-    PROTOCOL_COORDINATOR_G3,
-    PROTOCOL_PRIME_API,
-    FrameDecoder,
-    encode_frame,
-)
-
-FROM_HOST = "host to modem"
-FROM_MODEM = "modem to host"
-HEARD = "heard"
-
-_UNKNOWN, _USI, _LOCAL = "unknown", "usi", "local frames"
 
 _READ_SIZE_OCTETS = 4096
 # What the host may leave unread; a product that reads nothing loses octets, as on a UART.
@@ -70,37 +53,17 @@ class Sniffer:
         self._show = show
         self._output = output
         self._clock = clock
-        # Which envelope it is shows with the first whole frame; from then on only that one is looked for.
-        self._decoders: dict[str, FrameDecoder] = {}
-        self._local_decoders: dict[str, LocalFrameDecoder] = {}
-        self._family = _UNKNOWN
+        self._tap = FrameTap()
         self._inspector = Inspector()
 
     def receive_data(self, direction: str, data: bytes) -> None:
         """Take octets that passed; every whole frame in them is shown and kept."""
-        if self._family != _LOCAL:
-            decoder = self._decoders.setdefault(direction, FrameDecoder())
-            decoder.receive_data(data)
-            while (frame := decoder.next_frame()) is not None:
-                self._family = _USI
-                protocol, payload = frame
-                self._take(direction, encode_frame(protocol, _masked(protocol, payload)))
-        if self._family != _USI:
-            local = self._local_decoders.setdefault(direction, LocalFrameDecoder())
-            local.receive_data(data)
-            while (frame := local.next_frame()) is not None:
-                kind, payload = frame
-                if kind == LOCAL_FRAME:
-                    self._family = _LOCAL
-                    self._take(direction, encode_local_frame(payload))
+        for frame in self._tap.receive_data(direction, data):
+            self._take(direction, frame)
 
     def summary(self) -> str:
         """How many frames passed, and what was no frame."""
-        total: dict[str, int] = {}
-        decoders = self._local_decoders if self._family == _LOCAL else self._decoders
-        for decoder in decoders.values():
-            for name, count in decoder.counters.items():
-                total[name] = total.get(name, 0) + count
+        total = self._tap.counters()
         frames = total.pop("frames", 0)
         dropped = ", ".join(f"{name} {count}" for name, count in total.items() if count)
         return f"{frames} frames" + (f"; dropped: {dropped}" if dropped else "")
@@ -112,16 +75,6 @@ class Sniffer:
             self._output.flush()
         tree = self._inspector.inspect(frame)
         self._show("\n".join([heading, *render(tree, "  ")]))
-
-
-def _masked(protocol: int, payload: bytes) -> bytes:
-    if protocol == PROTOCOL_ADP_G3:
-        return g3_messages.mask_keys(payload)
-    if protocol == PROTOCOL_COORDINATOR_G3:
-        return coordinator_commands.mask_keys(payload)
-    if protocol in mngp.PROTOCOLS:
-        return mngp.mask_keys(protocol, payload)
-    return prime_messages.mask_keys(payload) if protocol == PROTOCOL_PRIME_API else payload
 
 
 class Tee:

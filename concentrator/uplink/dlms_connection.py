@@ -15,9 +15,12 @@ from typing import Protocol
 from concentrator.dlms.apdu.protection import GatewayApdu
 from concentrator.dlms.errors import DecodeError
 from concentrator.dlms.gateway import DeviceBusyError, GatewayRequest
+from concentrator.dlms.redaction import without_passwords
 from concentrator.dlms.server import Server
 from concentrator.dlms.wrapper import WrapperDecoder, WrapperFrame
 from concentrator.tasks import cancel_and_wait
+from concentrator.traffic import Source, TrafficHub
+from concentrator.uplink.uplink import RECEIVED, SENT
 
 LARGEST_PDU = 0xFFFF
 _READ_OCTETS = 65_536
@@ -63,6 +66,7 @@ class HeadEndConnection:
         self.server = server
         self.address = address
         self.proven = False
+        self.traffic: TrafficHub | None = None
         self._host = host
         self._writer = writer
         self._decoder = WrapperDecoder(LARGEST_PDU)
@@ -104,6 +108,7 @@ class HeadEndConnection:
 
     async def _take(self, frame: WrapperFrame) -> None:
         self._host.count("apdus")
+        self._tell_traffic(RECEIVED, frame)
         if frame.apdu[0] != _GATEWAY_REQUEST:
             await self._send(frame, await self._host.answer_frame(self, frame))
         elif len(self._relaying) >= _MOST_WAITING:
@@ -143,9 +148,16 @@ class HeadEndConnection:
 
     async def _send(self, frame: WrapperFrame, apdus: Iterable[bytes]) -> None:
         for apdu in apdus:
-            self._writer.write(WrapperFrame(frame.destination, frame.source, apdu).to_bytes())
+            answer = WrapperFrame(frame.destination, frame.source, apdu)
+            self._tell_traffic(SENT, answer)
+            self._writer.write(answer.to_bytes())
         async with asyncio.timeout(self._host.idle_s):
             await self._writer.drain()
+
+    def _tell_traffic(self, direction: str, frame: WrapperFrame) -> None:
+        if self.traffic is not None and self.traffic.watched:
+            octets = without_passwords(frame.to_bytes())
+            self.traffic.publish(Source.UPSTREAM, direction, octets, note=f"dlms {self.address}")
 
     def end(self) -> None:
         """Have it end at once; `serve` notices."""

@@ -20,6 +20,7 @@ from concentrator.config import DlmsSection
 from concentrator.dlms.errors import DlmsError
 from concentrator.dlms.gateway import DeviceBusyError, GatewayRequest, relay_async
 from concentrator.dlms.wrapper import WrapperFrame
+from concentrator.traffic import TrafficHub
 from concentrator.uplink.dlms_connection import HeadEndConnection
 from concentrator.uplink.dlms_devices import DlmsDevices
 
@@ -48,6 +49,7 @@ class DlmsListener:
             ("accepted", "refused", "displaced", "malformed", "idle", "apdus", "gateway"), 0
         )
         self.devices = devices
+        self.traffic: TrafficHub | None = None
         self._settings = settings
         self._route = route
         self._close_route = close_route
@@ -128,6 +130,7 @@ class DlmsListener:
             return
         self.count("accepted")
         connection = HeadEndConnection(self, self.devices.new_server(), address, writer)
+        connection.traffic = self.traffic
         self._open[connection] = None
         try:
             await connection.serve(reader)

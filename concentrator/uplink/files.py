@@ -22,7 +22,7 @@ from concentrator.store.store import Store
 from concentrator.uplink.file_formats import FORMATS
 from concentrator.uplink.file_places import FilePlace, make_place
 from concentrator.uplink.messages import Topics
-from concentrator.uplink.uplink import CONNECTED, Uplink
+from concentrator.uplink.uplink import CONNECTED, SENT, Uplink
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -91,6 +91,7 @@ class FileUplink(Uplink):
                 data = await asyncio.to_thread(gzip.compress, data, mtime=0)
                 name += ".gz"
             await place.put(name, data, self._format.media_type)
+            self.tell_traffic(SENT, f"{name}, {len(data)} octets")
             log.info("file delivered", destination=settings.name, name=name, octets=len(data))
 
 

@@ -77,6 +77,7 @@ class MqttUplink(Uplink):
             ),
             self.orders.received,
             session_expiry_s=_SESSION_EXPIRY_S,
+            passed=self.tell_message,
         )
         farewell: list[tuple[str, bytes]] = []
         try:

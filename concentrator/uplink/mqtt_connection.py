@@ -24,7 +24,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from concentrator.config import BrokerSection
 from concentrator.uplink.mqtt_reasons import PROTOCOL_ERROR, UNSPECIFIED, Remedy, in_words, reason_of
-from concentrator.uplink.uplink import UplinkLostError
+from concentrator.uplink.uplink import RECEIVED, SENT, UplinkLostError
 
 _CONNECT_TIMEOUT_S = 20.0
 _FAREWELL_TIMEOUT_S = 2.0
@@ -37,6 +37,7 @@ _LARGEST_RECEIVE_MAXIMUM = 65_535
 _PACKET_OVERHEAD_OCTETS = 16
 
 Acknowledged = Callable[[int], None]
+Passed = Callable[[str, str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +114,19 @@ class Connection:
         received: Callable[[paho.MQTTMessage], None],
         *,
         session_expiry_s: int = 0,
+        passed: Passed | None = None,
     ) -> None:
-        """`session_expiry_s`: how long the broker keeps our subscriptions while we are away; 0: it begins anew."""
+        """`session_expiry_s`: how long the broker keeps our subscriptions while we are away; 0: it begins anew.
+
+        `passed` is told of each message: direction, topic, octets of its payload.
+        """
         self.limits = BrokerLimits()
         self.five = broker.protocol == "5"
         self._loop = asyncio.get_running_loop()
         self._broker = broker
         self._session_expiry_s = session_expiry_s
         self._received = received
+        self._passed = passed
         self._connected: asyncio.Future[None] = self._loop.create_future()
         self.lost: asyncio.Future[UplinkLostError] = self._loop.create_future()
         self._unacknowledged: dict[int, Acknowledged | None] = {}
@@ -256,6 +262,8 @@ class Connection:
             self._publish_now(request)
 
     def _publish_now(self, request: _Publish) -> None:
+        if self._passed is not None:
+            self._passed(SENT, request.topic, len(request.payload))
         info = self._client.publish(
             request.topic,
             request.payload,
@@ -311,13 +319,18 @@ class Connection:
         self._call_soon(self._subscribed, mid, [reason.value for reason in reasons])
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
-        self._call_soon(self._received, message)
+        self._call_soon(self._message_came, message)
 
     def _call_soon(self, function: Callable[..., None], *arguments: object) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *arguments)
 
     # On the loop.
+
+    def _message_came(self, message: paho.MQTTMessage) -> None:
+        if self._passed is not None:
+            self._passed(RECEIVED, message.topic, len(message.payload))
+        self._received(message)
 
     def _connect_answered(self, reason: ReasonCode, properties: object) -> None:
         if self._connected.done():

@@ -37,7 +37,7 @@ from concentrator.tasks import until_first_ends
 from concentrator.uplink.push_bodies import notification_bodies
 from concentrator.uplink.push_calendar import PushCalendar
 from concentrator.uplink.push_protection import PushProtection
-from concentrator.uplink.uplink import CONNECTED, NOT_CONNECTED, Uplink, UplinkLostError
+from concentrator.uplink.uplink import CONNECTED, NOT_CONNECTED, SENT, Uplink, UplinkLostError
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -331,7 +331,9 @@ class PushUplink(Uplink):
         date_time = CosemDateTime.from_datetime(self._clock.now(), deviation=0)
         long_invoke = invoke | (_CONFIRMED if settings.confirmed else 0)
         apdu = self._protection.protect(DataNotification(long_invoke, date_time.to_bytes(), body).to_bytes())
-        writer.write(WrapperFrame(settings.source_wport, settings.destination_wport, apdu).to_bytes())
+        frame = WrapperFrame(settings.source_wport, settings.destination_wport, apdu).to_bytes()
+        self.tell_traffic(SENT, f"{len(frame)} octets", frame)
+        writer.write(frame)
         await writer.drain()
         if not settings.confirmed:
             await self._until_delivered(writer)

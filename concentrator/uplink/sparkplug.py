@@ -88,6 +88,7 @@ class SparkplugUplink(Uplink):
             f"{self._edge}-{self.feed.destination}",
             Will(self.topic("NDEATH"), death, retain=False),
             self._received,
+            passed=self.tell_message,
         )
         born = False
         try:

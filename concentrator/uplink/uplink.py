@@ -12,12 +12,15 @@ from concentrator.errors import RemoteError
 from concentrator.links.backoff import Backoff
 from concentrator.store.store import Store
 from concentrator.tasks import cancel_and_wait, until_first_ends
+from concentrator.traffic import Source, TrafficHub
 from concentrator.uplink.feed import Feed
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 CONNECTED = "connected"
 NOT_CONNECTED = "not connected"
+# Directions of what passes, for those who watch the traffic.
+SENT, RECEIVED = "to the head-end", "from the head-end"
 
 
 class UplinkLostError(RemoteError):
@@ -37,6 +40,7 @@ class Uplink(ABC):
         self.state = NOT_CONNECTED
         self.reason = ""
         self.feed = Feed(store, name)
+        self.traffic: TrafficHub | None = None
         self._host = host
         self._backoff = Backoff()
 
@@ -61,6 +65,17 @@ class Uplink(ABC):
     @abstractmethod
     async def _connect_and_drain(self) -> None:
         """Connect and send what the feed has, until the connection is lost (RemoteError, OSError)."""
+
+    def tell_traffic(self, direction: str, note: str, octets: bytes = b"") -> None:
+        """Tell those who watch, if any, what passed."""
+        if self.traffic is not None and self.traffic.watched:
+            words = f"{self.kind} {self.feed.destination}: {note}"
+            self.traffic.publish(Source.UPSTREAM, direction, octets, note=words)
+
+    def tell_message(self, direction: str, topic: str, octets: int) -> None:
+        """Tell them of a message: its topic and its size."""
+        if self.traffic is not None and self.traffic.watched:
+            self.tell_traffic(direction, f"{topic}, {octets} octets")
 
     def _set_state(self, state: str, reason: str) -> None:
         if (state, reason) != (self.state, self.reason):

@@ -23,14 +23,17 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
-from concentrator.access.roles import AUDIT, CONFIGURATION, KEYS, SUPPORT_BUNDLE
+from concentrator.access.roles import AUDIT, CONFIGURATION, KEYS, SUPPORT_BUNDLE, TRAFFIC
 from concentrator.clock import Clock, SystemClock
 from concentrator.config import Config
 from concentrator.web.access_pages import AccessPages, form_of, local_path
 from concentrator.web.access_views import AccessViews
 from concentrator.web.api import Api
+from concentrator.web.decode_views import DecodeViews
+from concentrator.web.decoder import DecoderDesk
 from concentrator.web.gate import LOGIN, Gate, visitor_of
 from concentrator.web.live import ServiceWatch, Snapshot
+from concentrator.web.network_views import NetworkViews, UnknownNodeError
 from concentrator.web.order_desk import (
     CHANGES,
     CONFIRMED,
@@ -47,6 +50,8 @@ from concentrator.web.security import Forms, SecurityMiddleware
 from concentrator.web.sources import Sources
 from concentrator.web.streams import MOST_STREAMS, Streams
 from concentrator.web.task_views import task_arguments
+from concentrator.web.traffic import TrafficWatch
+from concentrator.web.traffic_pages import TrafficPages
 from concentrator.web.translations import (
     LANGUAGE_COOKIE,
     LANGUAGE_COOKIE_AGE_S,
@@ -86,6 +91,19 @@ class Page:
         self.streams = Streams(self._watch, clock)
         views = Views(self._sources, self._desk)
         reports = ReportViews(self._sources)
+        network = NetworkViews(self._sources)
+        self._traffic = TrafficWatch(config.control_socket)
+        traffic_pages = TrafficPages(
+            self._watch,
+            self._traffic,
+            DecodeViews(self._sources, DecoderDesk()),
+            self.streams,
+            self._forms,
+            self._renderer,
+            self._show_still,
+            self._say,
+            self._check_still,
+        )
         api = Api(self._sources)
         more = AccessViews(self._sources, self._access)
         access_pages = AccessPages(
@@ -104,11 +122,14 @@ class Page:
             ("/", views.overview, views.overview, ""),
             ("/meters", views.meters, views.meters, ""),
             ("/meters/{identity}", views.meter, views.meter, ""),
+            ("/topology", network.topology, network.topology, ""),
+            ("/topology/{identity}", network.node, network.node, ""),
             ("/tasks", views.tasks, views.tasks, ""),
             ("/log", reports.log, reports.log, ""),
             ("/balance", reports.balance, reports.balance, ""),
             ("/firmware", reports.firmware, reports.firmware, ""),
             ("/support", reports.support, reports.support, ""),
+            ("/traffic", traffic_pages.traffic, traffic_pages.traffic, TRAFFIC),
             ("/orders", more.orders, more.orders, ""),
             ("/configuration", more.configuration, more.configuration_trial, CONFIGURATION),
             ("/keys", more.keys, more.keys, KEYS),
@@ -124,6 +145,7 @@ class Page:
             Route("/meters/{identity}/orders", self._order, methods=["POST"]),
             Route("/support/bundle", self._support_bundle, methods=["POST"]),
             Route("/tasks/orders", self._task_order, methods=["POST"]),
+            *traffic_pages.routes,
             Route("/language/{code}", _choose_language, methods=["GET"]),
             *access_pages.routes,
             *api.routes,
@@ -135,7 +157,11 @@ class Page:
                 Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
                 Middleware(Gate, web=config.web, access=self._access),
             ],
-            exception_handlers={404: self._not_found, UnknownMeterError: self._not_found},
+            exception_handlers={
+                404: self._not_found,
+                UnknownMeterError: self._not_found,
+                UnknownNodeError: self._not_found,
+            },
             lifespan=self._lifespan,
         )
         # Outermost, so that an error's answer has the headers too.
@@ -146,7 +172,8 @@ class Page:
         yield
         self.streams.stop()
         await self._desk.close()
-        self._sources.store.close()
+        await self._traffic.close()
+        self._sources.close()
 
     def _page(self, make: MakeView, needed: str) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
@@ -309,10 +336,23 @@ class Page:
     def _show(self, request: Request, view: View, status: int = 200) -> Response:
         return HTMLResponse(self._html(request, view), status)
 
+    def _show_still(self, request: Request, view: View, status: int = 200) -> Response:
+        """A page without live parts."""
+        html = self._renderer(request).page(
+            view,
+            path=request.url.path,
+            back=_back(request),
+            box=self._config.concentrator,
+            actions=visitor_of(request),
+        )
+        return HTMLResponse(html, status)
+
     async def _not_found(self, request: Request, error: Exception) -> Response:
         words = (
             mark("No such meter is known here.")
             if isinstance(error, UnknownMeterError)
+            else mark("No such node of the network is known here.")
+            if isinstance(error, UnknownNodeError)
             else mark("There is no such page.")
         )
         if request.url.path.startswith("/api/"):

@@ -21,7 +21,7 @@ MOST_DAYS = 14
 # The collector reads an hour more than the history, so that nothing on its edge is given up.
 _EDGE_S = 3600
 # For a meter that has not yet told its own.
-_USUAL_PERIOD_S = 900
+USUAL_PERIOD_S = 900
 # A count that took long is kept longer: counting may take this share of the time.
 _SHARE = 0.05
 _SHORTEST_KEEP_S = 2.0
@@ -133,22 +133,22 @@ class Completeness:
         edges = day_edges(now, max(1, min(MOST_DAYS, settings.history_days + 1)))
         dates = [day for day, _begin, _end in edges]
         # A day that the history begins in is counted from there; in steps, so that the count can be kept.
-        since = (begin - 1) // _USUAL_PERIOD_S * _USUAL_PERIOD_S
+        since = (begin - 1) // USUAL_PERIOD_S * USUAL_PERIOD_S
         days = [
             self._day(connection, (max(day_begin, since), day_end), recent=day in dates[-2:])
             for day, day_begin, day_end in edges
         ]
         periods = {meter: period_s for day in days for meter, (_count, period_s) in day.counts.items()}
-        usual = statistics.mode([period for period in periods.values() if period] or [_USUAL_PERIOD_S])
+        usual = statistics.mode([period for period in periods.values() if period] or [USUAL_PERIOD_S])
         cells: dict[str, list[Cell]] = {meter: [] for meter in periods}
         for (_date, day_begin, day_end), day in zip(edges, days, strict=True):
             first, last = max(day_begin + 1, begin), min(day_end, end)
-            closed = _closed_by_meter(day.closed, first, last)
+            closed = closed_by_meter(day.closed, first, last)
             for meter, period_s in periods.items():
                 stored, _period_s = day.counts.get(meter, (0, 0))
-                expected = _multiples(first, last, period_s or usual)
+                expected = multiples(first, last, period_s or usual)
                 given_up = sum(
-                    _multiples(start, stop, period_s or usual) for start, stop in closed.get(meter, [])
+                    multiples(start, stop, period_s or usual) for start, stop in closed.get(meter, [])
                 )
                 lacking = max(0, expected - stored)
                 cells[meter].append(Cell(expected, min(stored, expected), min(given_up, lacking)))
@@ -187,14 +187,15 @@ def _is_full(day: _Day) -> bool:
     )
 
 
-def _multiples(first: int, last: int, period_s: int) -> int:
+def multiples(first: int, last: int, period_s: int) -> int:
     """How many whole multiples of a period lie from `first` to `last`."""
     return max(0, last // period_s - (first - 1) // period_s)
 
 
-def _closed_by_meter(
+def closed_by_meter(
     spans: list[tuple[str, int, int]], first: int, last: int
 ) -> dict[str, list[tuple[int, int]]]:
+    """Closed gaps by meter, cut to a span of time."""
     result: dict[str, list[tuple[int, int]]] = {}
     for meter, begin, end in spans:
         result.setdefault(meter, []).append((max(begin, first), min(end, last)))

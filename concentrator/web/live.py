@@ -68,6 +68,15 @@ class ServiceWatch:
                 await self._ask()
             return cast("Snapshot", self._snapshot)
 
+    async def question(self, operation: str, target: str = "") -> dict[str, Any] | None:
+        """Ask the service something that is not in its status; None when it does not answer."""
+        try:
+            async with asyncio.timeout(self._answer_timeout_s):
+                return await request(self._socket, {"op": operation, "target": target})
+        except (ControlError, OSError, ValueError):
+            # TimeoutError is an OSError. The snapshot tells why there is no answer.
+            return None
+
     @asynccontextmanager
     async def page_open(self) -> AsyncGenerator[None]:
         """While at least one page is open, the watch asks by itself."""

@@ -195,3 +195,23 @@ def closed_spans(
 def newest_event(connection: sqlite3.Connection) -> int:
     """The number of the newest event; 0 in an empty log."""
     return int(connection.execute("SELECT COALESCE(MAX(event_id), 0) FROM event").fetchone()[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """An event of a meter that somebody should look at."""
+
+    happened_at: datetime
+    meter: str
+    kind: str
+    detail: str
+
+
+def alarms(connection: sqlite3.Connection, since: int, limit: int) -> tuple[int, list[Alarm]]:
+    """How many alarms meters had since a moment, and the newest of them."""
+    rows = connection.execute(
+        "SELECT happened_at, identity, kind, detail, COUNT(*) OVER () FROM meter_event JOIN meter USING (meter_id)"
+        " WHERE severity = 'alarm' AND happened_at >= ? ORDER BY happened_at DESC LIMIT ?",
+        (since, limit),
+    ).fetchall()
+    return (rows[0][4] if rows else 0), [Alarm(from_epoch(row[0]), *row[1:4]) for row in rows]

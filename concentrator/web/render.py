@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Renderer:
             "told_moment": self.told_moment,
             "day": functools.partial(words.day_words, translate=translate),
             "weekday": functools.partial(words.weekday_words, translate=translate),
+            "told_time": told_time_words,
+            "epoch_time": epoch_time_words,
             "number": words.number_words,
             "decimal": messages.decimal,
             "octets": self._octets,
@@ -87,6 +89,10 @@ class Renderer:
         """One part. Its outermost element carries `data-part`, by which the script finds it."""
         text = self._environment.get_template(f"parts/{part.template}").render(name=name, data=part.data)
         return Markup(text)  # noqa: S704 - rendered by the escaping environment
+
+    def snippet(self, template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template takes
+        """A piece of a page that is no part of its own."""
+        return self._environment.get_template(template).render(**values)
 
     def page(self, view: View, **more: Any) -> str:  # noqa: ANN401 - whatever the template takes
         """A whole page."""
@@ -134,6 +140,16 @@ class Renderers:
         if language not in self._made:
             self._made[language] = Renderer(self._clock, language)
         return self._made[language]
+
+
+def told_time_words(text: str) -> str:
+    """The time of day of a moment that the service told, in the box's zone, to the millisecond."""
+    return datetime.fromisoformat(text).astimezone().strftime("%H:%M:%S.%f")[:-3]
+
+
+def epoch_time_words(seconds: int) -> str:
+    """The time of day of a moment in seconds since 1970, in the box's zone."""
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%H:%M")
 
 
 def _digest(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,14 +15,22 @@ from concentrator.config import Config
 from concentrator.store import meters as meter_table
 from concentrator.store import outbox
 from concentrator.store.errors import StoreError
+from concentrator.store.network_history import NetworkHour
+from concentrator.store.statistics import STATISTICS_APPLICATION_ID, STATISTICS_VERSION, statistics_path
+from concentrator.web import machine, network_queries, queries
 from concentrator.web.completeness import Completeness, Matrix
+from concentrator.web.hours import HourMatrix, hour_matrix
 from concentrator.web.live import ServiceWatch, Snapshot
+from concentrator.web.machine import Machine
 from concentrator.web.meters import MeterView, moment
 from concentrator.web.questions import Questions
 from concentrator.web.store_reader import StoreReader
 from concentrator.web.translations import mark
 
 Result = TypeVar("Result")
+_HOUR_S, _DAY_S = 3600, 86_400
+_ALARM_ROWS = 10
+_SLOW_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +70,30 @@ class Sources:
         self.clock = clock
         self.watch = watch
         self.store = StoreReader(config.store_file)
+        self.statistics = StoreReader(
+            statistics_path(config.store_file), STATISTICS_APPLICATION_ID, STATISTICS_VERSION
+        )
         self.questions = Questions(config.control_socket, clock)
         self._completeness = Completeness(config.collection)
+        self._slow: dict[str, tuple[float, Any]] = {}
         self._parsed: tuple[Snapshot, list[MeterView]] | None = None
+
+    def close(self) -> None:
+        """Let go of both files."""
+        self.store.close()
+        self.statistics.close()
 
     async def ask(self, work: Callable[[Any], Result], default: Result) -> tuple[Result, str]:
         """Ask the store; the default and the reason when it cannot be read."""
         try:
             return await self.store.read(work), ""
+        except StoreError as error:
+            return default, str(error)
+
+    async def ask_statistics(self, work: Callable[[Any], Result], default: Result) -> tuple[Result, str]:
+        """Ask what counts over time, the network's history; the default and the reason when it cannot be read."""
+        try:
+            return await self.statistics.read(work), ""
         except StoreError as error:
             return default, str(error)
 
@@ -142,6 +166,47 @@ class Sources:
         except OSError:
             return None
         return usage.free, usage.total
+
+    async def _kept_for(self, name: str, make: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 - what `make` gives
+        """What changes slowly is asked for again only after a while, however many look."""
+        kept = self._slow.get(name)
+        if kept is None or self.clock.monotonic() - kept[0] > _SLOW_S:
+            kept = self._slow[name] = (self.clock.monotonic(), await make())
+        return kept[1]
+
+    async def reachability(self) -> list[tuple[int, NetworkHour | None]]:
+        """The last 24 hours of the network that are over, oldest first: when each began, and what is kept of it."""
+        return await self._kept_for("reachability", self._reachability)
+
+    async def alarms(self) -> tuple[int, list[queries.Alarm]]:
+        """The alarms of meters of the last 24 hours: how many, and the newest."""
+        return await self._kept_for("alarms", self._alarms)
+
+    async def hours(self) -> HourMatrix | None:
+        """The completeness of today's hours."""
+        return await self._kept_for("hours", self._hours)
+
+    async def _hours(self) -> HourMatrix | None:
+        now = self.clock.now().astimezone()
+        settings = self.config.collection
+        found, _reason = await self.ask(lambda c: hour_matrix(c, settings, now), None)
+        return found
+
+    async def _reachability(self) -> list[tuple[int, NetworkHour | None]]:
+        newest = int(self.clock.now().timestamp()) // _HOUR_S * _HOUR_S - _HOUR_S
+        since = newest - 23 * _HOUR_S
+        rows, _reason = await self.ask_statistics(lambda c: network_queries.hours(c, since), [])
+        found = {row.start: row for row in rows}
+        return [(start, found.get(start)) for start in range(since, newest + 1, _HOUR_S)]
+
+    async def _alarms(self) -> tuple[int, list[queries.Alarm]]:
+        since = int(self.clock.now().timestamp()) - _DAY_S
+        found, _reason = await self.ask(lambda c: queries.alarms(c, since, _ALARM_ROWS), (0, []))
+        return found
+
+    def machine(self) -> Machine:
+        """The box itself."""
+        return machine.look(self.config.state_directory)
 
     def store_octets(self) -> int:
         """The size of the store's file with its write-ahead log; 0 when there is none."""

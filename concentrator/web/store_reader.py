@@ -28,10 +28,14 @@ class StoreAbsentError(StoreError):
 
 
 class StoreReader:
-    """One connection on one thread, opened when it is first needed."""
+    """One connection on one thread, opened when it is first needed. The store's, or another file of the service's."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, application_id: int = APPLICATION_ID, version: int = SCHEMA_VERSION
+    ) -> None:
         self._path = path
+        self._application_id = application_id
+        self._version = version
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None
@@ -105,12 +109,12 @@ class StoreReader:
     def _check(self, connection: sqlite3.Connection) -> None:
         application = int(connection.execute("PRAGMA application_id").fetchone()[0])
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if application == APPLICATION_ID and version == SCHEMA_VERSION:
+        if application == self._application_id and version == self._version:
             return
         connection.close()
-        if application in (0, APPLICATION_ID) and version < SCHEMA_VERSION:
+        if application in (0, self._application_id) and version < self._version:
             raise StoreAbsentError(
-                f"store {self._path}: has schema {version}, this release reads {SCHEMA_VERSION}; "
+                f"store {self._path}: has schema {version}, this release reads {self._version}; "
                 "the service brings it up to date when it runs"
             )
         raise StoreError(f"store {self._path}: schema {version} of program {application:#x} is not ours")

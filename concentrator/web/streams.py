@@ -7,11 +7,13 @@ under a number; the stream sends the difference to it, and so does one that come
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import json
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from datetime import datetime
 from typing import Any
 
@@ -63,6 +65,25 @@ class Streams:
         self._stopping = False
         self._watch = watch
         self._clock = clock
+
+    @property
+    def stopping(self) -> bool:
+        """Whether every stream is to end."""
+        return self._stopping
+
+    @contextlib.contextmanager
+    def counted(self) -> Generator[None]:
+        """Counts a stream of another kind among those that are open."""
+        self.open += 1
+        try:
+            yield
+        finally:
+            self.open -= 1
+
+    async def pause(self, seconds: float) -> None:
+        """Wait between two events, unless all streams end."""
+        if not self._stopping:
+            await asyncio.sleep(seconds)
 
     def stop(self) -> None:
         """End every stream soon."""

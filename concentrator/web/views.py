@@ -7,7 +7,7 @@ only those whose data has changed. So a page without script shows the same as on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from concentrator.errors import LocalError
 from concentrator.model import IDENTITY_PATTERN
 from concentrator.web import chart, queries
 from concentrator.web.live import Snapshot
+from concentrator.web.machine import Machine
 from concentrator.web.meters import MeterQuery, MeterView, select
 from concentrator.web.order_desk import CHANGES, CONFIRMED, OPERATIONS, TASKS, OrderDesk
 from concentrator.web.sources import Sources
@@ -59,7 +60,7 @@ class View:
     """A page: its template, its parts, and what else the template needs that does not change live."""
 
     template: str
-    title: str
+    title: Message | str
     parts: dict[str, Part]
     fixed: dict[str, Any] = field(default_factory=lambda: dict[str, Any]())
 
@@ -80,12 +81,16 @@ class Views:
         self._sources = sources
         self._desk = desk
 
-    async def overview(self, snapshot: Snapshot, _asked: Asked) -> View:
+    async def overview(self, snapshot: Snapshot, asked: Asked) -> View:
         """Is everything read? What is not, and why?"""
         sources = self._sources
         status: dict[str, Any] = snapshot.status or {}
         meters = await sources.meters(snapshot)
+        by_hour = asked.parameters.get("by") == "hour"
         matrix, store_reason = await sources.matrix()
+        completeness = Part("matrix.html", (matrix, store_reason, MATRIX_ROWS))
+        if by_hour:
+            completeness = Part("hours.html", (await sources.hours(), store_reason, MATRIX_ROWS))
         box = sources.config.concentrator
         who = (
             box.name,
@@ -122,7 +127,10 @@ class Views:
                         sources.config.store.retention_days,
                     ),
                 ),
-                "matrix": Part("matrix.html", (matrix, store_reason, MATRIX_ROWS)),
+                "matrix": completeness,
+                "reachability": Part("reachability.html", await sources.reachability()),
+                "alarms": Part("alarms.html", await sources.alarms()),
+                "machine": Part("machine.html", (status.get("clock"), _coarse(sources.machine()))),
             },
         )
 
@@ -241,12 +249,22 @@ def _switch_buttons(visitor: Visitor) -> dict[str, str]:
     return {op: words for op, words in CONFIRMED.items() if visitor.may_change(op)}
 
 
+def _coarse(seen: Machine) -> Machine:
+    """In steps, so that not every degree and every written page is news."""
+    warm, written = seen.temperature_c, seen.written_octets
+    return replace(
+        seen,
+        temperature_c=None if warm is None else round(warm / 2) * 2,
+        written_octets=None if written is None else written // 10_000_000 * 10_000_000,
+    )
+
+
 def _moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
 def notices(snapshot: Snapshot, status: Mapping[str, Any], store_reason: str = "") -> dict[str, Part]:
-    """The head's word on the service, and what is wrong, worst first: on top of every page."""
+    """The parts on top of every page: the head's word on the service, and what is wrong, worst first."""
     wrong: list[tuple[str, Message | str, Message | str]] = []
     if snapshot.status is None:
         title = (

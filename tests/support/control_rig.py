@@ -81,6 +81,7 @@ class DirectChannel:
     def __init__(self, link, saps) -> None:
         self._link = link
         self._saps = saps
+        self.client_sap = saps[0]
         self._received = []
 
     async def send(self, apdu: bytes) -> None:

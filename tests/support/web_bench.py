@@ -33,6 +33,7 @@ from concentrator.model import (
 from concentrator.obis import Obis
 from concentrator.store.readings import to_epoch
 from concentrator.store.store import Store
+from concentrator.traffic import Source, TrafficHub
 
 PROFILE = Obis(1, 0, 99, 1, 0)
 IMPORT = Channel(Obis(1, 0, 1, 8, 0), unit=30, period_s=900)
@@ -239,6 +240,40 @@ def status(meters: list[dict[str, Any]] | None = None, **changes: Any) -> dict[s
     }
 
 
+def node(eui: str, parent: str = "", **changes: Any) -> dict[str, Any]:
+    """A node of a PRIME network as the service tells it."""
+    return {
+        "eui": eui,
+        "meter": "",
+        "available": True,
+        "since": (now() - timedelta(hours=5)).isoformat(),
+        "address": 5,
+        "parent": parent,
+        "level": 1 if parent else 0,
+        "hops": None,
+        "role": "terminal",
+        "quality": 5,
+        "reverse_quality": None,
+        "modulation": "",
+        "media": "",
+        **changes,
+    }
+
+
+def prime_tree(switches: int, terminals: int) -> list[dict[str, Any]]:
+    """Switches under the concentrator, each with its terminals; every third switch hangs under the one before it."""
+    nodes: list[dict[str, Any]] = []
+    for number in range(switches):
+        eui = f"0200000a{number:04x}"
+        parent = f"0200000a{number - 1:04x}" if number % 3 == 2 else ""
+        nodes.append(node(eui, parent, role="switch", quality=6 - number % 5))
+        nodes += [
+            node(f"0200{number + 16:04x}{one:04x}", eui, level=2, quality=(one * 3 + number) % 8)
+            for one in range(terminals)
+        ]
+    return nodes
+
+
 def answers() -> dict[str, dict[str, Any]]:
     """What the service answers to each question, in its own form."""
     return {
@@ -321,6 +356,9 @@ class FakeService:
         self.status = status()
         self.hangs = False
         self.orders: list[Any] = []
+        self.nodes: list[dict[str, Any]] = []
+        self.dialogues: dict[str, dict[str, Any]] = {}
+        self.traffic = TrafficHub(SystemClock())
         self.questions: list[Any] = []
         self.answers: dict[str, dict[str, Any]] = answers()
         self.listed: list[dict[str, Any]] = []
@@ -348,13 +386,34 @@ class FakeService:
         self.questions.append((order.operation, order.arguments))
         return copy.deepcopy(self.answers[order.operation])
 
+    def _places(self, eui: str) -> dict[str, Any]:
+        return {"eui": eui, "known": False} if eui else {"nodes": copy.deepcopy(self.nodes)}
+
+    def _dialogue(self, meter: str) -> dict[str, Any]:
+        return self.dialogues.get(meter, {"meter": meter, "known": False})
+
+    def publish(
+        self, source: Source, direction: str, octets: bytes = b"", meter: str = "", note: str = ""
+    ) -> None:
+        """Something passes on a line."""
+        self._loop.call_soon_threadsafe(self.traffic.publish, source, direction, octets, meter, note)
+
     def start(self) -> None:
         async def run() -> None:
             self._loop = asyncio.get_running_loop()
             clock = SystemClock()
             sessions = Sessions(self.users, clock, self.users.path.parent, idle_s=600, longest_s=3600)
             desk = AccessDesk(self.users, sessions, self.trail, clock, self._carry_out)
-            server = ControlServer(self.socket, self._tell, self._carry_out, self._answer, desk)
+            questions = {"topology": self._places, "dialogue": self._dialogue}
+            server = ControlServer(
+                self.socket,
+                self._tell,
+                self._carry_out,
+                self._answer,
+                desk,
+                questions=questions,
+                traffic=self.traffic,
+            )
             self._task = asyncio.create_task(server.run())
             await asyncio.gather(self._task, return_exceptions=True)
 

@@ -82,6 +82,20 @@ async def test_the_meters_of_a_substation_are_seen_live(bench, tab):
     await tab.get_by_role("button", name="Ping").click()
     await expect(tab.get_by_text("Ping: done")).to_be_visible(timeout=60_000)
 
+    # What was said is on its dialogue's page: deciphered by nobody, and without the way to any key.
+    await tab.get_by_role("link", name="Last dialogue").click()
+    await expect(tab.locator(".frames").get_by_text("glo-get-request").first).to_be_visible(timeout=30_000)
+    await tab.goto(f"{address}/meters/{serial}")
+    await tab.get_by_role("link", name="Place in the network").click()
+    await expect(tab.get_by_text("What became of it").first).to_be_visible()
+    await expect(tab.get_by_text("joined", exact=True).first).to_be_visible()
+
+    # The modem's frames and the radio's telegrams, live.
+    await tab.goto(address + "/traffic")
+    for source in ("modem", "radio"):
+        badge = tab.locator("#frames .badge").get_by_text(source, exact=True)
+        await expect(badge.first).to_be_visible(timeout=60_000)
+
     # The service stops and takes its page along, open stream or not.
     assert await bench.stop_product() == 0
     assert not await serves()

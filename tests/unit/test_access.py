@@ -24,9 +24,9 @@ VIEW = {
     "balance", "events", "gaps", "interruptions", "kpi", "meters", "order_state", "orders", "tasks", "topology",
 }  # fmt: skip
 WORK = {
-    "add_task", "browse", "cancel_order", "collect", "diagnostics", "disconnect", "ping", "read", "read_billing",
-    "read_limiter", "read_prepayment", "read_switch", "read_tariff", "reconnect", "refresh", "remove_task", "run_task",
-    "show_message", "support_bundle", "sync_clock", "upgrade_status",
+    "add_task", "browse", "cancel_order", "collect", "diagnostics", "dialogue", "disconnect", "ping", "read",
+    "read_billing", "read_limiter", "read_prepayment", "read_switch", "read_tariff", "reconnect", "refresh",
+    "remove_task", "run_task", "show_message", "support_bundle", "sync_clock", "traffic", "upgrade_status",
 }  # fmt: skip
 EVERY = sorted(
     {

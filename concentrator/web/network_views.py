@@ -1,0 +1,138 @@
+"""The pages of the PLC network: who hangs where, and what became of one node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from concentrator.errors import LocalError
+from concentrator.web import network_queries
+from concentrator.web.live import Snapshot
+from concentrator.web.sources import Sources
+from concentrator.web.topology import Picture, Place, draw
+from concentrator.web.translations import mark
+from concentrator.web.views import Asked, Part, View, notices
+
+_EUI = re.compile(r"^[0-9a-f]{12}([0-9a-f]{4})?$")
+_ALL_LEVELS = 99
+_CHANGE_ROWS = 64
+_DAY_ROWS = 45
+# The service is asked anew after so long, however many look.
+_KEPT_S = 3.0
+_MOST_DRAWN = 16
+
+
+class UnknownNodeError(LocalError):
+    """Nobody knows this node of the network."""
+
+    def __init__(self, eui: str) -> None:
+        super().__init__(f"no node {eui!r} is known here; the network's page has those that are")
+
+
+class NetworkViews:
+    """Makes them."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._drawn: dict[tuple[str, int], tuple[tuple[Place, ...], Picture]] = {}
+        self._kept: tuple[float, tuple[Place, ...], bool] | None = None
+
+    async def topology(self, snapshot: Snapshot, asked: Asked) -> View:
+        """The picture, and the same as a table."""
+        places, live = await self._places(snapshot)
+        below = asked.parameters.get("below", "")
+        below = below if any(place.eui == below and place.available for place in places) else ""
+        number = asked.parameters.get("levels", "")
+        levels = int(number) if re.fullmatch(r"[1-9]", number) else _ALL_LEVELS
+        picture = self._picture(places, below, levels)
+        top = next((place for place in places if place.eui == below), None)
+        chosen = (top, levels if levels < _ALL_LEVELS else None)
+        away = sum(not place.available for place in places)
+        return View(
+            "topology.html",
+            mark("Network"),
+            {
+                **notices(snapshot, snapshot.status or {}),
+                "picture": Part("network_picture.html", (self._family(snapshot), picture, chosen, live)),
+                "nodes": Part("network_table.html", (places, away, _names(places))),
+            },
+        )
+
+    async def node(self, snapshot: Snapshot, asked: Asked) -> View:
+        """One node with what became of it.
+
+        Raises:
+            UnknownNodeError: nobody knows it.
+        """
+        eui = asked.identity
+        if not _EUI.match(eui):
+            raise UnknownNodeError(eui)
+        places, live = await self._places(snapshot)
+        place = next((one for one in places if one.eui == eui), None)
+        if place is None:
+            raise UnknownNodeError(eui)
+        ask = self._sources.ask_statistics
+        changes, reason = await ask(lambda c: network_queries.changes(c, eui, _CHANGE_ROWS), [])
+        days, _reason = await ask(lambda c: network_queries.node_days(c, eui, _DAY_ROWS), [])
+        told = await self._sources.watch.question("topology", eui) if live else None
+        if told is not None and told.get("known"):
+            # The store is up to a minute behind.
+            changes = [
+                network_queries.NodeChange(datetime.fromisoformat(one["at"]), one["what"], one["why"])
+                for one in reversed(told["changes"])
+                if one["at"]
+            ]
+        children = [(one.eui, one.name) for one in places if one.parent == eui and one.available]
+        return View(
+            "node.html",
+            place.name,
+            {
+                **notices(snapshot, snapshot.status or {}, reason),
+                "facts": Part("node_facts.html", (place, _names(places), children, live)),
+                "changes": Part("node_changes.html", changes),
+                "days": Part(
+                    "node_days.html", [(datetime.fromtimestamp(day.start, UTC).date(), day) for day in days]
+                ),
+            },
+            {"place": place},
+        )
+
+    def _picture(self, places: tuple[Place, ...], below: str, levels: int) -> Picture:
+        """Drawn once for all who look, for as long as the places are the same."""
+        drawn = self._drawn.get((below, levels))
+        if drawn is None or drawn[0] is not places:
+            if len(self._drawn) >= _MOST_DRAWN:
+                self._drawn.clear()
+            drawn = self._drawn[below, levels] = (places, draw(places, below=below, levels=levels))
+        return drawn[1]
+
+    async def _places(self, snapshot: Snapshot) -> tuple[tuple[Place, ...], bool]:
+        """All nodes, and whether the service told them or the store kept them."""
+        now = self._sources.clock.monotonic()
+        if self._kept is not None and now - self._kept[0] < _KEPT_S:
+            return self._kept[1:]
+        family = self._family(snapshot)
+        told = await self._sources.watch.question("topology") if snapshot.status is not None else None
+        if told is not None and isinstance(told.get("nodes"), list):
+            places = tuple(Place.from_told(node, family, {}) for node in told["nodes"])
+        else:
+            nodes, _reason = await self._sources.ask_statistics(network_queries.places, [])
+            names: dict[str, str] = {}
+            names, _reason = await self._sources.ask(network_queries.names, names)
+            places = tuple(Place.from_told(node, family, names) for node in nodes)
+            told = None
+        if self._kept is not None and self._kept[1] == places:
+            places = self._kept[1]
+        self._kept = (now, places, told is not None)
+        return places, told is not None
+
+    def _family(self, snapshot: Snapshot) -> str:
+        modem: Mapping[str, Any] = (snapshot.status or {}).get("modem") or {}
+        configured = self._sources.config.modem
+        return str(modem.get("family") or (configured.family if configured is not None else ""))
+
+
+def _names(places: tuple[Place, ...]) -> dict[str, str]:
+    return {place.eui: place.name for place in places}
