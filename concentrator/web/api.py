@@ -19,6 +19,7 @@ from concentrator.web.completeness import Cell
 from concentrator.web.export import ENDINGS, FORMATS, ExportError, ExportQuery, Piece, make_writer, pieces
 from concentrator.web.meters import SORTS, MeterQuery, MeterView, select
 from concentrator.web.metrics import exposition
+from concentrator.web.network_views import NetworkViews
 from concentrator.web.openapi import (
     ANYTHING,
     MOMENT,
@@ -43,6 +44,7 @@ from concentrator.web.report_views import (
     firmware_counts,
 )
 from concentrator.web.sources import DestinationView, Sources, Totals
+from concentrator.web.topology import Place
 from concentrator.web.views import UnknownMeterError
 
 _MOST_ROWS = 5000
@@ -53,8 +55,9 @@ _MOST_EXPORTS = 2
 class Api:
     """The handlers, and where they answer."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, network: NetworkViews) -> None:
         self._sources = sources
+        self._network = network
         self._exports = 0
         self.endpoints = self._endpoints()
         self.routes = [
@@ -173,6 +176,12 @@ class Api:
                     meters=items(described(FirmwareCount)),
                     upgrade=or_null(ANYTHING),
                 ),
+            ),
+            Endpoint(
+                "/api/topology",
+                self._topology,
+                "The nodes of the PLC network and where each hangs; as the store last knew it where `live` is false.",
+                fields(service=TEXT, live={"type": "boolean"}, nodes=items(described(Place))),
             ),
             Endpoint(
                 "/api/tasks",
@@ -348,6 +357,11 @@ class Api:
             if meter.identity == identity and IDENTITY_PATTERN.match(identity):
                 return meter
         raise UnknownMeterError(identity)
+
+    async def _topology(self, _request: Request) -> Response:
+        snapshot = await self._sources.watch.snapshot()
+        places, live = await self._network.places(snapshot)
+        return _json({"service": snapshot.state, "live": live, "nodes": places})
 
     async def _events(self, request: Request) -> Response:
         query = LogQuery.from_parameters(request.query_params)

@@ -104,7 +104,7 @@ class Page:
             self._say,
             self._check_still,
         )
-        api = Api(self._sources)
+        api = Api(self._sources, network)
         more = AccessViews(self._sources, self._access)
         access_pages = AccessPages(
             config.web,

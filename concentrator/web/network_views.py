@@ -41,7 +41,7 @@ class NetworkViews:
 
     async def topology(self, snapshot: Snapshot, asked: Asked) -> View:
         """The picture, and the same as a table."""
-        places, live = await self._places(snapshot)
+        places, live = await self.places(snapshot)
         below = asked.parameters.get("below", "")
         below = below if any(place.eui == below and place.available for place in places) else ""
         number = asked.parameters.get("levels", "")
@@ -69,7 +69,7 @@ class NetworkViews:
         eui = asked.identity
         if not _EUI.match(eui):
             raise UnknownNodeError(eui)
-        places, live = await self._places(snapshot)
+        places, live = await self.places(snapshot)
         place = next((one for one in places if one.eui == eui), None)
         if place is None:
             raise UnknownNodeError(eui)
@@ -108,7 +108,7 @@ class NetworkViews:
             drawn = self._drawn[below, levels] = (places, draw(places, below=below, levels=levels))
         return drawn[1]
 
-    async def _places(self, snapshot: Snapshot) -> tuple[tuple[Place, ...], bool]:
+    async def places(self, snapshot: Snapshot) -> tuple[tuple[Place, ...], bool]:
         """All nodes, and whether the service told them or the store kept them."""
         now = self._sources.clock.monotonic()
         if self._kept is not None and now - self._kept[0] < _KEPT_S:

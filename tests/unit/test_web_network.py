@@ -322,6 +322,23 @@ def test_the_service_tells_the_network_of_now(service, client):
     assert "As the store last knew it" not in text
 
 
+def test_the_network_is_there_as_json_from_the_service_and_from_the_store(directory, client):
+    kept = client.get("/api/topology").json()
+    assert (kept["live"], kept["nodes"]) == (False, [])
+    service = FakeService(directory / "control.sock")
+    service.nodes = web_bench.prime_tree(1, 2)
+    service.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not (told := client.get("/api/topology").json())["live"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        service.stop()
+    assert [node["parent"] for node in told["nodes"]] == ["", "0200000a0000", "0200000a0000"]
+    assert told["nodes"][1]["role"] == "terminal"
+
+
 @pytest.mark.parametrize("query", ["levels=99", "levels=x", "below=nobody", "levels=1&below=%3Cscript"])
 def test_what_makes_no_sense_in_the_address_is_left_out(service, client, query):
     service.nodes = web_bench.prime_tree(2, 3)
