@@ -89,7 +89,9 @@ async def test_readings_and_events_reconcile_and_fit_the_brokers_packets(make_ri
     await until(lambda: found().keys() >= rig.truth.keys(), 20)
     assert found() == rig.truth
     assert max(len(message.payload) for message in utility.heard) < 20_000
-    (told,) = utility.on(TOPICS.meter("M0", "EndDeviceEvents"))
+    events = TOPICS.meter("M0", "EndDeviceEvents")
+    await until(lambda: utility.on(events), 10)
+    (told,) = utility.on(events)
     assert b"3.12.29.212" in told.payload
     (check_xml if encoding == "cim-xml" else check_json)(told.payload)
     content = {message.properties.ContentType for message in utility.heard if "/m/" in message.topic}

@@ -141,7 +141,7 @@ def test_without_a_store_the_page_says_so_and_makes_none(tmp_path):
 def test_a_store_of_another_program_is_told(tmp_path):
     (tmp_path / "store.db").write_bytes(b"not a database, and long enough to be looked at" * 40)
     with client_of(tmp_path) as client:
-        assert "it is set aside and the meters are read again" in text_of(client.get("/"))
+        assert "the service sets it aside and reads the meters again" in text_of(client.get("/"))
 
 
 @pytest.mark.parametrize("running", [True, False])
