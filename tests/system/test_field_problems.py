@@ -213,10 +213,10 @@ async def test_a_page_damaged_in_use_leads_to_a_new_store_and_everything_is_read
         file.write(b"\xa5" * (octets - 4096))
     await until(lambda: (path.parent / "store.db.damaged-1").exists(), 60, "set aside")
 
-    def told() -> list:
+    async def told() -> list[str]:
         # The new file is there a moment before its tables.
         with suppress(sqlite3.OperationalError):
-            return events(bench, "store_set_aside")
+            return await events(bench, "store_set_aside")
         return []
 
     await until(told, 30, "told")
