@@ -137,14 +137,14 @@ def export(  # noqa: PLR0913 - a command's options
         raise ExportError(f"--from: got {first}; allowed: a time that is not after --to, {last}")
     with _reading(path) as connection:
         _check_names(connection, meter, obis)
-    with _reading(path) as connection, _output(out, path) as stream:
         rows = formats.stored_readings(connection, _utc(first), _utc(last), meter, obis)
-        if name in _CIM:
-            box = config.concentrator
-            source = f"{box.site}/{box.name}"
-            write_meter_readings(source, SystemClock().now(), _by_meter(rows), _CIM[name], stream)
-        else:
-            formats.WRITERS[name](rows, stream)
+        with _output(out, path) as stream:
+            if name in _CIM:
+                box = config.concentrator
+                source = f"{box.site}/{box.name}"
+                write_meter_readings(source, SystemClock().now(), _by_meter(rows), _CIM[name], stream)
+            else:
+                formats.WRITERS[name](rows, stream)
 
 
 def _check_names(connection: sqlite3.Connection, meter: str, obis: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -22,6 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from concentrator.client_tls import client_context
 from concentrator.errors import LocalError, RemoteError
 from concentrator.fleet.database import FleetDatabase
 from concentrator.fleet.messages import TOPICS, FleetMessageError, MeterMessage, StateMessage, parse_message
@@ -149,10 +149,7 @@ class FleetConsumer:
             password = Path(settings.password_file).read_text().strip() if settings.password_file else None
             client.username_pw_set(settings.username, password)
         if url.scheme == "mqtts":
-            context = ssl.create_default_context(cafile=settings.ca_file or None)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if settings.certificate_file:
-                context.load_cert_chain(settings.certificate_file, settings.private_key_file or None)
+            context = client_context(settings.ca_file, settings.certificate_file, settings.private_key_file)
             client.tls_set_context(context)  # pyright: ignore[reportUnknownMemberType] - untyped in paho
         client.connect_timeout = _CONNECT_TIMEOUT_S
         client.on_connect = self._on_connect

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import asyncssh
 import httpx
 
+from concentrator.client_tls import client_context
 from concentrator.config import ConfigError
 from concentrator.config_sections import FilesSection
 from concentrator.uplink.uplink import UplinkLostError
@@ -77,10 +78,7 @@ class HttpPlace:
     def __init__(self, settings: FilesSection) -> None:
         context: ssl.SSLContext | bool = True
         if settings.url.startswith("https"):
-            context = ssl.create_default_context(cafile=settings.ca_file or None)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if settings.certificate_file:
-                context.load_cert_chain(settings.certificate_file, settings.private_key_file or None)
+            context = client_context(settings.ca_file, settings.certificate_file, settings.private_key_file)
         password = _password(settings)
         # POST goes to the very address that was given, PUT to a name below it.
         is_folder = settings.method == "POST" or settings.url.endswith("/")

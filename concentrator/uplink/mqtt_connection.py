@@ -8,7 +8,6 @@ across connections: the store is the only queue.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from concentrator.client_tls import client_context
 from concentrator.config import BrokerSection
 from concentrator.uplink.mqtt_reasons import PROTOCOL_ERROR, UNSPECIFIED, Remedy, in_words, reason_of
 from concentrator.uplink.uplink import RECEIVED, SENT, UplinkLostError
@@ -151,10 +151,7 @@ class Connection:
             password = Path(broker.password_file).read_text().strip() if broker.password_file else None
             client.username_pw_set(broker.username, password)
         if broker.tls:
-            context = ssl.create_default_context(cafile=broker.ca_file or None)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if broker.certificate_file:
-                context.load_cert_chain(broker.certificate_file, broker.private_key_file or None)
+            context = client_context(broker.ca_file, broker.certificate_file, broker.private_key_file)
             client.tls_set_context(context)  # pyright: ignore[reportUnknownMemberType] - untyped in paho
         # The window is kept here: it follows the broker's receive maximum, which paho does not.
         client.max_inflight_messages_set(0)

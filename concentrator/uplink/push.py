@@ -23,6 +23,7 @@ from typing import ClassVar
 
 import structlog
 
+from concentrator.client_tls import client_context
 from concentrator.clock import Clock
 from concentrator.config import PushSection
 from concentrator.dlms.apdu.notification import DataNotification
@@ -280,11 +281,7 @@ class PushUplink(Uplink):
         settings = self.settings
         if not settings.tls:
             return None
-        context = ssl.create_default_context(cafile=settings.ca_file or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if settings.certificate_file:
-            context.load_cert_chain(settings.certificate_file, settings.private_key_file or None)
-        return context
+        return client_context(settings.ca_file, settings.certificate_file, settings.private_key_file)
 
     async def _connect_and_drain(self) -> None:
         await self._connect_and_send(_Session(readings=True))
