@@ -1,19 +1,21 @@
 """The last dialogue with each meter, APDU by APDU: what an engineer looks at when a meter is not read.
 
 In memory only, and bounded: of a long dialogue its begin and its end, of many meters the last ones. What is shown has
-no passwords; ciphered APDUs are kept and shown as they were on the line.
+no passwords. A ciphered APDU is kept as it was on the line, and beside it what was in it, unless a secret could be
+(`concentrator.dlms.redaction`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from concentrator.clock import Clock
 from concentrator.collection.conversation import ApduChannel
-from concentrator.dlms.redaction import without_passwords
+from concentrator.dlms.redaction import may_be_shown, without_passwords
 from concentrator.traffic import Source, TrafficHub
 
 TO_METER, FROM_METER = "to the meter", "from the meter"
@@ -26,15 +28,16 @@ _LARGEST_BOOK_OCTETS = 4 * 1024 * 1024
 _APDU_OVERHEAD_OCTETS = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KeptApdu:
-    """One APDU of a dialogue, and what was being done then."""
+    """One APDU of a dialogue, and what was being done then; `opened` is what was in a ciphered one."""
 
     at: datetime
     direction: str
     client_sap: int
     apdu: bytes
     doing: str
+    opened: bytes = b""
 
 
 @dataclass(slots=True)
@@ -47,9 +50,26 @@ class DialogueRecord:
     left_out: int = 0
     first: list[KeptApdu] = field(default_factory=list[KeptApdu])
     last: deque[KeptApdu] = field(default_factory=deque[KeptApdu])
+    announce: Callable[[KeptApdu], None] = field(default=lambda _apdu: None, repr=False)
+    _to_come: bytes = field(default=b"", init=False)
+    _hidden: bool = field(default=False, init=False)
+
+    def opened(self, sent: bool, plain: bytes) -> None:
+        """Take note of what is in the ciphered APDU that is sent next, or in the one that came last."""
+        shown = may_be_shown(plain)
+        if sent:
+            self._hidden = not shown
+            self._to_come = plain if shown else b""
+            return
+        latest = self.last[-1] if self.last else self.first[-1] if self.first else None
+        if latest is not None and latest.direction == FROM_METER and shown and not self._hidden:
+            latest.opened = plain
+            self.announce(latest)
 
     def add(self, apdu: KeptApdu) -> None:
         """Keep one more; of a long dialogue the middle goes."""
+        if apdu.direction == TO_METER:
+            apdu.opened, self._to_come = self._to_come, b""
         if len(self.first) < _FIRST_APDUS:
             self.first.append(apdu)
             return
@@ -62,7 +82,7 @@ class DialogueRecord:
     def octets(self) -> int:
         """About what it takes."""
         kept = (*self.first, *self.last)
-        return sum(len(one.apdu) for one in kept) + _APDU_OVERHEAD_OCTETS * len(kept)
+        return sum(len(one.apdu) + len(one.opened) for one in kept) + _APDU_OVERHEAD_OCTETS * len(kept)
 
 
 class RecordedChannel:
@@ -83,6 +103,7 @@ class RecordedChannel:
         self._meter = meter
         self._client_sap = client_sap
         self._doing = doing
+        record.announce = self._announce
 
     async def send(self, apdu: bytes) -> None:
         """Send one APDU."""
@@ -98,9 +119,17 @@ class RecordedChannel:
     def _note(self, direction: str, apdu: bytes) -> None:
         kept = KeptApdu(self._book.clock.now(), direction, self._client_sap, apdu, self._doing)
         self._record.add(kept)
+        self._publish(direction, apdu)
+        if kept.opened:
+            self._announce(kept)
+
+    def _announce(self, kept: KeptApdu) -> None:
+        self._publish(kept.direction, kept.opened, "deciphered")
+
+    def _publish(self, direction: str, apdu: bytes, *words: str) -> None:
         hub = self._book.hub
         if hub.watched:
-            doing = f"client {self._client_sap}" + (f", {self._doing}" if self._doing else "")
+            doing = ", ".join(word for word in (f"client {self._client_sap}", self._doing, *words) if word)
             hub.publish(Source.DIALOGUE, direction, without_passwords(apdu), self._meter, doing)
 
 
@@ -149,6 +178,7 @@ class DialogueBook:
                     "direction": one.direction,
                     "client_sap": one.client_sap,
                     "octets": without_passwords(one.apdu).hex(),
+                    "opened": one.opened.hex(),
                     "doing": one.doing,
                 }
                 for one in (*record.first, *record.last)

@@ -407,7 +407,7 @@ class Visit:
         )
 
     def _client(self, settings: ClientSettings, keys: MeterKeys | None) -> Client:
-        client = Client(settings, self._counter(settings, keys))
+        client = Client(settings, self._counter(settings, keys), on_plain=self.record.opened)
         if client.security is not None and keys is not None and keys.standing is not Standing.RECOVERY:
             client.security.received_counters = self._host.received_counters.of(
                 self.meter.record.link_address, keys, forget_others=keys.standing is Standing.CURRENT

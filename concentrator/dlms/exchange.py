@@ -172,7 +172,8 @@ def _encoded(blocks: list[GeneralBlockTransfer]) -> Outgoing:
 class Exchange:
     """What all clients share: protection, notifications in between, blocks below the services.
 
-    `counter` gives the invocation counters where keys are used. `notifications` keeps what the meter sent
+    `counter` gives the invocation counters where keys are used. `on_plain` is told each APDU as it is before it is
+    protected (with True) and after its protection was taken off. `notifications` keeps what the meter sent
     unasked in between, `unprotected_notifications` what came in plain where ciphered is agreed: anybody could have
     sent that. What is to be confirmed is confirmed. After association, `conformance` and
     `max_send_size` are what was agreed.
@@ -184,8 +185,10 @@ class Exchange:
         counter: CounterSource | None = None,
         *,
         random_octets: Callable[[int], bytes] = secrets.token_bytes,
+        on_plain: Callable[[bool, bytes], None] | None = None,
     ) -> None:
         self.settings = settings
+        self._on_plain = on_plain
         self.notifications: deque[Notification] = deque(maxlen=256)
         self.unprotected_notifications: deque[Notification] = deque(maxlen=256)
         self.conformance = Conformance.NONE
@@ -402,13 +405,18 @@ class Exchange:
     def _protect(self, request: bytes) -> bytes:
         if self.security is None:
             return request
+        if self._on_plain is not None:
+            self._on_plain(True, request)
         return wrap(self.security, request, self._envelope)
 
     def unprotect(self, protected: Protected) -> bytes:
         """The plain APDU within. Raises SecurityError."""
         if self.security is None:
             raise SecurityError("the meter sent a ciphered APDU in an association without keys")
-        return unwrap(self.security, protected)[0]
+        plain = unwrap(self.security, protected)[0]
+        if self._on_plain is not None:
+            self._on_plain(False, plain)
+        return plain
 
     def take_apart(self, incoming: bytes) -> Apdu | None:
         """The reply within what came; None for a notification, which is kept.

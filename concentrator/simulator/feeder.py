@@ -26,6 +26,8 @@ _ATTENUATION_DB_PER_M = 0.075  # 75 dB/km in CENELEC-A: assumption within publis
 _NOISE_SWING_DB = 5.0  # between night and evening peak: assumption
 _PARENT_SNR_DB = 12.0  # below this a node looks for a nearer parent
 _LARGEST_LEVEL = 8
+# PRIME tells switches apart by eight bits: a large network hangs under those that are switches already.
+_MOST_PARENTS = 120
 
 # Share of the nodes, lowest and highest availability within a day; after the 117 meters above.
 _AVAILABILITY_CLASSES = (
@@ -223,6 +225,7 @@ class Feeder:
         self.least_airtime_s = 0.0  # what it would have been, had every segment that mattered arrived at once
         self._seed = seed
         self._channel_free_at = 0.0
+        self._in_use = set[int]()  # indices of the nodes that others hang under
         self._draws = random.Random(f"feeder {seed}")
         self.nodes = self._build(count)
 
@@ -269,7 +272,10 @@ class Feeder:
         # The parent nearest to the middle of what one hop bridges well: few hops, each of them good.
         reach_m = (_BASE_SNR_DB - _PARENT_SNR_DB - 4.0) / _ATTENUATION_DB_PER_M
         candidates = [node for node in parents if distance_m - node.distance_m <= reach_m] or parents[-3:]
+        if len(self._in_use) >= _MOST_PARENTS:
+            candidates = [node for node in candidates if node.index in self._in_use] or candidates
         parent = min(candidates[:12], key=lambda node: (node.level, self._draws.random()))
+        self._in_use.add(parent.index)
         snr_db = self._snr_over(distance_m - parent.distance_m) + self._draws.gauss(0.0, 2.5)
         return parent, max(snr_db, 8.0)
 

@@ -202,9 +202,8 @@ class PrimeModem(SimulatedModem):
             delay_s = _RETRY_REGISTRATION_S * self._draws.uniform(0.7, 1.3)
             self.later(delay_s, lambda: self._register(node, visit))
             return
-        if parent is not None and not parent.switch:
-            self._promote(parent)
-        if not self._may_register(node):
+        has_place = parent is None or parent.switch or self._promote(parent)
+        if not has_place or not self._may_register(node):
             self.later(_RETRY_REFUSED_S, lambda: self._register(node, visit))
             return
         # Back before it was missed: the old registration ends here.
@@ -247,11 +246,18 @@ class PrimeModem(SimulatedModem):
         # With another key the node's registration does not authenticate, and nothing is told.
         return not self._security_profile or self._known_keys[eui48] == self._device_keys.get(eui48)
 
-    def _promote(self, node: PrimeNode) -> None:
+    def _free_lsid(self) -> int | None:
         used = {other.lsid for other in self._nodes if other.switch}
-        node.lsid = next(lsid for lsid in range(1, 0xFF) if lsid not in used)
-        node.switch = True
+        return next((lsid for lsid in range(1, 0xFF) if lsid not in used), None)
+
+    def _promote(self, node: PrimeNode) -> bool:
+        """Make a node a switch, unless all 254 identifiers of switches are in use: the base then declines."""
+        free = self._free_lsid()
+        if free is None:
+            return False
+        node.lsid, node.switch = free, True
         self._network_event(enumerations.EVENT_PROMOTE, node)
+        return True
 
     def _connect(self, node: PrimeNode, visit: int) -> None:
         if node.visit != visit or not node.registered or node.connected:
@@ -461,7 +467,7 @@ class PrimeModem(SimulatedModem):
 
     def _promote_requested(self, message: Message) -> None:
         nodes = [node for node in self._nodes if node.device.eui48 == message.octets("eui48")]
-        ready = bool(nodes) and nodes[0].registered and not nodes[0].switch
+        ready = bool(nodes) and nodes[0].registered and not nodes[0].switch and self._free_lsid() is not None
         multi = message.command == commands.MLME_MULTI_PHY_PROMOTE_REQUEST
         confirm = commands.MLME_MULTI_PHY_PROMOTE_CONFIRM if multi else commands.MLME_PROMOTE_CONFIRM
         self.send(confirm, result=0 if ready else 4)

@@ -103,15 +103,22 @@ class DecodeViews:
             raise UnknownMeterError(identity)
         told = await self._sources.watch.question("dialogue", identity) or {}
         apdus: list[dict[str, Any]] = told.get("apdus") or []
+        # Each as it was on the line, then those that the service deciphered.
+        lines = [one["octets"] for one in apdus] + [one.get("opened") for one in apdus if one.get("opened")]
         problem = ""
         trees: list[Tree] = []
         try:
-            trees = await self._desk.explain([one["octets"] for one in apdus]) if apdus else []
+            trees = await self._desk.explain(lines) if lines else []
         except DecoderError as error:
             problem = str(error)
+        explained = [
+            Explained.of("", len(line) // 2, tree)
+            for line, tree in zip(lines, trees or [{} for _ in lines], strict=True)
+        ]
+        opened = iter(explained[len(apdus) :])
         frames = [
-            (one, Explained.of("", len(one["octets"]) // 2, tree))
-            for one, tree in zip(apdus, trees or [{} for _ in apdus], strict=True)
+            (one, on_the_line, next(opened) if one.get("opened") else None)
+            for one, on_the_line in zip(apdus, explained, strict=False)
         ]
         return View(
             "dialogue.html",

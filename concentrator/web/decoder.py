@@ -114,6 +114,9 @@ def title_of(tree: Tree) -> str:
     while node is not None and len(words) < _MOST_TITLE_WORDS:
         found = [str(node[name]) for name in ("frame", "message", "apdu", "type") if node.get(name)]
         words += [word for word in found if word not in words]
+        about = _tree(node.get("attribute")) or _tree(node.get("method"))
+        if about is not None and about.get("meaning"):
+            words.append(f"{about['meaning']}: {about.get('name', '')}".rstrip(": "))
         node = next((_tree(node[name]) for name in ("decoded", "plain", "content") if name in node), None)
     return ", ".join(words) or ("not recognised" if "error" in tree else "octets")
 

@@ -82,9 +82,13 @@ async def test_the_meters_of_a_substation_are_seen_live(bench, tab):
     await tab.get_by_role("button", name="Ping").click()
     await expect(tab.get_by_text("Ping: done")).to_be_visible(timeout=60_000)
 
-    # What was said is on its dialogue's page: deciphered by nobody, and without the way to any key.
+    # What was said is on its dialogue's page, deciphered by the service.
     await tab.get_by_role("link", name="Last dialogue").click()
-    await expect(tab.locator(".frames").get_by_text("glo-get-request").first).to_be_visible(timeout=30_000)
+    asked = tab.locator(".frames li", has_text="deciphered").filter(has_text="get-request")
+    await expect(asked.first).to_be_visible(timeout=30_000)
+    await asked.first.locator("summary").click()
+    await expect(asked.first.get_by_text("As it was on the line:")).to_be_visible()
+    await expect(asked.first.get_by_text("glo-get-request").first).to_be_visible()
     await tab.goto(f"{address}/meters/{serial}")
     await tab.get_by_role("link", name="Place in the network").click()
     await expect(tab.get_by_text("What became of it").first).to_be_visible()

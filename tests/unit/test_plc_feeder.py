@@ -107,3 +107,11 @@ def test_virtual_time_keeps_the_order_and_cancels():
     assert called == ["a", "b", "c"]
     assert scheduler.now() == 2.0
     assert scheduler.next_due() is None
+
+
+def test_two_thousand_nodes_hang_under_fewer_nodes_than_prime_can_make_switches():
+    for seed in range(1, 6):
+        nodes = Feeder(2000, seed).nodes
+        parents = {node.parent.index for node in nodes if node.parent is not None}
+        assert len(parents) < 254
+        assert max(node.level for node in nodes) <= 3

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from concentrator.clock import SystemClock
 from concentrator.collection.dialogue_book import DialogueBook, RecordedChannel
 from concentrator.control import ControlServer, subscribe
-from concentrator.dlms.redaction import without_passwords
+from concentrator.dlms.redaction import may_be_shown, without_passwords
 from concentrator.links.frame_tap import FROM_HOST, FrameTap
 from concentrator.model import EventSeverity, MeterEvent
 from concentrator.obis import Obis
@@ -219,6 +219,57 @@ def test_a_long_dialogue_keeps_its_begin_and_end_and_no_password():
     assert len(view["apdus"]) + view["left_out"] == 41
     assert PASSWORD.hex() not in json.dumps(view)
     assert view["apdus"][0]["octets"].startswith("6036")
+
+
+SECRETS = {
+    "the secret of an association": "c001c1000f0000280000ff0700",
+    "the same in a list": "c003c1020001000029600000ff02000f0000280000ff0700",
+    "a password of PPP": "c001c1002c0000190300ff0500",
+    "another secret, set": "c101c1000f0000280000ff0700090431323334",
+    "keys to Security setup": "c301c100400000 2b0000ff020101010202160009100000".replace(" ", ""),
+    "a key to an M-Bus client": "c301c100480001180000ff0801091000",
+    "settings in a list, whose classes nobody looked at": "c104c10100080000010000ff020001090c00",
+    "data in blocks": "c102c1000800000100",
+    "a dedicated key": "0110" + "00" * 30,
+}
+
+
+@pytest.mark.parametrize("apdu", SECRETS.values(), ids=list(SECRETS))
+def test_what_may_carry_a_secret_is_not_shown_deciphered(apdu):
+    assert not may_be_shown(bytes.fromhex(apdu))
+
+
+@given(st.binary(max_size=40))
+def test_octets_of_any_kind_are_judged(octets):
+    assert may_be_shown(octets) in (True, False)
+
+
+def test_a_ciphered_apdu_is_kept_with_what_is_in_it_and_an_answer_to_a_secret_question_is_not():
+    read, secret, answer = (
+        bytes.fromhex(one)
+        for one in ("c001c100070100630100ff0200", "c001c1000f0000280000ff0700", "c401c100090431323334")
+    )
+
+    async def run():
+        hub = TrafficHub(SystemClock())
+        book = DialogueBook(SystemClock(), hub)
+        with hub.watch() as watcher:
+            record = book.begin()
+            channel = RecordedChannel(Channel(), record, book, "m1", 1, "reading")
+            for question in (read, secret):
+                record.opened(True, question)
+                await channel.send(b"\xc8ciphered")
+                await channel.receive(1)
+                record.opened(False, answer)
+            book.keep(record, "m1")
+            passed = await watcher.take(1)
+        return book.view("m1")["apdus"], passed
+
+    apdus, passed = asyncio.run(run())
+    assert [one["opened"] for one in apdus] == [read.hex(), answer.hex(), "", ""]
+    assert apdus[0]["octets"] == b"\xc8ciphered".hex()
+    deciphered = [one.octets for one in passed if one.note.endswith("deciphered")]
+    assert deciphered == [read, answer]
 
 
 def test_the_book_is_bounded():
