@@ -218,6 +218,7 @@ class Collector:
                     self._gone(meter)
             case NetworkStarted():
                 log.info("network started", modem=event.description, eui=event.identity.hex())
+                self.scheduler.wake.set()
             case LinkQualityReported():
                 known = self.registry.at_address(event.eui.hex())
                 if known is not None:
@@ -357,6 +358,10 @@ class Collector:
             if not is_plausible(self._clock.now()):
                 # Without the time there is no telling what is missing. NTP will set it.
                 await asyncio.sleep(_CLOCK_RETRY_S)
+                continue
+            if not link.is_running:
+                # Nodes are told while the modem still lists them: it takes no APDUs before it has started.
+                await self.scheduler.wait_for_modem()
                 continue
             meter = self.scheduler.next_with_order()
             if meter is None and not for_orders:

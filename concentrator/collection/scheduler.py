@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from concentrator.clock import Clock
 from concentrator.collection.agenda import Agenda, Rank
@@ -73,6 +74,13 @@ class Scheduler:
                 await self.wake.wait()
         except TimeoutError:
             return
+
+    async def wait_for_modem(self) -> None:
+        """Return when the modem may have started."""
+        self.wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_IDLE_S):
+                await self.wake.wait()
 
     def plan_all(self) -> None:
         """Plan every meter anew: what is due, or who there is, has changed."""

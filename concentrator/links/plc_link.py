@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Self
 
 from concentrator.links.errors import AnswerTimeoutError, LinkLostError, NotDeliveredError
-from concentrator.links.port_shell import PortMaker, PortShell
+from concentrator.links.port_shell import RUNNING, PortMaker, PortShell
 from concentrator.links.serial_port import SerialPort
 from plc.errors import LocalPlcError
 from plc.network import (
@@ -105,6 +105,11 @@ class PlcLink:
         )
         self._channels: dict[_ChannelKey, MeterChannel] = {}
         self._sending: dict[int, asyncio.Future[None]] = {}
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the modem has started its network and takes APDUs."""
+        return self.shell.state == RUNNING
 
     async def run(self) -> None:
         """Keep the port open and the network running, until cancelled."""

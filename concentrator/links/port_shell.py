@@ -18,6 +18,9 @@ from concentrator.links.serial_port import SerialPort
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
+# The state in which the device answers.
+RUNNING = "running"
+
 EventType_co = TypeVar("EventType_co", covariant=True)
 EventType = TypeVar("EventType")
 
@@ -141,7 +144,7 @@ class PortShell(Generic[EventType]):
     def works(self) -> None:
         """The device answered: the next loss is met with the shortest pause again."""
         self._backoff.succeeded()
-        self.set_state("running", "")
+        self.set_state(RUNNING, "")
 
     def pump(self) -> None:
         """Write what is to be written, hand out what happened, set the timer anew."""
@@ -159,7 +162,7 @@ class PortShell(Generic[EventType]):
     def set_state(self, state: str, reason: str) -> None:
         """Say how it is; a change is logged."""
         if (state, reason) != (self.state, self.reason):
-            emit = log.info if state in ("starting", "running") else log.warning
+            emit = log.info if state in ("starting", RUNNING) else log.warning
             emit(f"{self._what} {state}", port=self.port, reason=reason)
         self.state, self.reason = state, reason
 

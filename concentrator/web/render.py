@@ -13,9 +13,10 @@ from markupsafe import Markup
 
 from concentrator.clock import Clock
 from concentrator.web import chart, words
+from concentrator.web.reasons import told
 from concentrator.web.report_views import SCALES, SEVERITIES
 from concentrator.web.task_views import TASK_KINDS
-from concentrator.web.translations import ENGLISH, LANGUAGES, catalogue
+from concentrator.web.translations import ENGLISH, LANGUAGES, Message, catalogue
 from concentrator.web.views import Part, View
 
 _ROOM = Path(__file__).parent
@@ -43,6 +44,7 @@ class Renderer:
         filters: dict[str, Any] = {
             "age": self.age,
             "moment": functools.partial(words.moment_words, translate=translate),
+            "told": self.told,
             "told_moment": self.told_moment,
             "day": functools.partial(words.day_words, translate=translate),
             "weekday": functools.partial(words.weekday_words, translate=translate),
@@ -61,7 +63,7 @@ class Renderer:
         helpers: dict[str, Any] = {
             "_": translate,
             "ngettext": messages.ngettext,
-            "say": messages.say,
+            "say": self.say,
             "script_words": {
                 name: translate(message)
                 for name, message in (words.AGE_MESSAGES | words.STREAM_MESSAGES).items()
@@ -116,6 +118,19 @@ class Renderer:
             Markup(' class="old"') if old else "",
             words.age_words(then, self._clock.now(), self._translate),
         )
+
+    def told(self, text: str) -> str:
+        """A reason that the service gave, in this language as far as it is known."""
+        return told(text, self._messages)
+
+    def say(self, said: Message | str) -> str:
+        """A message with its values, or a reason that the service gave."""
+        if isinstance(said, str):
+            return self.told(said)
+        values = {
+            name: self.told(value) if isinstance(value, str) else value for name, value in said.values.items()
+        }
+        return self._translate(said.text, **values)
 
     def _octets(self, octets: float) -> str:
         return self._messages.decimal(words.octets_words(octets))

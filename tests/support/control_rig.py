@@ -114,6 +114,7 @@ class DirectLink:
     """Stands where the PLC link stands. `lose_answers`: so many are lost; `cut`: the link is lost when next used."""
 
     network = SimpleNamespace(capabilities=SimpleNamespace(largest_apdu=1024))
+    is_running = True
 
     def __init__(self, meter, steps) -> None:
         self.meter, self.steps = meter, steps

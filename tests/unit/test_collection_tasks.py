@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from structlog.testing import capture_logs
 from virtual_substation import START, VirtualSubstation, in_virtual_time
 
 from concentrator.collection.control.errors import NotAuthorisedError
@@ -29,6 +30,19 @@ def times(bench, profile, meter=0):
 def everything_there(bench, number=0):
     meter = bench.record(number)
     return meter is not None and meter.expected > 0 and meter.stored + meter.closed == meter.expected
+
+
+@in_virtual_time
+async def test_nobody_is_visited_before_the_modem_takes_apdus(tmp_path):
+    # Nodes are told while the modem still answers the questions of the start.
+    bench = VirtualSubstation(tmp_path, 40)
+    bench.feeder.speed = 5000.0
+    with capture_logs() as logs:
+        async with bench.running():
+            await bench.until(lambda: all(everything_there(bench, number) for number in range(40)))
+    events = [one["event"] for one in logs]
+    assert events.index("network started") > events.index("meter discovered")
+    assert not [one for one in logs if one["event"] == "visit failed" and "modem" in one["reason"]]
 
 
 @in_virtual_time
