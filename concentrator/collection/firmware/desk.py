@@ -244,11 +244,13 @@ class FirmwareDesk:
 
     async def tried(self, identity: str, trouble: str) -> None:
         """A visit for firmware has ended; `trouble` is why it came to nothing. Tried again with growing pauses."""
+        for campaign in self.campaigns.values():
+            if identity in campaign.meters:
+                campaign.meters[identity].busy = False
         found = self.of_meter(identity)
         if found is None:
             return
         campaign, progress = found
-        progress.busy = False
         try:
             if trouble:
                 await self.set_back(campaign, progress, trouble)
