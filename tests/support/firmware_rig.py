@@ -64,6 +64,6 @@ def release(folder: Path, key: Ed25519PrivateKey, size: int = 5000, octets: byte
 def order(operation: str, origin: str = LOCAL, **arguments) -> Order:
     if operation == "firmware_start":
         arguments = {"name": "spring", "image": NAME, **arguments}
-    elif operation not in ("firmware_status",):
+    elif operation != "firmware_status":
         arguments = {"name": "spring", **arguments}
     return Order(f"f{next(_numbers)}", operation, "", arguments, origin=origin)

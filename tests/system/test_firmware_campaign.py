@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import firmware_rig
 import pytest
+from firmware_rig import NEW, OLD, order
+from virtual_substation import START, VirtualSubstation, in_virtual_time
 
 from concentrator.collection.firmware.campaign import CampaignState, Stage
 from concentrator.config import FirmwareSection
 from concentrator.dlms.cosem.image_transfer import Outcome
 from concentrator.orders import PAGE
-
-import firmware_rig
-from firmware_rig import NEW, OLD, order
-from virtual_substation import START, VirtualSubstation, in_virtual_time
 
 pytestmark = pytest.mark.system
 

@@ -21,6 +21,10 @@ class FirmwareLibrary:
         # Checking takes reading and hashing; what has not changed since need not be checked again to be listed.
         self._listed: dict[str, tuple[tuple[object, ...], dict[str, Any]]] = {}
 
+    def keys(self) -> TrustedKeys:
+        """The public keys that the configuration names. Raises FirmwareImageError."""
+        return TrustedKeys.load(self._keys)
+
     def load(self, name: str) -> SignedImage:
         """Read and check one image.
 
@@ -31,7 +35,7 @@ class FirmwareLibrary:
             raise FirmwareImageError(
                 f"image: got {name[:80]!r}; allowed: the name of a manifest in {self.folder}, such as meter-2.1.json"
             )
-        return load_signed_image(self.folder / name, TrustedKeys.load(self._keys))
+        return load_signed_image(self.folder / name, self.keys())
 
     def listing(self) -> list[dict[str, Any]]:
         """Every manifest in the folder, with what it says, or why it is not to be used."""
