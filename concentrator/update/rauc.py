@@ -169,7 +169,8 @@ async def read_system(*, bus: str | None = None) -> SystemState:
     except TimeoutError:
         return SystemState(f"RAUC did not answer within {_LOOK_TIMEOUT_S:g} s")
     except (OSError, AuthError, InvalidAddressError, EOFError) as error:
-        return SystemState(f"the D-Bus bus cannot be reached: {error}")
+        words = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        return SystemState(f"the D-Bus bus cannot be reached: {words}")
 
 
 async def _connect(bus: str | None) -> MessageBus:
