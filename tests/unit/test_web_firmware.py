@@ -165,7 +165,7 @@ def test_to_abort_the_name_is_typed_in(service):
     with client_of(service) as client:
         token = log_in(client, "ada")
         fields = {"op": "firmware_abort", "name": "spring", "token": token}
-        assert client.post("/firmware/orders", data={**fields, "confirm": "sprin"}).status_code == 400
+        assert client.post("/firmware/orders", data={**fields, "confirm": "summer"}).status_code == 400
         assert client.post("/firmware/orders", data={**fields, "op": "format"}).status_code == 400
     assert service.orders == []
 
