@@ -65,6 +65,7 @@ from concentrator.store.store import Store
 from concentrator.tasks import until_first_ends
 from concentrator.time_source import TimeState, TimeWatch
 from concentrator.traffic import TrafficHub
+from concentrator.update.own_updates import OwnUpdates
 from concentrator.uplink.dlms_listener import DlmsListener
 from concentrator.uplink.files import FileUplink
 from concentrator.uplink.management_device import LinkState
@@ -81,6 +82,7 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 # What the page may ask as often as it likes.
 _STORE_QUESTIONS = ("balance", "interruptions")
 _NETWORK_QUESTIONS = ("upgrade_status",)
+_FIRMWARE_IMAGES = "firmware_images"
 _RETENTION_INTERVAL_S = 3600.0
 _CHECKPOINT_LOOK_S = 10.0
 # The WAL is folded into the file after so long without a write: seldom enough to spare the flash.
@@ -121,7 +123,9 @@ class Service:
             self.time_watch,
             OrderRules.from_settings(config.orders),
             self.traffic,
+            config.firmware,
         )
+        self.updates = OwnUpdates(store, clock, self.journal.note, self._tell_update)
         self.link: PlcLink | None = None
         self.radio: RadioLink | None = None
         self.listener: RadioListener | None = None
@@ -145,7 +149,7 @@ class Service:
         self.collector.phases.wanted = self.balance.is_set_up
         self.store_orders = StoreOrders(store, clock, config.collection.profile, self.kpi, self.balance)
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
-        self.dlms_upstream = DlmsUpstream(config, store, clock, self.journal)
+        self.dlms_upstream = DlmsUpstream(config, store, clock, self.journal, self.updates)
         report = BoxReport(self.reporter.fresh_health, self.reporter.meter_list)
         self.uplinks: list[Uplink] = [
             *(MqttUplink(one, topics, store, clock, boot_id, report, self.carry_out) for one in config.mqtt),
@@ -188,6 +192,7 @@ class Service:
     async def prepare(self) -> None:
         """What has to be read from the store before anything runs."""
         self.collector.task_orders.others = self
+        await self.updates.load()
         config = self._config
         await self.collector.load()
         await self.kpi.load()
@@ -336,6 +341,8 @@ class Service:
             return await self.store_orders.carry_out(order)
         if order.operation in _NETWORK_QUESTIONS and self.network_orders is not None:
             return await self.network_orders.carry_out(order)
+        if order.operation == _FIRMWARE_IMAGES:
+            return {"images": await self.collector.firmware_orders.images()}
         if order.operation == "support_bundle":
             content = await make_bundle(
                 self._config, await self.reporter.status(), recent_lines(), self._clock.now()
@@ -344,7 +351,7 @@ class Service:
             return {"content": base64.b64encode(content).decode()}
         raise OrderError(
             f"order {order.order_id}: op: got {order.operation!r}; "
-            f"allowed: support_bundle, {', '.join((*_STORE_QUESTIONS, *_NETWORK_QUESTIONS))}"
+            f"allowed: support_bundle, {', '.join((*_STORE_QUESTIONS, *_NETWORK_QUESTIONS, _FIRMWARE_IMAGES))}"
         )
 
     async def _carry_out_now(self, order: Order) -> dict[str, Any]:
@@ -394,7 +401,12 @@ class Service:
             self.carry_out,
             self.answer_question,
             access.desk if access is not None else None,
-            questions={"topology": self._places, "dialogue": self.collector.dialogues.view},
+            questions={
+                "topology": self._places,
+                "dialogue": self.collector.dialogues.view,
+                "firmware": self._firmware,
+            },
+            news={"update": self.updates.told},
             traffic=self.traffic,
         )
         loops: list[Coroutine[Any, Any, None]] = [
@@ -403,6 +415,7 @@ class Service:
             LateValidator(self._store).run(),
             self.kpi.run(),
             self.balance.run(),
+            self.updates.run(),
             self._keep_house(),
             self._prove_store(),
             self._watchdog.run(),
@@ -433,6 +446,15 @@ class Service:
         finally:
             self._notifier.stopping()
             await self.order_book.close()
+
+    def _tell_update(self, update: dict[str, Any]) -> None:
+        for uplink in self.uplinks:
+            if isinstance(uplink, MqttUplink):
+                uplink.tell_update(update)
+
+    def _firmware(self, campaign: str) -> dict[str, Any]:
+        """The concentrator's own firmware, and the campaigns that bring firmware to meters, or one of them."""
+        return {**self.updates.view(), **self.collector.firmware.view(campaign)}
 
     def _places(self, eui: str) -> dict[str, Any]:
         """Who hangs where on the power line; with an EUI everything that is kept of that node."""

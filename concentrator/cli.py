@@ -45,6 +45,7 @@ class _Main(click.Group):
             verb: ("concentrator.operator_tools.command", f"{verb}_command")
             for verb in ("order", "orders", "tasks", "gaps", "topology")
         },
+        "firmware": ("concentrator.firmware_command", "firmware"),
         "fleet-consumer": ("concentrator.fleet.command", "fleet_consumer"),
         "head-ends": ("concentrator.head_end_command", "head_ends"),
         "keys": ("concentrator.registry_tools.keys", "keys"),
@@ -424,8 +425,12 @@ def update() -> None:
 @update.command("install")
 @click.argument("file", type=click.Path())
 @click.option("--bus", type=click.Choice(["system", "session"]), help="The D-Bus that RAUC is on.")
-def update_install(file: str, bus: str | None) -> None:
-    """Let RAUC check the signed bundle FILE and install it into the other slot."""
+@CONFIG_OPTION
+def update_install(file: str, bus: str | None, config_file: Path) -> None:
+    """Let RAUC check the signed bundle FILE and install it into the other slot.
+
+    The running service of the configuration is told, if there is one.
+    """
     from concentrator.update.command import install
 
-    sys.exit(install(file, bus))
+    sys.exit(install(file, bus, config_file))

@@ -24,6 +24,7 @@ from concentrator.config_sections import (
     DlmsSection,
     FeederSection,
     FilesSection,
+    FirmwareSection,
     MbusSection,
     ModemSection,
     MqttSection,
@@ -49,6 +50,7 @@ __all__ = [
     "ConfigError",
     "DlmsSection",
     "FeederSection",
+    "FirmwareSection",
     "MbusSection",
     "ModemSection",
     "MqttSection",
@@ -86,6 +88,7 @@ class Config:
     validation: ValidationSection = field(default_factory=ValidationSection)
     balance: BalanceSection = field(default_factory=BalanceSection)
     feeder: tuple[FeederSection, ...] = ()
+    firmware: FirmwareSection = field(default_factory=FirmwareSection)
     board: BoardSection = field(default_factory=BoardSection)
     web: WebSection = field(default_factory=WebSection)
     task: tuple[TaskSection, ...] = ()
@@ -129,6 +132,7 @@ _SECTIONS: tuple[tuple[str, type[Any], bool], ...] = (
     ("validation", ValidationSection, False),
     ("balance", BalanceSection, False),
     ("feeder", FeederSection, True),
+    ("firmware", FirmwareSection, False),
     ("board", BoardSection, False),
     ("web", WebSection, False),
     ("task", TaskSection, True),

@@ -441,6 +441,22 @@ class ValidationSection:
     flow_limit_m3h: int = key(100, whole(1, 100_000), "Most flow of a gas or water meter, in m³/h.")
 
 
+_FILES = Allowed(
+    "paths of files that exist and can be read, with commas between, or empty",
+    lambda value: all(FILE.holds(name.strip()) for name in value.split(",")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareSection:
+    """Firmware of meters: whose images are believed, and where they lie (docs/firmware.md)."""
+
+    trusted_keys: str = key("", _FILES, "Ed25519 public keys (PEM) whose images are believed; empty: none.")
+    folder: str = key(
+        "", READABLE_FOLDER, "Folder with images and manifests; empty: meter_firmware in state_directory."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class BalanceSection:
     """The energy balance: what a supervisor meter sees go out against what meters take (docs/quality.md)."""

@@ -1,12 +1,13 @@
 """The control socket: how the page and commands on the box speak to the running service.
 
-A Unix socket, JSON lines. Each request is one line and gets one line back: {"op": "status"},
-{"op": "order", "order": {...}}, or {"op": "ask", "order": {...}} for an order that only asks and leaves no trace;
-{"op": "topology"} and {"op": "dialogue", "target": METER} leave none either. {"op": "subscribe"} gets a status line now
-and after each change, at most two a second; {"op": "traffic"} gets what passes on the lines from now on (`traffic.py`),
-several passages a line. Whoever may open the socket may ask: its mode is 0660. Orders are taken from root and the
-service's own user, which the page's user is not; from others, and with the token of a session, by what the session's
-user may.
+A Unix socket, JSON lines. Each request is one line and gets one line back: {"op": "status"}, {"op": "order", "order":
+{...}}, or {"op": "ask", "order": {...}} for an order that only asks and leaves no trace; {"op": "topology"}, {"op":
+"firmware"} and {"op": "dialogue", "target": METER} leave none either. {"op": "update"} tells of an update that a
+command installs, and is heard from root and the service's own user only. {"op": "subscribe"} gets a status line now
+and after each change, at most two a second; {"op": "traffic"} gets what passes on the lines from now on
+(`traffic.py`), several passages a line. Whoever may open the socket may ask: its mode is 0660. Orders are taken from
+root and the service's own user, which the page's user is not; from others, and with the token of a session, by what
+the session's user may.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ _TRAFFIC_BEAT_S = 2.0
 
 # What is answered at once and changes nothing, by its `op`; the argument is the `target`.
 Questions = Mapping[str, Callable[[str], dict[str, Any]]]
-
+# What commands of root and the service's own user tell the service, by its `op`.
+News = Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]
 
 _CREDENTIALS = struct.Struct("3i")
 
@@ -86,11 +88,13 @@ class ControlServer:
         access: Access | None = None,
         *,
         questions: Questions | None = None,
+        news: News | None = None,
         traffic: TrafficHub | None = None,
     ) -> None:
         self._access = access
         self._path = path
         self._questions = questions or {}
+        self._news = news or {}
         self._traffic = traffic
         self._status = status
         self._handlers = {"order": handle_order, "ask": answer_question or handle_order}
@@ -143,9 +147,12 @@ class ControlServer:
             await self._stream_traffic(self._traffic, writer)
         elif operation in self._questions:
             await _send(writer, self._questions[operation](str(request.get("target", ""))))
-        elif operation in self._handlers:
+        elif operation in self._handlers or (operation in self._news and _origin(writer) == LOCAL):
             try:
-                result = await self._carry_out(operation, request, _origin(writer))
+                if operation in self._news:
+                    result = await self._news[operation](request)
+                else:
+                    result = await self._carry_out(operation, request, _origin(writer))
             except ConcentratorError as error:
                 await _send(writer, {"state": "failed", "error": str(error)})
             else:

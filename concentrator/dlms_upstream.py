@@ -21,6 +21,7 @@ from concentrator.orders import Order
 from concentrator.store.audit import AuditEntry
 from concentrator.store.errors import StoreError
 from concentrator.store.store import Store
+from concentrator.update.own_updates import OwnUpdates
 from concentrator.update.rauc import InstallOutcome, InstallState, inspect_bundle, install_bundle
 from concentrator.uplink.dlms_devices import DlmsDevices
 from concentrator.uplink.dlms_listener import DlmsListener
@@ -68,7 +69,9 @@ class Box(Protocol):
 class DlmsUpstream:
     """Pushes from the start; a listener where the configuration has one."""
 
-    def __init__(self, config: Config, store: Store, clock: Clock, journal: Journal) -> None:
+    def __init__(
+        self, config: Config, store: Store, clock: Clock, journal: Journal, updates: OwnUpdates
+    ) -> None:
         """Build the push uplinks.
 
         Raises:
@@ -78,6 +81,7 @@ class DlmsUpstream:
         self._store = store
         self._clock = clock
         self._journal = journal
+        self._updates = updates
         self._counter = SharedCounter(store.invocation_counter(_COUNTER))
         self._title = bytes.fromhex(config.collection.system_title)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -114,7 +118,7 @@ class DlmsUpstream:
             self._config.state_directory / "update_image",
             settings.largest_image_mib * _MIB,
             _inspect,
-            _install,
+            self._install,
             self._submit,
             self._note,
         )
@@ -182,6 +186,15 @@ class DlmsUpstream:
         assert self._loop is not None  # noqa: S101 - there is no listener without it
         self._loop.call_soon_threadsafe(function)
 
+    async def _install(self, bundle: Path) -> ImageVerdict:
+        updates = self._updates
+        job = await updates.begin(bundle.name, "a head-end, by DLMS image transfer")
+        outcome = await install_bundle(
+            bundle, progress=lambda percentage, step: updates.progressed(job, percentage, step)
+        )
+        await updates.end(job, outcome)
+        return _verdict(outcome)
+
     def _note(self, code: str, words: str) -> None:
         self._call(lambda: self._journal.note(code, words))
 
@@ -209,10 +222,6 @@ def _audit_entry(client_sap: int, what: str, now: datetime) -> AuditEntry:
 
 async def _inspect(bundle: Path) -> ImageVerdict:
     return _verdict(await inspect_bundle(bundle))
-
-
-async def _install(bundle: Path) -> ImageVerdict:
-    return _verdict(await install_bundle(bundle))
 
 
 def _verdict(outcome: InstallOutcome) -> ImageVerdict:

@@ -27,6 +27,7 @@ from concentrator.access.users import User, UserBook
 from concentrator.clock import Clock
 from concentrator.collection.control.operations import CONTROL_OPERATIONS
 from concentrator.collection.control.rules import SYNC_CLOCK
+from concentrator.collection.firmware.orders import FIRMWARE_ORDERS
 from concentrator.errors import ConcentratorError
 from concentrator.orders import LOCAL, PAGE, Order, OrderHandler
 from concentrator.store.audit import REFUSED, AuditEntry
@@ -115,7 +116,7 @@ class AccessDesk:
             await self._note(order.operation, given.who, REFUSED, str(error), order.target, order.order_id)
             raise
         # What changes a meter has an entry with the meter's states, made where it is carried out.
-        told_there = order.operation in CONTROL_OPERATIONS or order.operation == SYNC_CLOCK
+        told_there = order.operation in (*CONTROL_OPERATIONS, *FIRMWARE_ORDERS, SYNC_CLOCK)
         if told_there or needed_role(order.operation) is Role.VIEWER:
             return await self._handle_order(given)
         try:

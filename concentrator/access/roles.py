@@ -18,7 +18,8 @@ _RANK = {role: rank for rank, role in enumerate(Role)}
 # Orders that tell what the box knows already: no meter is spoken with, nothing changes.
 _LOOKING = frozenset(
     {
-        "balance", "events", "gaps", "interruptions", "kpi", "meters", "order_state", "orders", "tasks", "topology",
+        "balance", "events", "firmware_status", "gaps", "interruptions", "kpi", "meters", "order_state", "orders",
+        "tasks", "topology",
     }
 )  # fmt: skip
 # What the field engineer does. Those that change a meter also need `orders.allow_page`.

@@ -27,6 +27,9 @@ from concentrator.collection.control.errors import NotAuthorisedError
 from concentrator.collection.control.rules import SYNC_CLOCK, OrderRules
 from concentrator.collection.dialogue_book import DialogueBook
 from concentrator.collection.errors import KeysMissingError, MeterAwayError, MeterUnreachableError
+from concentrator.collection.firmware.desk import FirmwareDesk
+from concentrator.collection.firmware.library import FirmwareLibrary
+from concentrator.collection.firmware.orders import FIRMWARE_ORDERS, FirmwareOrders
 from concentrator.collection.foreign import ForeignMeterError, OwnMeters
 from concentrator.collection.in_flight import InFlight
 from concentrator.collection.keyring import Keyring
@@ -46,7 +49,7 @@ from concentrator.collection.task_book import TaskBook
 from concentrator.collection.task_orders import TASK_ORDERS, TaskOrders
 from concentrator.collection.topology import Topology
 from concentrator.collection.visit import Visit
-from concentrator.config import CollectionSection, OrdersSection
+from concentrator.config import CollectionSection, FirmwareSection, OrdersSection
 from concentrator.dlms.errors import AssociationRejectedError, SecurityError
 from concentrator.errors import ConcentratorError, TransientError
 from concentrator.links.plc_link import PlcLink
@@ -101,6 +104,7 @@ class Collector:
         time_watch: TimeWatch | None = None,
         rules: OrderRules | None = None,
         traffic: TrafficHub | None = None,
+        firmware: FirmwareSection | None = None,
     ) -> None:
         self.registry = Registry()
         self.dialogues = DialogueBook(clock, traffic or TrafficHub(clock))
@@ -120,14 +124,11 @@ class Collector:
         # What is due was worked out by the time before.
         self.time_watch.on_step.append(lambda _seconds: self.scheduler.plan_all())
         self.event_reader = EventReader(store, clock, settings.events_interval_s)
-        self.scheduler = Scheduler(
-            self.registry,
-            self.tasks,
-            self.event_reader,
-            self.in_flight,
-            QuietHours.parse(settings.quiet_hours, zone_of(settings)),
-            clock,
-        )
+        quiet = QuietHours.parse(settings.quiet_hours, zone_of(settings))
+        self.scheduler = Scheduler(self.registry, self.tasks, self.event_reader, self.in_flight, quiet, clock)
+        library = FirmwareLibrary(firmware or FirmwareSection(), store.path.parent)
+        self.firmware = FirmwareDesk(store, clock, self.registry, library, quiet, zone_of(settings))
+        self.firmware_orders = FirmwareOrders(self.firmware, store, clock, self.control.rules)
         self.task_orders = TaskOrders(
             store,
             clock,
@@ -171,6 +172,7 @@ class Collector:
         self.tasks.restore(await self._store.task_runs())
         await self.received_counters.load()
         await self.control.load()
+        await self.firmware.load()
 
     async def run(self, link: PlcLink) -> None:
         """Visit meters through a link until cancelled."""
@@ -184,6 +186,7 @@ class Collector:
                 group.create_task(self._work(link, for_orders=True))
                 group.create_task(self._keep_counters())
                 group.create_task(self._keep_declined())
+                group.create_task(self.firmware.run())
         finally:
             await self._keep_counters_now()
 
@@ -314,12 +317,20 @@ class Collector:
         """
         if order.operation in TASK_ORDERS:
             return await self.task_orders.carry_out(order)
+        if order.operation in FIRMWARE_ORDERS:
+            result = await self.firmware_orders.carry_out(order)
+            self.scheduler.wake.set()
+            return result
         if order.operation != _COLLECT:
             try:
                 if order.operation == SYNC_CLOCK:
                     self.control.rules.check(order)
                 else:
-                    check_order(order, (SYNC_CLOCK, *TASK_ORDERS, *network_operations), self.control.rules)
+                    check_order(
+                        order,
+                        (SYNC_CLOCK, *TASK_ORDERS, *FIRMWARE_ORDERS, *network_operations),
+                        self.control.rules,
+                    )
             except NotAuthorisedError as error:
                 await self.control.refuse(order, error)
                 raise
@@ -364,8 +375,12 @@ class Collector:
                 await self.scheduler.wait_for_modem()
                 continue
             meter = self.scheduler.next_with_order()
+            for_firmware = False
             if meter is None and not for_orders:
                 meter = self.scheduler.next_meter()
+                if meter is None and self.scheduler.has_place:
+                    meter = self.firmware.next_meter(self._clock.monotonic())
+                    for_firmware = meter is not None
             if meter is None:
                 await self.scheduler.wait_for_work(for_orders=for_orders)
                 self.on_progress()
@@ -375,7 +390,7 @@ class Collector:
             else:
                 self.scheduler.working += 1
             try:
-                await self._visit(link, meter, for_orders=for_orders)
+                await self._visit(link, meter, for_orders=for_orders, for_firmware=for_firmware)
             finally:
                 if for_orders:
                     self.scheduler.order_place_taken = False
@@ -387,13 +402,23 @@ class Collector:
         """The same shape as one object: thousands of meters of one model share it."""
         return self._shapes.setdefault(shape, shape)
 
-    async def _visit(self, link: PlcLink, meter: CollectedMeter, *, for_orders: bool) -> None:
+    async def _visit(
+        self, link: PlcLink, meter: CollectedMeter, *, for_orders: bool, for_firmware: bool
+    ) -> None:
         meter.busy = True
         meter.visits += 1
         last_gasp, retry, began_s = meter.without_power, meter.failures > 0, self._clock.monotonic()
         self.visits.began(began_s)
         visit = Visit(
-            self, link, meter, self._settings, self._store, self._clock, self._keyring, orders_only=for_orders
+            self,
+            link,
+            meter,
+            self._settings,
+            self._store,
+            self._clock,
+            self._keyring,
+            orders_only=for_orders,
+            for_firmware=for_firmware,
         )
         try:
             async with asyncio.timeout(self._settings.dialogue_timeout_s):
@@ -419,7 +444,7 @@ class Collector:
         else:
             visit.meter.failures = visit.meter.refusals = 0
             visit.meter.rests_until = 0.0
-            if not for_orders:
+            if not (for_orders or for_firmware):
                 visit.meter.collect_now = False
             # A last gasp that came in the midst of the visit is younger than what the meter answered.
             if visit.meter.without_power == last_gasp:
@@ -434,6 +459,8 @@ class Collector:
             self._fail_orders(visit.meter)
             self.dialogues.keep(visit.record, visit.meter.identity)
             self.scheduler.visit_ended(visit.meter, complete=for_orders or visit.is_complete)
+            if for_firmware:
+                await asyncio.shield(self.firmware.tried(visit.meter.identity, visit.record.outcome))
         await self._save(visit.meter, visit.runs)
         self.scheduler.wake.set()
 

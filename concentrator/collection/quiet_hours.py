@@ -26,6 +26,11 @@ class QuietHours:
         numbers = [int(group) for group in match.groups()]
         return cls(time(numbers[0], numbers[1]), time(numbers[2], numbers[3]), zone)
 
+    @staticmethod
+    def is_span(text: str) -> bool:
+        """Whether a text names two times of day."""
+        return bool(_HOURS.match(text))
+
     def holds(self, now: datetime) -> bool:
         """Whether reading rests now."""
         if self.begin == self.end:

@@ -118,11 +118,12 @@ class Scheduler:
 
     def next_meter(self) -> CollectedMeter | None:
         """The meter whose turn it is in routine reading."""
-        if self.working >= self._in_flight.limit or self._quiet.holds(self._clock.now()):
+        if not self.has_place or self._quiet.holds(self._clock.now()):
             return None
         while (name := self._agenda.take(self._clock.monotonic())) is not None:
             meter = self._registry.at_address(name)
-            if meter is None or meter.wanted:
+            # Whoever speaks with it plans it anew.
+            if meter is None or meter.wanted or meter.busy:
                 continue
             owed = self._tasks.owed(meter.record, self._clock.now())
             if owed or meter.collect_now or self._event_reader.is_due(meter.identity):
@@ -130,6 +131,18 @@ class Scheduler:
             # A task began that is not for this one.
             self.plan(meter)
         return None
+
+    @property
+    def has_place(self) -> bool:
+        """Whether the network bears one more dialogue."""
+        return self.working < self._in_flight.limit
+
+    @property
+    def routine_waits(self) -> bool:
+        """Whether a meter that lately did not fail has fresh data to give, and routine does not rest."""
+        best = self._agenda.best_rank(self._clock.monotonic())
+        waits = best is not None and best.level < BACKLOG and not best.failures
+        return waits and not self._quiet.holds(self._clock.now())
 
     @property
     def orders_waiting(self) -> bool:

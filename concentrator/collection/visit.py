@@ -22,6 +22,8 @@ from concentrator.collection.conversation import converse
 from concentrator.collection.dialogue_book import DialogueBook, RecordedChannel
 from concentrator.collection.errors import CollectionError, KeysMissingError
 from concentrator.collection.event_codes import event_codes
+from concentrator.collection.firmware.desk import FirmwareDesk
+from concentrator.collection.firmware.transfer import MeterTransfer
 from concentrator.collection.foreign import OwnMeters
 from concentrator.collection.in_flight import InFlight
 from concentrator.collection.keyring import Keyring, MeterKeys, Standing
@@ -59,6 +61,8 @@ _PUBLIC_CLIENT_SAP = 16
 _BILLING_PROFILE = Obis(0, 0, 98, 1, 0, 255)
 _RELEASE_TIMEOUT_S = 5.0
 _LEAST_PATIENCE_SHARE = 0.5
+# Of the longest time of a visit: then firmware goes on in another.
+_FIRMWARE_SHARE = 0.5
 
 
 class _Host(Protocol):
@@ -80,6 +84,7 @@ class _Host(Protocol):
 
     scheduler: Scheduler
     dialogues: DialogueBook
+    firmware: FirmwareDesk
 
     def intern(self, shape: ProfileShape) -> ProfileShape: ...
 
@@ -87,8 +92,9 @@ class _Host(Protocol):
 class Visit:
     """A dialogue with `meter`, which becomes another entry when the meter turns out to be a known one.
 
-    With `orders_only` nothing is read but what orders ask for. `is_complete` tells afterwards whether the meter owes
-    nothing more, `runs` how it came out of the runs of its tasks.
+    With `orders_only` nothing is read but what orders ask for; with `for_firmware` the meter's part in a firmware
+    campaign goes on, and nothing is read. `is_complete` tells afterwards whether the meter owes nothing more, `runs`
+    how it came out of the runs of its tasks.
     """
 
     def __init__(  # noqa: PLR0913 - handed down from the collector
@@ -102,6 +108,7 @@ class Visit:
         keyring: Keyring,
         *,
         orders_only: bool = False,
+        for_firmware: bool = False,
     ) -> None:
         self.meter = meter
         self.store = store
@@ -112,6 +119,7 @@ class Visit:
         self.under_way: list[OwedRun] = []
         self.record = host.dialogues.begin()
         self._orders_only = orders_only
+        self._for_firmware = for_firmware
         self._host = host
         self._link = link
         self._settings = settings
@@ -132,7 +140,7 @@ class Visit:
             KeysMissingError: there are no keys for it.
             StoreError: what it said could not be kept.
         """
-        if not self._orders_only:
+        if not (self._orders_only or self._for_firmware):
             self.under_way = self._owed()
         if self._settings.authentication != NO_AUTHENTICATION and not self.meter.identified:
             await self._introduce()
@@ -199,10 +207,26 @@ class Visit:
         await self._carry_out_orders(client)
         if self._orders_only:
             return
+        if self._for_firmware:
+            await self._go_on_with_firmware()
+            return
         await self._carry_out_tasks(client, self._owed())
         if self.is_complete:
             await self._collect_sub_meters(client)
             await self._read_events(client)
+
+    async def _go_on_with_firmware(self) -> None:
+        record, firmware = self.meter.record, self._host.firmware
+        before = record.firmware
+        found = firmware.of_meter(self.meter.identity)
+        if found is None:
+            return
+        try:
+            await MeterTransfer(firmware, *found, self).hold()
+        finally:
+            if record.firmware != before:
+                record.model = self._host.models.match(record).name
+                self._host.event_reader.hurry(self.meter.identity)
 
     async def _collect_sub_meters(self, client: Client) -> None:
         record = self.meter.record
@@ -339,6 +363,19 @@ class Visit:
         await self._carry_out_orders(self.client)
         return self.meter.wanted > 0 or self._host.scheduler.others_wait(
             self._clock.monotonic() - self._began
+        )
+
+    async def step_aside(self) -> bool:
+        """For what has the lowest priority: as `give_way`, and all fresh data go first."""
+        self._heard()
+        await self._carry_out_orders(self.client)
+        scheduler = self._host.scheduler
+        lasted_s = self._clock.monotonic() - self._began
+        return (
+            self.meter.wanted > 0
+            or (scheduler.orders_waiting and scheduler.order_place_taken)
+            or scheduler.routine_waits
+            or lasted_s > _FIRMWARE_SHARE * self._settings.dialogue_timeout_s
         )
 
     # Opening

@@ -10,12 +10,12 @@ from __future__ import annotations
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from concentrator.store import collection_tables, head_end_counters, parked
+from concentrator.store import collection_tables, firmware, head_end_counters, parked
 
 # "ODCs": marks the file as ours in SQLite's header (PRAGMA application_id).
 APPLICATION_ID = 0x4F444373
 # PRAGMA user_version after the newest step below; a file with a higher one was written by a newer release.
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 
 migrations = Migrations("concentrator")
 
@@ -387,3 +387,11 @@ def m0010_head_end_counters(database: Database) -> None:
     """The invocation counters that came from head-ends."""
     database.conn.execute(head_end_counters.TABLE)
     database.conn.execute("PRAGMA user_version = 10")
+
+
+@migrations()
+def m0011_firmware(database: Database) -> None:
+    """Campaigns that bring firmware to meters."""
+    for statement in firmware.STATEMENTS:
+        database.conn.execute(statement)
+    database.conn.execute("PRAGMA user_version = 11")

@@ -32,6 +32,7 @@ from concentrator.store.aftermath import follow_damaged
 from concentrator.store.collection_tables import GapRow, GivenOrderRow, TaskRunRow
 from concentrator.store.database import Connector, Database, connect
 from concentrator.store.errors import StoreError, StoreUnavailableError
+from concentrator.store.firmware import FirmwareTables
 from concentrator.store.house import House
 from concentrator.store.judgement import Judge
 from concentrator.store.readings import ReadingTable, StoredAnswer, add_event, to_epoch
@@ -64,6 +65,7 @@ class Store:
             self._database.close()
             raise
         self.house = House(self._database, clock)
+        self.firmware = FirmwareTables(self._database)
         self._readings = ReadingTable(judge)
         self._stored = asyncio.Condition()
         self._newest_sequence = self._database.newest_sequence()

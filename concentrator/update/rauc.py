@@ -11,7 +11,8 @@ import asyncio
 import enum
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +34,7 @@ _NO_SUCH_SERVICE = (
 )
 _ACCESS_DENIED = "org.freedesktop.DBus.Error.AccessDenied"
 DEFAULT_TIMEOUT_S = 1800.0
+_LOOK_TIMEOUT_S = 10.0
 
 ProgressCallback = Callable[[int, str], None]
 
@@ -64,6 +66,35 @@ class InstallOutcome:
     def installed(self) -> bool:
         """Whether the bundle is in place."""
         return self.state is InstallState.INSTALLED
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One slot: `state` is booted, active or inactive; `boot_status` good or bad, or "" where no boot loader tells."""
+
+    name: str
+    state: str
+    bootname: str = ""
+    boot_status: str = ""
+    version: str = ""
+    installed_at: str = ""
+    is_next: bool = False
+
+
+def _no_slots() -> list[Slot]:
+    return []
+
+
+@dataclass(frozen=True, slots=True)
+class SystemState:
+    """What RAUC says of this device; `reason` is why it says nothing. `operation` is idle or what it does now."""
+
+    reason: str = ""
+    compatible: str = ""
+    operation: str = ""
+    booted: str = ""
+    last_error: str = ""
+    slots: list[Slot] = field(default_factory=_no_slots)
 
 
 # What RAUC's last error says, and what that means; the first row that fits is taken.
@@ -126,6 +157,22 @@ async def inspect_bundle(path: str | Path, *, bus: str | None = None) -> Install
         connection.disconnect()
 
 
+async def read_system(*, bus: str | None = None) -> SystemState:
+    """What RAUC knows of the device; nothing is changed. Where nobody can be asked, the reason in words."""
+    try:
+        async with asyncio.timeout(_LOOK_TIMEOUT_S):
+            connection = await _connect(bus)
+            try:
+                return await _Installation(connection, None).system()
+            finally:
+                connection.disconnect()
+    except TimeoutError:
+        return SystemState(f"RAUC did not answer within {_LOOK_TIMEOUT_S:g} s")
+    except (OSError, AuthError, InvalidAddressError, EOFError) as error:
+        words = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        return SystemState(f"the D-Bus bus cannot be reached: {words}")
+
+
 async def _connect(bus: str | None) -> MessageBus:
     kind = bus or os.environ.get("DBUS_STARTER_BUS_TYPE", "system")
     return await MessageBus(bus_type=BusType.SESSION if kind == "session" else BusType.SYSTEM).connect()
@@ -176,6 +223,29 @@ class _Installation:
             return InstallOutcome(InstallState.INSTALLED, str(version))
         except DBusError as error:
             return _explain_bus_error(error)
+
+    async def system(self) -> SystemState:
+        try:
+            (told,) = await self._call("GetAll", "s", [_INSTALLER], _PROPERTIES)
+            (slots,) = await self._call("GetSlotStatus", "", [], _INSTALLER)
+            try:
+                following = await self._primary_slot()
+            except DBusError:
+                # Not every boot loader can tell.
+                following = ""
+        except DBusError as error:
+            return SystemState(_explain_bus_error(error).message)
+        names = {
+            name: str(_value(told, name)) for name in ("Compatible", "Operation", "BootSlot", "LastError")
+        }
+        return SystemState(
+            "",
+            names["Compatible"],
+            names["Operation"],
+            names["BootSlot"],
+            names["LastError"],
+            [_slot(name, about, is_next=name == following) for name, about in slots],
+        )
 
     async def _property(self, name: str) -> str:
         body = await self._call("Get", "ss", [_INSTALLER, name], _PROPERTIES)
@@ -230,6 +300,27 @@ class _Installation:
         if reply.message_type is MessageType.ERROR:
             raise DBusError(reply.error_name or "", str(reply.body[0]) if reply.body else "")
         return reply.body
+
+
+def _value(told: Mapping[str, Variant], name: str) -> object:
+    return told[name].value if name in told else ""
+
+
+def _slot(name: str, about: Mapping[str, Variant], *, is_next: bool) -> Slot:
+    installed_at = str(_value(about, "installed.timestamp"))
+    try:
+        datetime.fromisoformat(installed_at)
+    except ValueError:
+        installed_at = ""
+    return Slot(
+        name,
+        str(_value(about, "state")),
+        str(_value(about, "bootname")),
+        str(_value(about, "boot-status")),
+        str(_value(about, "bundle.version")),
+        installed_at,
+        is_next,
+    )
 
 
 def explain_refusal(last_error: str) -> InstallOutcome:

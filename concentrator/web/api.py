@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any, cast
 
 from starlette.requests import Request
@@ -17,6 +16,7 @@ from concentrator.store.errors import StoreError
 from concentrator.web import queries
 from concentrator.web.completeness import Cell
 from concentrator.web.export import ENDINGS, FORMATS, ExportError, ExportQuery, Piece, make_writer, pieces
+from concentrator.web.firmware_views import FirmwareCount, FirmwareViews
 from concentrator.web.meters import SORTS, MeterQuery, MeterView, select
 from concentrator.web.metrics import exposition
 from concentrator.web.network_views import NetworkViews
@@ -38,10 +38,8 @@ from concentrator.web.report_views import (
     EVENT_ROWS,
     LOG_DAYS,
     SEVERITIES,
-    FirmwareCount,
     LogQuery,
     day_of,
-    firmware_counts,
 )
 from concentrator.web.sources import DestinationView, Sources, Totals
 from concentrator.web.topology import Place
@@ -55,9 +53,10 @@ _MOST_EXPORTS = 2
 class Api:
     """The handlers, and where they answer."""
 
-    def __init__(self, sources: Sources, network: NetworkViews) -> None:
+    def __init__(self, sources: Sources, network: NetworkViews, firmware: FirmwareViews) -> None:
         self._sources = sources
         self._network = network
+        self._firmware_views = firmware
         self._exports = 0
         self.endpoints = self._endpoints()
         self.routes = [
@@ -169,12 +168,17 @@ class Api:
             Endpoint(
                 "/api/firmware",
                 self._firmware,
-                "The concentrator's software, the firmware of meters, and how far an upgrade of nodes is.",
+                "The concentrator's software and slots with the last update, campaigns that bring firmware to meters "
+                "with the progress of each, images, the firmware of meters, and how far an upgrade of nodes is.",
                 fields(
                     running=or_null(TEXT),
                     installed=TEXT,
                     meters=items(described(FirmwareCount)),
                     upgrade=or_null(ANYTHING),
+                    job=or_null(ANYTHING),
+                    rauc=or_null(ANYTHING),
+                    campaigns=items(ANYTHING),
+                    images=items(ANYTHING),
                 ),
             ),
             Endpoint(
@@ -239,18 +243,10 @@ class Api:
 
     async def _firmware(self, _request: Request) -> Response:
         snapshot = await self._sources.watch.snapshot()
-        status: dict[str, Any] = snapshot.status or {}
-        upgrade = None
-        if status.get("modem"):
-            upgrade, _reason = await self._sources.question(snapshot, "upgrade_status")
-        return _json(
-            {
-                "running": status.get("software"),
-                "installed": version("open-data-concentrator"),
-                "meters": firmware_counts(await self._sources.meters(snapshot)),
-                "upgrade": upgrade,
-            }
-        )
+        images, _reason = await self._firmware_views.images(snapshot)
+        facts = await self._firmware_views.facts(snapshot)
+        del facts["upgrade_reason"]
+        return _json({**facts, "images": images})
 
     async def _export(self, request: Request) -> Response:
         try:

@@ -31,6 +31,8 @@ from concentrator.web.access_views import AccessViews
 from concentrator.web.api import Api
 from concentrator.web.decode_views import DecodeViews
 from concentrator.web.decoder import DecoderDesk
+from concentrator.web.firmware_pages import FirmwarePages
+from concentrator.web.firmware_views import FirmwareViews
 from concentrator.web.gate import LOGIN, Gate, visitor_of
 from concentrator.web.live import ServiceWatch, Snapshot
 from concentrator.web.network_views import NetworkViews, UnknownNodeError
@@ -91,6 +93,7 @@ class Page:
         self.streams = Streams(self._watch, clock)
         views = Views(self._sources, self._desk)
         reports = ReportViews(self._sources)
+        firmware = FirmwareViews(self._sources, self._desk)
         network = NetworkViews(self._sources)
         self._traffic = TrafficWatch(config.control_socket)
         traffic_pages = TrafficPages(
@@ -104,7 +107,8 @@ class Page:
             self._say,
             self._check_still,
         )
-        api = Api(self._sources, network)
+        api = Api(self._sources, network, firmware)
+        firmware_pages = FirmwarePages(self._forms, self._say, self._give, self._refused)
         more = AccessViews(self._sources, self._access)
         access_pages = AccessPages(
             config.web,
@@ -127,7 +131,7 @@ class Page:
             ("/tasks", views.tasks, views.tasks, ""),
             ("/log", reports.log, reports.log, ""),
             ("/balance", reports.balance, reports.balance, ""),
-            ("/firmware", reports.firmware, reports.firmware, ""),
+            ("/firmware", firmware.firmware, firmware.firmware, ""),
             ("/support", reports.support, reports.support, ""),
             ("/traffic", traffic_pages.traffic, traffic_pages.traffic, TRAFFIC),
             ("/orders", more.orders, more.orders, ""),
@@ -146,6 +150,7 @@ class Page:
             Route("/support/bundle", self._support_bundle, methods=["POST"]),
             Route("/tasks/orders", self._task_order, methods=["POST"]),
             *traffic_pages.routes,
+            *firmware_pages.routes,
             Route("/language/{code}", _choose_language, methods=["GET"]),
             *access_pages.routes,
             *api.routes,

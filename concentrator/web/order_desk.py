@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -35,9 +35,24 @@ TASK_OPERATIONS: dict[str, str] = {
     "add_task": mark("Add"),
     "remove_task": mark("Remove"),
 }
-# Under which orders on tasks are listed: no meter has such a name.
-TASKS = "/tasks"
-WORDS = {**OPERATIONS, **CHANGES, **CONFIRMED, **TASK_OPERATIONS, "cancel_order": mark("Cancel")}
+FIRMWARE_OPERATIONS: dict[str, str] = {
+    "firmware_start": mark("Start campaign"),
+    "firmware_pause": mark("Pause campaign"),
+    "firmware_resume": mark("Resume campaign"),
+    "firmware_abort": mark("Abort campaign"),
+}
+# Of these what takes `orders.allow_page` too.
+FIRMWARE_CHANGES = ("firmware_start", "firmware_resume")
+# Under which orders on tasks and firmware are listed: no meter has such a name.
+TASKS, FIRMWARE = "/tasks", "/firmware"
+WORDS = {
+    **OPERATIONS,
+    **CHANGES,
+    **CONFIRMED,
+    **TASK_OPERATIONS,
+    **FIRMWARE_OPERATIONS,
+    "cancel_order": mark("Cancel"),
+}
 MOST_WAITING = 8
 _KEPT = 50
 _TIMEOUT_S = 330.0
@@ -142,4 +157,10 @@ def _outcome(operation: str, result: object) -> str:
         return mark("The meter is next in line; what it owes appears above as it comes.")
     if operation in TASK_OPERATIONS:
         return ""
+    if operation in FIRMWARE_OPERATIONS:
+        # Who is left out, and why, in the service's words.
+        left_out: object = (
+            cast("dict[str, object]", result).get("left_out_reasons") if isinstance(result, dict) else None
+        )
+        return json.dumps(left_out, ensure_ascii=False)[:500] if left_out else ""
     return json.dumps(result, ensure_ascii=False)[:500]

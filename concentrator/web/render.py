@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from concentrator.clock import Clock
 from concentrator.web import chart, words
+from concentrator.web.firmware_views import CAMPAIGN_STATES, METER_STAGES, SLOT_STATES, UPDATE_STATES
 from concentrator.web.reasons import told
 from concentrator.web.report_views import SCALES, SEVERITIES
 from concentrator.web.task_views import TASK_KINDS
@@ -79,6 +80,10 @@ class Renderer:
             "task_kinds": TASK_KINDS,
             "severity_words": SEVERITIES,
             "scales": SCALES,
+            "campaign_states": CAMPAIGN_STATES,
+            "meter_stages": METER_STAGES,
+            "update_states": UPDATE_STATES,
+            "slot_states": SLOT_STATES,
             "port_tones": words.PORT_TONES,
             "destination_tones": words.DESTINATION_TONES,
             "chart_size": chart,

@@ -1,18 +1,14 @@
-"""Pages that report: the logs of concentrator and meters, the balance of a day, firmware."""
+"""Pages that report: the logs of concentrator and meters, the balance of a day."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, timedelta
-from importlib.metadata import version
-from typing import Any
 
 from concentrator.model import IDENTITY_PATTERN, EventSeverity
 from concentrator.web import queries
 from concentrator.web.live import Snapshot
-from concentrator.web.meters import MeterView
 from concentrator.web.sources import Sources
 from concentrator.web.translations import mark
 from concentrator.web.views import Asked, Part, View, notices
@@ -63,23 +59,6 @@ def day_of(given: str, today: date) -> date:
     except ValueError:
         asked = today
     return asked if asked < today else today - timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class FirmwareCount:
-    """How many meters have one firmware."""
-
-    manufacturer: str
-    model: str
-    firmware: str
-    meters: int
-
-
-def firmware_counts(meters: Iterable[MeterView]) -> list[FirmwareCount]:
-    """The firmware of all meters, the most frequent of each model first."""
-    counts = Counter((meter.manufacturer, meter.model, meter.firmware) for meter in meters)
-    rows = [FirmwareCount(*names, count) for names, count in counts.items()]
-    return sorted(rows, key=lambda row: (row.manufacturer, row.model, -row.meters, row.firmware))
 
 
 class ReportViews:
@@ -148,23 +127,4 @@ class ReportViews:
             mark("Support"),
             {**notices(snapshot, snapshot.status or {})},
             {"service": snapshot.state},
-        )
-
-    async def firmware(self, snapshot: Snapshot, _asked: Asked) -> View:
-        """Which software runs where, and how far upgrades are."""
-        status: dict[str, Any] = snapshot.status or {}
-        meters = await self._sources.meters(snapshot)
-        upgrade, reason = None, ""
-        if status.get("modem"):
-            upgrade, reason = await self._sources.question(snapshot, "upgrade_status")
-        installed = version("open-data-concentrator")
-        return View(
-            "firmware.html",
-            mark("Firmware"),
-            {
-                **notices(snapshot, status),
-                "own_firmware": Part("own_firmware.html", (status.get("software", ""), installed)),
-                "upgrade": Part("upgrade.html", (upgrade, reason)),
-                "firmware": Part("firmware_counts.html", firmware_counts(meters)),
-            },
         )

@@ -103,6 +103,17 @@ def test_a_change_of_the_service_is_seen_without_loading_again(page, service, ta
     assert listed.evaluate("window.notLoadedAgain")
 
 
+def test_a_meter_s_blocks_are_seen_arriving(page, service, tab):
+    opened = tab(page.address + "/firmware")
+    opened.locator("#stream[data-kind=live]").wait_for()
+    opened.evaluate("window.notLoadedAgain = true")
+    service.firmware["campaigns"][0]["meters"][0]["blocks_done"] = 2344
+    service.firmware["job"] |= {"progress": 77}
+    opened.locator('[data-part="campaigns"] tr', has_text=METERS[0]).locator("progress.full").wait_for()
+    opened.locator('[data-part="own_firmware"] progress[value="77"]').wait_for()
+    assert opened.evaluate("window.notLoadedAgain")
+
+
 def test_a_chosen_language_is_spoken_live_and_without_loading(page, service, tab):
     opened = tab(page.address)
     opened.get_by_role("link", name="Español").click()
@@ -124,7 +135,9 @@ def test_the_search_finds_while_one_types_and_keeps_the_place(standing_page, tab
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["login", "password", "orders", "configuration", "keys", "audit", "meter"])
+@pytest.mark.parametrize(
+    "name", ["login", "password", "orders", "configuration", "keys", "audit", "meter", "firmware"]
+)
 def test_pages_behind_the_login_are_accessible_and_fit(standing_page, tab, name, size):
     path = PATHS.get(name, f"/{name}")
     opened = tab(standing_page.address + "/login", viewport=SIZES[size], bypass_csp=True)

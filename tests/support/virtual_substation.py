@@ -32,7 +32,16 @@ class VirtualSubstation:
     """`steady` meters never drop out. What a test wants otherwise it sets before `running()`."""
 
     def __init__(
-        self, directory, count=2, tasks=(), start=START, steady=True, ask=synchronised, meters=(), **settings
+        self,
+        directory,
+        count=2,
+        tasks=(),
+        start=START,
+        steady=True,
+        ask=synchronised,
+        meters=(),
+        firmware=None,
+        **settings,
     ):
         loop = asyncio.get_running_loop()
         self.clock = VirtualClock(loop, start)
@@ -56,6 +65,7 @@ class VirtualSubstation:
             Keyring(keys, {}),
             tasks=tasks_of(tasks, self.settings),
             time_watch=self.watch,
+            firmware=firmware,
         )
         self.link = PlcLink(
             BaseNode(),

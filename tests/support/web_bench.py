@@ -324,6 +324,7 @@ def answers() -> dict[str, dict[str, Any]]:
                 }
             ],
         },
+        "firmware_images": {"images": IMAGES},
         "support_bundle": {"content": base64.b64encode(b"a bundle").decode()},
         "upgrade_status": {
             "file": "node-2.bin",
@@ -335,6 +336,111 @@ def answers() -> dict[str, dict[str, Any]]:
             "reason": "",
         },
     }
+
+
+IMAGES = [
+    {
+        "image": "meter-2.0.json",
+        "reason": "",
+        "manufacturer": "ODC",
+        "model": "simulated",
+        "from_versions": ["1.0"],
+        "to_version": "2.0",
+        "size": 300_000,
+    },
+    {"image": "other.json", "reason": f"other.json: not signed {HOSTILE}"},
+]
+
+
+def firmware_meter(identity: str, state: str, done: int = 0, **changes: Any) -> dict[str, Any]:
+    return {
+        "meter": identity,
+        "state": state,
+        "blocks_done": done,
+        "blocks": 2344,
+        "tries": 0,
+        "next_try_at": None,
+        "changed_at": now().isoformat(),
+        "from_version": "1.0",
+        "reason": "",
+        "under_way": state == "transferring",
+        **changes,
+    }
+
+
+def campaign(meters: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
+    """A firmware campaign as the service tells it."""
+    states = (
+        *("waiting", "transferring", "verifying", "verified", "waiting_for_activation", "activating"),
+        *("done", "failed", "aborted"),
+    )
+    return {
+        "name": "spring",
+        "state": "running",
+        "reason": "",
+        "image": "meter-2.0.json",
+        "manufacturer": "ODC",
+        "model": "simulated",
+        "from_versions": ["1.0"],
+        "to_version": "2.0",
+        "size": 300_000,
+        "sha256": "00" * 32,
+        "meters_selected": "model:simulated",
+        "not_before": None,
+        "not_after": (now() + timedelta(days=7)).isoformat(),
+        "activate_from": None,
+        "hours": "quiet",
+        "at_once": 2,
+        "first": 1,
+        "failure_limit": 3,
+        "started_at": now().isoformat(),
+        "started_by": f"the page, ada {HOSTILE}",
+        "changed_at": now().isoformat(),
+        "total": len(meters),
+        "counts": {state: sum(one["state"] == state for one in meters) for state in states},
+        "meters": meters,
+        **changes,
+    }
+
+
+def firmware() -> dict[str, Any]:
+    """What the service answers to the question `firmware`."""
+    return {
+        "job": {
+            "job": "update-1",
+            "target": f"box-2026.11.raucb {HOSTILE}",
+            "begun_by": "concentrator update install, on the box",
+            "began_at": now().isoformat(),
+            "state": "installing",
+            "progress": 40,
+            "step": "Copying image to rootfs.1",
+            "slot": "",
+            "error": "",
+            "ended_at": "",
+        },
+        "rauc": {
+            "reason": "",
+            "compatible": "open-data-concentrator",
+            "operation": "installing",
+            "booted": "A",
+            "last_error": "",
+            "slots": [
+                {"name": "rootfs.0", "state": "booted", "bootname": "A", "boot_status": "good",
+                 "version": "2026.10", "installed_at": now().isoformat(), "is_next": True},
+                {"name": "rootfs.1", "state": "inactive", "bootname": "B", "boot_status": "bad",
+                 "version": "", "installed_at": "", "is_next": False},
+            ],
+        },
+        "campaigns": [
+            campaign(
+                [
+                    firmware_meter(METERS[0], "transferring", 900),
+                    firmware_meter(METERS[1], "failed", 2344, reason=f"refused {HOSTILE}", tries=2),
+                    firmware_meter(METERS[2], "waiting", blocks=0),
+                ]
+            )
+        ],
+    }  # fmt: skip
 
 
 class Trail:
@@ -361,6 +467,7 @@ class FakeService:
         self.traffic = TrafficHub(SystemClock())
         self.questions: list[Any] = []
         self.answers: dict[str, dict[str, Any]] = answers()
+        self.firmware: dict[str, Any] = firmware()
         self.listed: list[dict[str, Any]] = []
         self.trail = Trail()
         self.users = UserBook(socket.parent / "accounts", cost=2)
@@ -404,7 +511,11 @@ class FakeService:
             clock = SystemClock()
             sessions = Sessions(self.users, clock, self.users.path.parent, idle_s=600, longest_s=3600)
             desk = AccessDesk(self.users, sessions, self.trail, clock, self._carry_out)
-            questions = {"topology": self._places, "dialogue": self._dialogue}
+            questions = {
+                "topology": self._places,
+                "dialogue": self._dialogue,
+                "firmware": lambda _campaign: copy.deepcopy(self.firmware),
+            }
             server = ControlServer(
                 self.socket,
                 self._tell,

@@ -3,6 +3,7 @@
 Needs the Debian packages rauc, dbus, squashfs-tools and openssl, and root (RAUC mounts the bundle).
 """
 
+import asyncio
 import json
 import os
 import shutil
@@ -12,6 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from concentrator.update.rauc import read_system
 
 from dlms_peers import GuruxPeer
 from dlms_wire import connect
@@ -205,6 +208,28 @@ def test_a_good_bundle_lands_in_the_other_slot_octet_by_octet(rauc):
     assert first == bytes(SLOT_OCTETS)
     assert second[: len(content)] == content
     assert (root / "primary").read_text() == "B\n"
+
+
+def test_the_slots_are_told_as_rauc_knows_them(rauc, monkeypatch):
+    root, bundles, _, environment = rauc
+    for name in ("DBUS_SESSION_BUS_ADDRESS", "DBUS_STARTER_BUS_TYPE"):
+        monkeypatch.setenv(name, environment[name])
+    (root / "primary").write_text("A\n")
+    before = asyncio.run(read_system())
+    assert (before.reason, before.compatible, before.operation, before.booted) == (
+        "",
+        "open-data-concentrator",
+        "idle",
+        "A",
+    )
+    first, second = sorted(before.slots, key=lambda slot: slot.name)
+    assert (first.name, first.state, first.bootname, first.boot_status) == ("rootfs.0", "booted", "A", "good")
+    assert (first.is_next, second.is_next, second.state) == (True, False, "inactive")
+    assert install(bundles["good"], environment).returncode == 0
+    after = asyncio.run(read_system())
+    assert [slot.is_next for slot in sorted(after.slots, key=lambda slot: slot.name)] == [False, True]
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={root}/no-bus")
+    assert asyncio.run(read_system()).reason == "the D-Bus bus cannot be reached: No such file or directory"
 
 
 def test_no_file_no_daemon_and_no_bus_each_say_so(device):

@@ -79,6 +79,10 @@ ROWS = {
     ],
     9: [f"INSERT INTO parked_batch VALUES (1,5,{T + 9000},'the broker refused it: Packet too large')"],
     10: ["INSERT INTO head_end_counter VALUES (1,'0011223344556677',x'4755580000000001','encryption',4711)"],
+    11: [
+        f"INSERT INTO firmware_campaign VALUES ('spring','{{}}','paused','by somebody',{T},{T + 60},1)",
+        f"INSERT INTO firmware_meter VALUES ('spring',1,'transferring',40,100,128,2,{T + 900},0,{T + 60},'1.0','no answer')",
+    ],
 }  # fmt: skip
 
 

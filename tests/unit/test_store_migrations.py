@@ -85,6 +85,10 @@ async def test_every_schema_opens_and_keeps_its_rows(tmp_path, schema):
         if schema >= 6:
             (log,) = await store.batches("push", [10])
             assert [event.kind for event in log.events] == ["tamper"]
+        if schema >= 11:
+            campaigns, (progress,) = await store.firmware.load()
+            assert [(one.name, one.state, one.forgiven) for one in campaigns] == [("spring", "paused", 1)]
+            assert (progress.meter, progress.blocks_done, progress.reason) == ("ODC1", 40, "no answer")
         if schema == 7:
             days = await store.read_statistics(lambda c: kpi.meter_days(c, DAY))
             assert (days["ODC1"].stored, days["ODC1"].dialogue_s) == (95, 12.5)

@@ -10,7 +10,9 @@ from concentrator.orders import LOCAL, MQTT, PAGE, Order
 ALL = "all"
 # Carried out by the visit itself, which knows how the meter's clock stands to ours.
 SYNC_CLOCK = "sync_clock"
-_OPERATIONS = (*CONTROL_OPERATIONS, SYNC_CLOCK)
+# What brings firmware to meters (`collection.firmware.orders`); to stop a campaign is open to all who may order.
+FIRMWARE_START, FIRMWARE_RESUME = "firmware_start", "firmware_resume"
+_OPERATIONS = (*CONTROL_OPERATIONS, SYNC_CLOCK, FIRMWARE_START, FIRMWARE_RESUME)
 
 
 class OrderRules:
