@@ -341,6 +341,8 @@ class Service:
                 self._config, await self.reporter.status(), recent_lines(), self._clock.now()
             )
             self.journal.note_access(order, "done")
+            if self.access is not None:
+                await self.access.desk.note(order.operation, order.who, "done", "downloaded")
             return {"content": base64.b64encode(content).decode()}
         raise OrderError(
             f"order {order.order_id}: op: got {order.operation!r}; "

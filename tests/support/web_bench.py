@@ -15,6 +15,7 @@ from typing import Any
 from concentrator.access.desk import AccessDesk
 from concentrator.access.roles import Role
 from concentrator.access.sessions import Sessions
+from concentrator.access.tokens import TokenBook
 from concentrator.access.users import UserBook
 from concentrator.clock import SystemClock
 from concentrator.config import Config, parse_config
@@ -355,6 +356,7 @@ class FakeService:
         self.socket = socket
         self.status = status()
         self.hangs = False
+        self.open_view = True
         self.orders: list[Any] = []
         self.nodes: list[dict[str, Any]] = []
         self.dialogues: dict[str, dict[str, Any]] = {}
@@ -403,7 +405,16 @@ class FakeService:
             self._loop = asyncio.get_running_loop()
             clock = SystemClock()
             sessions = Sessions(self.users, clock, self.users.path.parent, idle_s=600, longest_s=3600)
-            desk = AccessDesk(self.users, sessions, self.trail, clock, self._carry_out)
+            self.tokens = TokenBook(self.users, clock, self.users.path.parent)
+            desk = AccessDesk(
+                self.users,
+                sessions,
+                self.tokens,
+                self.trail,
+                clock,
+                self._carry_out,
+                open_view=self.open_view,
+            )
             questions = {"topology": self._places, "dialogue": self._dialogue}
             server = ControlServer(
                 self.socket,
