@@ -4,9 +4,9 @@ A Unix socket, JSON lines. Each request is one line and gets one line back: {"op
 {"op": "order", "order": {...}}, or {"op": "ask", "order": {...}} for an order that only asks and leaves no trace;
 {"op": "topology"} and {"op": "dialogue", "target": METER} leave none either. {"op": "subscribe"} gets a status line now
 and after each change, at most two a second; {"op": "traffic"} gets what passes on the lines from now on (`traffic.py`),
-several passages a line. Whoever may open the socket (its mode is 0660) may ask for the status, which tells what the store
-does. All else is for root and the service's own user, which the page's user is not; for others, and with the token of a
-session, it is by what the session's user may.
+several passages a line. Whoever may open the socket (its mode is 0660) may ask for the status, which tells what the
+store does. All else is for root and the service's own user, which the page's user is not; for others, and with the
+token of a session, it is by what the session's user may.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class Access(Protocol):
         """Carry out an order of a session's user. Raises ConcentratorError."""
         ...
 
-    async def allow(self, operation: str, request: Mapping[str, Any], origin: str, *, use: bool = True) -> str:
+    async def allow(
+        self, operation: str, request: Mapping[str, Any], origin: str, *, use: bool = True
+    ) -> str:
         """Who asks for something, when they may have it. Raises ConcentratorError."""
         ...
 
@@ -302,9 +304,7 @@ async def give_order(
     return answer["result"]
 
 
-async def subscribe(
-    path: Path, operation: str = "subscribe", **more: str
-) -> AsyncIterator[dict[str, Any]]:
+async def subscribe(path: Path, operation: str = "subscribe", **more: str) -> AsyncIterator[dict[str, Any]]:
     """The status of the running service, now and after each change; ends when the service does.
 
     With the operation "traffic" what passes on the lines: {"passages": [...], "dropped": how many were lost so far}.

@@ -96,7 +96,9 @@ def token() -> None:
 @CONFIG_OPTION
 @click.argument("name")
 @click.option("--for", "label", required=True, help="What it is for: the name of the program, for instance.")
-@click.option("--days", type=click.IntRange(1, LONGEST_DAYS), help="It ends after so many days; else it has no end.")
+@click.option(
+    "--days", type=click.IntRange(1, LONGEST_DAYS), help="It ends after so many days; else it has no end."
+)
 @click.option("--role", type=_ROLE, help="A lesser role than the account's.")
 def add_token(config_file: Path, name: str, label: str, days: int | None, role: str | None) -> None:
     """Make a token of the account NAME; it is printed once, and kept nowhere."""

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 import structlog
 
-from concentrator.access.account_desk import LOOKING, AccountDesk, Note, text_of as _text
+from concentrator.access.account_desk import LOOKING, AccountDesk, Note
+from concentrator.access.account_desk import text_of as _text
 from concentrator.access.configuration_desk import ConfigurationDesk
 from concentrator.access.errors import AccessError, NotLoggedInError, RoleRefusedError, UserError
 from concentrator.access.key_desk import KeyDesk
@@ -27,13 +28,14 @@ from concentrator.access.roles import (
     BY_PASSWORD_ONLY,
     CONFIGURATION,
     KEYS,
+    PREFIX,
     USERS,
     Role,
     needed_role,
     permits,
 )
 from concentrator.access.sessions import Sessions
-from concentrator.access.tokens import PREFIX, TokenBook
+from concentrator.access.tokens import TokenBook
 from concentrator.access.users import User, UserBook
 from concentrator.clock import Clock
 from concentrator.collection.control.operations import CONTROL_OPERATIONS
@@ -46,7 +48,7 @@ from concentrator.store.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
-DONE, FAILED = "done", "failed"
+DONE, FAILED, ACCEPTED = "done", "failed", "accepted"
 LOGIN, LOGOUT, SESSION, PASSWORD, DOWNLOAD = "login", "logout", "session", "password", "download"
 # What is handed out and leaves a trace: what it is called, and what its receiver has to be allowed.
 _DOWNLOADS = {"traffic_capture": "traffic"}
@@ -152,10 +154,14 @@ class AccessDesk:
         except ConcentratorError as error:
             await self._note(order.operation, given.who, FAILED, str(error), order.target, order.order_id)
             raise
-        await self._note(order.operation, given.who, DONE, "", order.target, order.order_id)
+        # Of one that is deferred the outcome is with the order.
+        state = ACCEPTED if order.deferred else DONE
+        await self._note(order.operation, given.who, state, "", order.target, order.order_id)
         return result
 
-    async def allow(self, operation: str, request: Mapping[str, Any], origin: str, *, use: bool = True) -> str:
+    async def allow(
+        self, operation: str, request: Mapping[str, Any], origin: str, *, use: bool = True
+    ) -> str:
         """Whether a question may be answered: gives who asks, for the audit trail. `use` is as for a session.
 
         Root and the service's user need no session. With `web.open_view` nobody needs one to look.
@@ -199,13 +205,13 @@ class AccessDesk:
         delay_s = self._lockout.failed(key)
         log.warning("token refused", address=address, locked_s=delay_s)
         if self._may_note_refusal():
-            await self._note(LOGIN, f"{PAGE}, a token at {address}", REFUSED, "the token is wrong or has ended")
+            await self._note(
+                LOGIN, f"{PAGE}, a token at {address}", REFUSED, "the token is wrong or has ended"
+            )
         reason = "the token is wrong, was removed, or has ended"
         return {"refused": "wrong", "reason": reason, "wait_s": _whole(delay_s)}
 
-    async def _about_download(
-        self, request: Mapping[str, Any], origin: str, address: str
-    ) -> dict[str, Any]:
+    async def _about_download(self, request: Mapping[str, Any], origin: str, address: str) -> dict[str, Any]:
         """What the page has at hand and gives away: noted before it does."""
         del address
         what = _text(request, "what")

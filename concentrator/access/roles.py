@@ -35,6 +35,8 @@ AUDIT, CONFIGURATION, KEYS, USERS, BACKUP = "audit", "configuration", "keys", "u
 # What nobody changes who comes with a token instead of a password: it could make itself another, or another box.
 BY_PASSWORD_ONLY = frozenset({USERS, BACKUP})
 SUPPORT_BUNDLE = "support_bundle"
+# What a token of a program begins with: by this anybody sees what was found in a log, and tells it from a session.
+PREFIX = "odc_"
 # What passes on the lines, and what was said with a meter.
 TRAFFIC, DIALOGUE = "traffic", "dialogue"
 

@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from concentrator.access.errors import UserError
-from concentrator.access.roles import Role, lesser
+from concentrator.access.roles import PREFIX, Role, lesser
 from concentrator.access.users import User, UserBook, locked
 from concentrator.clock import Clock
 from concentrator.collection.errors import KeyFileError
 from concentrator.collection.machine_secret import write_private
 
 FILE = "tokens.json"
-# By this anybody sees what was found in a log or a repository, and the service tells a token from a session.
-PREFIX = "odc_"
 LONGEST_LABEL = 64
 LONGEST_DAYS = 3660
 _VERSION = 1
@@ -111,7 +109,9 @@ class TokenBook:
             self._refresh()
             found = self._tokens.get(identity)
             if found is None:
-                raise UserError(f"token {identity[:32]!r}: there is none; `concentrator users token list` has them")
+                raise UserError(
+                    f"token {identity[:32]!r}: there is none; `concentrator users token list` has them"
+                )
             self._write({name: one for name, one in self._tokens.items() if name != identity})
         return found
 

@@ -29,6 +29,7 @@ from concentrator.config import Config
 from concentrator.web.access_pages import AccessPages, form_of, local_path
 from concentrator.web.access_views import AccessViews
 from concentrator.web.api import Api
+from concentrator.web.api_access import AccessApi
 from concentrator.web.decode_views import DecodeViews
 from concentrator.web.decoder import DecoderDesk
 from concentrator.web.gate import LOGIN, Gate, visitor_of
@@ -93,10 +94,12 @@ class Page:
         reports = ReportViews(self._sources)
         network = NetworkViews(self._sources)
         self._traffic = TrafficWatch(config.control_socket)
+        decoder = DecodeViews(self._sources, DecoderDesk())
         traffic_pages = TrafficPages(
             self._watch,
+            self._access,
             self._traffic,
-            DecodeViews(self._sources, DecoderDesk()),
+            decoder,
             self.streams,
             self._forms,
             self._renderer,
@@ -104,7 +107,8 @@ class Page:
             self._say,
             self._check_still,
         )
-        api = Api(self._sources, network)
+        access_api = AccessApi(self._sources, network, self._access, self._traffic, decoder)
+        api = Api(self._sources, network, self._forms, access_api.endpoints)
         more = AccessViews(self._sources, self._access)
         access_pages = AccessPages(
             config.web,
@@ -295,7 +299,7 @@ class Page:
             return self._say(request, mark("Not done"), refusal, 403)
         if not visitor.may(SUPPORT_BUNDLE):
             return self._refused(request, SUPPORT_BUNDLE)
-        content, reason = await self._sources.questions.support_bundle()
+        content, reason = await self._sources.questions.support_bundle(visitor)
         if not content:
             return self._say(request, mark("Not done"), reason, 503)
         name = f"{self._config.concentrator.name}-support.tar.gz"
