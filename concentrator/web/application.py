@@ -23,7 +23,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
-from concentrator.access.roles import AUDIT, CONFIGURATION, KEYS, SUPPORT_BUNDLE, TRAFFIC
+from concentrator.access.roles import AUDIT, CONFIGURATION, KEYS, SUPPORT_BUNDLE, TRAFFIC, USERS
 from concentrator.clock import Clock, SystemClock
 from concentrator.config import Config
 from concentrator.web.access_pages import AccessPages, form_of, local_path
@@ -137,6 +137,7 @@ class Page:
             ("/orders", more.orders, more.orders, ""),
             ("/configuration", more.configuration, more.configuration_trial, CONFIGURATION),
             ("/keys", more.keys, more.keys, KEYS),
+            ("/users", more.users, more.users, USERS),
             ("/audit", more.audit, more.audit, AUDIT),
         )
         routes: list[Route | Mount] = []
