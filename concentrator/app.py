@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from concentrator.archive.backup_desk import BackupDesk
 from concentrator.archive.support_bundle import make_bundle
 from concentrator.clock import Clock, is_plausible
 from concentrator.collection import order_book
@@ -182,6 +183,13 @@ class Service:
             lambda: {one.feed.destination for one in self.uplinks},
             self._use_new_keys,
             self.restart_wanted.set,
+            BackupDesk(
+                self._config,
+                config_file,
+                self._clock,
+                lambda: {one.feed.destination for one in self.uplinks if one.state == CONNECTED},
+                self.restart_wanted.set,
+            ),
         )
         self.access = make_access(self._config, config_file, around)
 

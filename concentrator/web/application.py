@@ -23,13 +23,14 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
-from concentrator.access.roles import AUDIT, CONFIGURATION, KEYS, SUPPORT_BUNDLE, TRAFFIC, USERS
+from concentrator.access.roles import AUDIT, BACKUP, CONFIGURATION, KEYS, SUPPORT_BUNDLE, TRAFFIC, USERS
 from concentrator.clock import Clock, SystemClock
 from concentrator.config import Config
 from concentrator.web.access_pages import AccessPages, form_of, local_path
 from concentrator.web.access_views import AccessViews
 from concentrator.web.api import Api
 from concentrator.web.api_access import AccessApi
+from concentrator.web.backup_pages import BackupPages
 from concentrator.web.decode_views import DecodeViews
 from concentrator.web.decoder import DecoderDesk
 from concentrator.web.gate import LOGIN, Gate, visitor_of
@@ -121,6 +122,7 @@ class Page:
             self._show,
             self._plain,
         )
+        backup_pages = BackupPages(self._access, self._watch, self._forms, self._say, self._show)
         # Address, what makes it, what it is live by, and what somebody has to be allowed for it; "" for all.
         pages: tuple[tuple[str, MakeView, MakeView, str], ...] = (
             ("/", views.overview, views.overview, ""),
@@ -138,6 +140,7 @@ class Page:
             ("/configuration", more.configuration, more.configuration_trial, CONFIGURATION),
             ("/keys", more.keys, more.keys, KEYS),
             ("/users", more.users, more.users, USERS),
+            ("/backup", backup_pages.backup, backup_pages.backup, BACKUP),
             ("/audit", more.audit, more.audit, AUDIT),
         )
         routes: list[Route | Mount] = []
@@ -153,6 +156,7 @@ class Page:
             *traffic_pages.routes,
             Route("/language/{code}", _choose_language, methods=["GET"]),
             *access_pages.routes,
+            *backup_pages.routes,
             *api.routes,
             Mount("/static", _KeptFiles(directory=STATIC)),
         ]

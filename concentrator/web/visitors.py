@@ -161,21 +161,23 @@ class AccessClient:
         self._known.clear()
         return str(told["session"])
 
-    async def ask(self, visitor: Visitor, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Anything else of the service, in the name of somebody.
+    async def ask(
+        self, visitor: Visitor, asked: Mapping[str, Any], timeout_s: float = _ANSWER_TIMEOUT_S
+    ) -> dict[str, Any]:
+        """Anything else of the service, in the name of somebody; waits for `timeout_s` at most.
 
         Raises:
             RefusedError: they may not.
             ControlError: it could not be done, or the service does not answer.
         """
-        return await self._ask({**asked, **visitor.credentials})
+        return await self._ask({**asked, **visitor.credentials}, timeout_s)
 
-    async def _ask(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+    async def _ask(self, asked: Mapping[str, Any], timeout_s: float = _ANSWER_TIMEOUT_S) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 answer = await request(self._socket, dict(asked))
         except TimeoutError:
-            raise ServiceAbsentError(f"no answer from the service within {_ANSWER_TIMEOUT_S:g} s") from None
+            raise ServiceAbsentError(f"no answer from the service within {timeout_s:g} s") from None
         except (OSError, ValueError) as error:
             raise ControlError(f"the service does not answer: {error}") from None
         if "refused" in answer:
