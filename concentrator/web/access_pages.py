@@ -261,7 +261,7 @@ class AccessPages:
 
         async def with_outcome(asked: Asked) -> View:
             view = await self._views.users(await self._watch.snapshot(), asked)
-            view.fixed["mistake"] = mistake
+            view.fixed["mistake"] = mistake or view.fixed["mistake"]
             view.fixed["told"] |= {"name": name, "label": label, **made}
             return view
 

@@ -124,13 +124,13 @@ class AccessViews:
         return View(
             "users.html",
             mark("Users"),
-            {**notices(snapshot, snapshot.status or {}, reason)},
+            {**notices(snapshot, snapshot.status or {})},
             {
                 "users": users.get("users", []),
                 "tokens": tokens.get("tokens", []),
                 "roles": [role.value for role in Role],
                 "told": {"one_time_password": "", "token": "", "name": "", "label": ""},
-                "mistake": "",
+                "mistake": reason,
             },
         )
 

@@ -57,8 +57,8 @@ class BackupPages:
         return View(
             "backup.html",
             mark("Backup and restore"),
-            {**notices(snapshot, snapshot.status or {}, reason)},
-            {"mistake": "", "found": None, "upload": "", "least": _LEAST_PASSPHRASE},
+            {**notices(snapshot, snapshot.status or {})},
+            {"mistake": reason, "found": None, "upload": "", "least": _LEAST_PASSPHRASE},
         )
 
     async def _post(self, request: Request) -> Response:
@@ -206,7 +206,7 @@ class BackupPages:
     ) -> Response:
         asked = Asked(request.query_params, "", visitor_of(request))
         view = await self.backup(await self._watch.snapshot(), asked)
-        view.fixed.update(mistake=mistake, found=found, upload=upload)
+        view.fixed.update(mistake=mistake or view.fixed["mistake"], found=found, upload=upload)
         return self._show(request, view, 400 if mistake else 200)
 
     def _refused(self, request: Request, reason: str) -> Response:

@@ -439,7 +439,7 @@ class FakeService:
             clock = SystemClock()
             sessions = Sessions(self.users, clock, self.users.path.parent, idle_s=600, longest_s=3600)
             self.tokens = TokenBook(self.users, clock, self.users.path.parent)
-            desk = AccessDesk(
+            self.desk = desk = AccessDesk(
                 self.users,
                 sessions,
                 self.tokens,

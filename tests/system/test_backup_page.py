@@ -1,4 +1,4 @@
-"""Backup and restore through the whole program: made on the page, uploaded, seen, confirmed; the service starts anew."""
+"""Backup and restore through the whole program: made on the page, uploaded, seen, confirmed, put in place."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import closing
 
 import httpx
 import pytest
+from test_page_access import BARE, PASSWORD, start
 
 from concentrator.control import give_order
 
 from bench import LOOPBACK, until
-from test_page_access import BARE, PASSWORD, start
 
 pytestmark = pytest.mark.system
 
@@ -43,7 +43,9 @@ async def test_a_box_goes_back_to_its_backup(bench, tmp_path):
         fields = {"token": token_in(await client.get("/password")), "password": one_time}
         await client.post("/password", data={**fields, "new": PASSWORD, "again": PASSWORD})
         token = token_in(await client.get("/backup"))
-        await give_order(state / "control.sock", "meter_add", "ODC0000000001", {"link": "plc", "medium": "electricity"})
+        await give_order(
+            state / "control.sock", "meter_add", "ODC0000000001", {"link": "plc", "medium": "electricity"}
+        )
         before = await meters(bench)
         answer = await client.post(
             "/backup",
@@ -61,7 +63,9 @@ async def test_a_box_goes_back_to_its_backup(bench, tmp_path):
         saved.write_bytes(answer.content)
         with tarfile.open(saved) as archive:
             assert {"manifest.json", "store.db"} <= set(archive.getnames())
-        await give_order(state / "control.sock", "meter_add", "ODC0000000002", {"link": "plc", "medium": "electricity"})
+        await give_order(
+            state / "control.sock", "meter_add", "ODC0000000002", {"link": "plc", "medium": "electricity"}
+        )
         assert len(await meters(bench)) == len(before) + 1
 
         async def upload(content, passphrase=PASSPHRASE):
