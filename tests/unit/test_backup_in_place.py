@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from test_archive import CANARY, NOW, PASSPHRASE, config_of
 
 from concentrator.archive import in_place
 from concentrator.archive.backup import make_backup
@@ -16,7 +17,6 @@ from concentrator.archive.sealing import ArchiveError
 from concentrator.collection.key_store import KeyStore
 
 import web_bench
-from test_archive import CANARY, NOW, PASSPHRASE, config_of
 from web_bench import METERS
 
 MOST = 10**9

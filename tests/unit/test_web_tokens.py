@@ -185,7 +185,7 @@ def test_accounts_are_changed_on_the_page(service, client):
     assert password not in client.get("/users").text
     assert change(op="role", name="new", role="operator").status_code == 303
     assert service.users.find("new").role is Role.OPERATOR
-    assert change(op="remove", name="new", confirm="nwe").status_code == 400
+    assert change(op="remove", name="new", confirm="other").status_code == 400
     assert change(op="remove", name="ada", confirm="ada").status_code == 400
     assert change(op="role", name="ada", role="viewer").status_code == 400
     told = change(op="token_add", name="otto", label="Collector", role="viewer", days="30")
