@@ -166,6 +166,7 @@ async def test_a_configuration_is_compared_tried_confirmed_and_taken_back(bench,
     process = bench.product.pid
     await first_login(bench, tab, password)
     await bench.until_status(lambda status: status["destinations"][0]["state"] == "connected", 30)
+    await tab.locator("details.menu.wide summary").click()
     await tab.get_by_role("link", name="Configuration").click()
 
     # A mistake is named by its line, and cannot be applied.
