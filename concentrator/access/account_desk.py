@@ -6,15 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import structlog
-
 from concentrator.access.errors import UserError
 from concentrator.access.roles import Role
 from concentrator.access.sessions import Sessions
 from concentrator.access.tokens import Token, TokenBook
 from concentrator.access.users import UserBook
-
-log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 # Tells what was done, by whom and what came of it: for the audit trail.
 Note = Callable[[str, str, str, str], Awaitable[None]]
@@ -52,7 +48,6 @@ class AccountDesk:
         if do.startswith("token_"):
             return await self._change_tokens(do, request, who, note)
         made, detail = self._change(do, name, request)
-        log.warning("user changed", what=do, user=name, by=who)
         await note(f"user_{do}", who, "done", detail)
         return {"one_time_password": made} if made else {}
 
@@ -88,7 +83,6 @@ class AccountDesk:
     ) -> dict[str, Any]:
         if do == "token_remove":
             gone = self._tokens.remove(text_of(request, "id"))
-            log.warning("token removed", user=gone.user, label=gone.label, by=who)
             await note("token_remove", who, "done", f"{gone.user}: {gone.label}")
             return {}
         name, label = text_of(request, "name"), text_of(request, "label")
@@ -98,7 +92,6 @@ class AccountDesk:
             raise UserError(f"token: days: got {str(days)[:32]!r}; allowed: a whole number, or none")
         token = self._tokens.add(name, label, role, days)
         until = f" for {days} days" if days else ", without an end"
-        log.warning("token made", user=name, label=label, by=who)
         await note("token_add", who, "done", f"{name}: {label}{until}")
         return {"token": token}
 

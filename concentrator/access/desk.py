@@ -344,7 +344,10 @@ class AccessDesk:
         if operation == BACKUP and self._archive is not None:
             return await self._archive.answer(do, request, who, self.note)
         if operation == USERS:
-            return await self._accounts.answer(do, request, who, own_name, self.note)
+            answer = await self._accounts.answer(do, request, who, own_name, self.note)
+            if do not in LOOKING:
+                log.warning("accounts changed", what=do, user=_text(request, "name")[:32], by=who)
+            return answer
         raise AccessError(f"{operation}: is not known here")
 
     async def _about_keys(

@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
@@ -16,6 +17,7 @@ from concentrator.access.lockout import FREE_TRIES
 from concentrator.access.roles import PREFIX, Role
 from concentrator.access.tokens import FILE, TokenBook
 from concentrator.access.users import UserBook
+from concentrator.cli import main
 from concentrator.orders import LOCAL, PAGE
 from concentrator.web.application import make_page
 from concentrator.web.uploads import FilePiece, FormField, FormReader, UploadError
@@ -74,6 +76,26 @@ def test_what_makes_no_token(book, label, days):
     with pytest.raises(UserError):
         book[0].add("ana", label, days=days)
     assert book[0].tokens() == []
+
+
+def test_a_token_is_made_and_removed_on_the_box_while_no_service_runs(tmp_path):
+    config = tmp_path / "concentrator.toml"
+    config.write_text(web_bench.config_text(tmp_path / "state"))
+
+    def run(*words):
+        done = CliRunner().invoke(main, ["users", *words, "--config", str(config)])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    run("add", "prometheus")
+    token = run("token", "add", "prometheus", "--for", "Figures", "--days", "30")
+    # Nothing but the token, so that it can be piped into a file.
+    assert re.fullmatch(rf"{PREFIX}[A-Za-z0-9_-]{{43}}\n", token)
+    listed = run("token", "list")
+    assert "Figures" in listed
+    assert token.strip() not in listed
+    run("token", "remove", listed.split()[0])
+    assert run("token", "list") == ""
 
 
 # The page
