@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from concentrator.archive.backup_desk import BackupDesk
 from concentrator.archive.support_bundle import make_bundle
 from concentrator.clock import Clock, is_plausible
 from concentrator.collection import order_book
@@ -186,6 +187,13 @@ class Service:
             lambda: {one.feed.destination for one in self.uplinks},
             self._use_new_keys,
             self.restart_wanted.set,
+            BackupDesk(
+                self._config,
+                config_file,
+                self._clock,
+                lambda: {one.feed.destination for one in self.uplinks if one.state == CONNECTED},
+                self.restart_wanted.set,
+            ),
         )
         self.access = make_access(self._config, config_file, around)
 
@@ -348,6 +356,8 @@ class Service:
                 self._config, await self.reporter.status(), recent_lines(), self._clock.now()
             )
             self.journal.note_access(order, "done")
+            if self.access is not None:
+                await self.access.desk.note(order.operation, order.who, "done", "downloaded")
             return {"content": base64.b64encode(content).decode()}
         raise OrderError(
             f"order {order.order_id}: op: got {order.operation!r}; "

@@ -5,9 +5,9 @@ A Unix socket, JSON lines. Each request is one line and gets one line back: {"op
 "firmware"} and {"op": "dialogue", "target": METER} leave none either. {"op": "update"} tells of an update that a
 command installs, and is heard from root and the service's own user only. {"op": "subscribe"} gets a status line now
 and after each change, at most two a second; {"op": "traffic"} gets what passes on the lines from now on
-(`traffic.py`), several passages a line. Whoever may open the socket may ask: its mode is 0660. Orders are taken from
-root and the service's own user, which the page's user is not; from others, and with the token of a session, by what
-the session's user may.
+(`traffic.py`), several passages a line. Whoever may open the socket (its mode is 0660) may ask for the status, which
+tells what the store does. All else is for root and the service's own user, which the page's user is not; for others,
+and with the token of a session, it is by what the session's user may.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import socket
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -73,6 +74,12 @@ class Access(Protocol):
 
     async def carry_out(self, order: Order, session: str, address: str) -> dict[str, Any]:
         """Carry out an order of a session's user. Raises ConcentratorError."""
+        ...
+
+    async def allow(
+        self, operation: str, request: Mapping[str, Any], origin: str, *, use: bool = True
+    ) -> str:
+        """Who asks for something, when they may have it. Raises ConcentratorError."""
         ...
 
 
@@ -144,9 +151,14 @@ class ControlServer:
         elif operation == "subscribe":
             await self._stream(writer)
         elif operation == "traffic" and self._traffic is not None:
-            await self._stream_traffic(self._traffic, writer)
+            await self._stream_traffic(self._traffic, request, writer)
         elif operation in self._questions:
-            await _send(writer, self._questions[operation](str(request.get("target", ""))))
+            try:
+                await self._allow(operation, request, _origin(writer))
+            except ConcentratorError as error:
+                await _send(writer, {"state": "failed", "error": str(error)})
+            else:
+                await _send(writer, self._questions[operation](str(request.get("target", ""))))
         elif operation in self._handlers or (operation in self._news and _origin(writer) == LOCAL):
             try:
                 if operation in self._news:
@@ -176,6 +188,9 @@ class ControlServer:
     async def _carry_out(self, operation: str, request: Mapping[str, Any], origin: str) -> dict[str, Any]:
         order = Order.from_payload(request.get("order"), origin)
         if operation == "ask":
+            asker = await self._allow(order.operation, request, origin)
+            if asker not in (LOCAL, PAGE):
+                order = replace(order, origin=PAGE, given_by=asker.removeprefix(f"{PAGE}, "))
             return await self._handlers["ask"](order)
         if self._access is None or (origin == LOCAL and "session" not in request):
             return await self._handlers[operation](order)
@@ -192,11 +207,30 @@ class ControlServer:
                 last = line
             await asyncio.sleep(_STATUS_INTERVAL_S)
 
-    @staticmethod
-    async def _stream_traffic(hub: TrafficHub, writer: asyncio.StreamWriter) -> None:
+    async def _allow(
+        self, operation: str, request: Mapping[str, Any], origin: str, *, use: bool = False
+    ) -> str:
+        """Who asks. A question is what an open page asks by itself: no use of a session. Raises ConcentratorError."""
+        if self._access is None:
+            return origin
+        return await self._access.allow(operation, request, origin, use=use)
+
+    async def _stream_traffic(
+        self, hub: TrafficHub, request: Mapping[str, Any], writer: asyncio.StreamWriter
+    ) -> None:
+        origin = _origin(writer)
         with hub.watch() as watcher:
-            await _send(writer, {"passages": [], "dropped": 0})
+            begun = False
             while not writer.is_closing():
+                try:
+                    # Again before each line: the stream ends with the session.
+                    await self._allow("traffic", request, origin)
+                except ConcentratorError as error:
+                    await _send(writer, {"state": "failed", "error": str(error)})
+                    return
+                if not begun:
+                    await _send(writer, {"passages": [], "dropped": 0})
+                    begun = True
                 passages = await watcher.take(_TRAFFIC_BEAT_S)
                 line = {"passages": [one.as_json() for one in passages], "dropped": watcher.dropped}
                 # A watcher that does not read holds up this task alone; what it misses is dropped and counted.
@@ -277,15 +311,20 @@ async def give_order(
     return answer["result"]
 
 
-async def subscribe(path: Path, operation: str = "subscribe") -> AsyncIterator[dict[str, Any]]:
+async def subscribe(path: Path, operation: str = "subscribe", **more: str) -> AsyncIterator[dict[str, Any]]:
     """The status of the running service, now and after each change; ends when the service does.
 
     With the operation "traffic" what passes on the lines: {"passages": [...], "dropped": how many were lost so far}.
+    `more` goes with the request: the page's session and address.
 
     Raises:
         ServiceAbsentError: it is not running.
+        ControlError: it refused, or the session has ended.
     """
     async with _connected(path) as (reader, writer):
-        writer.write(_line({"op": operation}))
+        writer.write(_line({"op": operation, **more}))
         while line := await reader.readline():
-            yield json.loads(line)
+            answer: dict[str, Any] = json.loads(line)
+            if "error" in answer:
+                raise ControlError(str(answer["error"]))
+            yield answer

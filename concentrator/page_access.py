@@ -11,10 +11,11 @@ import structlog
 
 from concentrator.access.configuration import ConfigurationFile
 from concentrator.access.configuration_desk import ConfigurationDesk
-from concentrator.access.desk import AccessDesk
+from concentrator.access.desk import AccessDesk, ArchiveDesk
 from concentrator.access.key_desk import KeyDesk
 from concentrator.access.page_certificate import fingerprint, own_certificate
 from concentrator.access.sessions import Sessions
+from concentrator.access.tokens import TokenBook
 from concentrator.access.users import FIRST_USER, UserBook
 from concentrator.clock import Clock
 from concentrator.collection.key_store import KeyStore
@@ -47,6 +48,7 @@ class Surroundings(NamedTuple):
     destinations: Callable[[], Collection[str]]
     use_new_keys: Callable[[], None]
     restart: Callable[[], None]
+    archive: ArchiveDesk | None = None
 
 
 def prepare_page(config: Config, clock: Clock) -> None:
@@ -85,5 +87,16 @@ def make_access(config: Config, config_file: Path, around: Surroundings) -> Acce
         float(config.concentrator.configuration_trial_s),
     )
     keys = KeyDesk(around.store, around.keyring, around.key_store, around.use_new_keys)
-    desk = AccessDesk(users, sessions, around.store, around.clock, around.carry_out, configuration, keys)
+    desk = AccessDesk(
+        users,
+        sessions,
+        TokenBook(users, around.clock, config.state_directory),
+        around.store,
+        around.clock,
+        around.carry_out,
+        configuration,
+        keys,
+        around.archive,
+        open_view=config.web.open_view,
+    )
     return AccessParts(desk, configuration)

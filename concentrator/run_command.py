@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from concentrator.access.configuration import ConfigurationFile
 from concentrator.access.errors import ConfigurationChangeError
+from concentrator.archive import in_place
 from concentrator.command_options import CONFIG_OPTION
 from concentrator.config import load_config
 from concentrator.errors import ConcentratorError
@@ -25,13 +27,22 @@ from concentrator.service_process import RESTART, run_service
 def run(config_file: Path, *, with_page: bool) -> None:
     """Run the concentrator until it is told to stop."""
     file = ConfigurationFile(config_file.absolute())
+    restored = in_place.finish(file.path, datetime.now(UTC))
+    if restored:
+        click.echo(f"concentrator: {restored}", err=True)
     taken_back = _begin(file)
     status = RESTART
     trouble = ""
     try:
         config = load_config(config_file)
         status = asyncio.run(
-            run_service(config, config_file.absolute(), with_page=with_page, taken_back=taken_back)
+            run_service(
+                config,
+                config_file.absolute(),
+                with_page=with_page,
+                taken_back=taken_back,
+                restored=restored,
+            )
         )
     except ConcentratorError as error:
         if file.trial() is None:

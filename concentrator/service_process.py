@@ -43,10 +43,12 @@ _PAGE_PORT_PATIENCE_S = 1.5
 RESTART = -1
 
 
-async def run_service(config: Config, config_file: Path, *, with_page: bool, taken_back: str = "") -> int:
+async def run_service(
+    config: Config, config_file: Path, *, with_page: bool, taken_back: str = "", restored: str = ""
+) -> int:
     """Run the concentrator until SIGTERM or SIGINT; returns the exit status, or RESTART.
 
-    `taken_back` is why a configuration was taken back before this start.
+    `taken_back` is why a configuration was taken back before this start, `restored` which backup was put in place.
 
     Raises:
         ConfigError: a port is in use, or a folder cannot be written.
@@ -68,7 +70,7 @@ async def run_service(config: Config, config_file: Path, *, with_page: bool, tak
     )
     if config.web.enabled:
         prepare_page(config, SystemClock())
-    running = _Running(config, config_file, key_store, keyring, taken_back, with_page=with_page)
+    running = _Running(config, config_file, key_store, keyring, taken_back, restored, with_page=with_page)
     with instance_lock.hold(config.state_directory):
         await until_first_ends(running.run(), _until_told_to_stop(running.restart_wanted))
     if running.restart_wanted.is_set():
@@ -88,6 +90,7 @@ class _Running:
         key_store: KeyStore,
         keyring: Keyring,
         taken_back: str,
+        restored: str,
         *,
         with_page: bool,
     ) -> None:
@@ -97,6 +100,7 @@ class _Running:
         self._key_store = key_store
         self._keyring = keyring
         self._taken_back = taken_back
+        self._restored = restored
         self._with_page = with_page
         self._clock = SystemClock()
 
@@ -133,6 +137,11 @@ class _Running:
         if self._taken_back and service.access is not None:
             await service.access.desk.note("configuration_revert", LOCAL, "done", self._taken_back)
             self._taken_back = ""
+        if self._restored:
+            await store.add_events([("restored", self._restored, "")])
+            if service.access is not None:
+                await service.access.desk.note("restore", LOCAL, "done", self._restored)
+            self._restored = ""
         page = (_keep_page(self._config_file),) if self._with_page else ()
         await until_first_ends(service.run(*page), store.until_damaged())
 

@@ -12,17 +12,30 @@ import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
+from concentrator.access.account_desk import LOOKING, AccountDesk, Note
+from concentrator.access.account_desk import text_of as _text
 from concentrator.access.configuration_desk import ConfigurationDesk
 from concentrator.access.errors import AccessError, NotLoggedInError, RoleRefusedError, UserError
 from concentrator.access.key_desk import KeyDesk
 from concentrator.access.lockout import Lockout
 from concentrator.access.passwords import check_password
-from concentrator.access.roles import CONFIGURATION, KEYS, Role, needed_role, permits
+from concentrator.access.roles import (
+    BACKUP,
+    BY_PASSWORD_ONLY,
+    CONFIGURATION,
+    KEYS,
+    PREFIX,
+    USERS,
+    Role,
+    needed_role,
+    permits,
+)
 from concentrator.access.sessions import Sessions
+from concentrator.access.tokens import TokenBook
 from concentrator.access.users import User, UserBook
 from concentrator.clock import Clock
 from concentrator.collection.control.operations import CONTROL_OPERATIONS
@@ -36,31 +49,49 @@ from concentrator.store.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
-DONE, FAILED = "done", "failed"
-LOGIN, LOGOUT, SESSION, PASSWORD, USERS = "login", "logout", "session", "password", "users"
+DONE, FAILED, ACCEPTED = "done", "failed", "accepted"
+LOGIN, LOGOUT, SESSION, PASSWORD, DOWNLOAD = "login", "logout", "session", "password", "download"
+# What is handed out and leaves a trace: what it is called, and what its receiver has to be allowed.
+_DOWNLOADS = {"traffic_capture": "traffic"}
 _MOST_WAITING_LOGINS = 8
 # Wrong passwords may not push everything else out of the trail.
 _MOST_REFUSALS_AN_HOUR = 120
 _HOUR_S = 3600.0
 
 
+class ArchiveDesk(Protocol):
+    """Makes backups and puts them in place: `archive.backup_desk`."""
+
+    async def answer(self, do: str, request: Mapping[str, Any], who: str, note: Note) -> dict[str, Any]:
+        """Do what is asked. Raises ConcentratorError."""
+        ...
+
+
 class AccessDesk:
     """Answers `operations`, and lets orders of the page through to `handle_order` when their sender may give them."""
 
-    operations = (LOGIN, LOGOUT, SESSION, PASSWORD, USERS, CONFIGURATION, KEYS)
+    operations = (LOGIN, LOGOUT, SESSION, PASSWORD, DOWNLOAD, USERS, CONFIGURATION, KEYS, BACKUP)
 
     def __init__(  # noqa: PLR0913 - what it is made of, once
         self,
         users: UserBook,
         sessions: Sessions,
+        tokens: TokenBook,
         store: Store,
         clock: Clock,
         handle_order: OrderHandler,
         configuration: ConfigurationDesk | None = None,
         keys: KeyDesk | None = None,
+        archive: ArchiveDesk | None = None,
+        *,
+        open_view: bool = False,
     ) -> None:
         self._users = users
         self._sessions = sessions
+        self._tokens = tokens
+        self._accounts = AccountDesk(users, sessions, tokens)
+        self._archive = archive
+        self._open_view = open_view
         self._store = store
         self._clock = clock
         self._handle_order = handle_order
@@ -86,9 +117,9 @@ class AccessDesk:
                 case "logout":
                     return await self._logout(_text(request, "session"), address)
                 case "session":
-                    return self._told(
-                        self._user(_text(request, "session"), use=request.get("use") is not False)
-                    )
+                    return await self._about_session(request, address)
+                case "download":
+                    return await self._about_download(request, origin, address)
                 case "password":
                     return await self._change_password(request, address)
                 case operation:
@@ -124,14 +155,72 @@ class AccessDesk:
         except ConcentratorError as error:
             await self._note(order.operation, given.who, FAILED, str(error), order.target, order.order_id)
             raise
-        await self._note(order.operation, given.who, DONE, "", order.target, order.order_id)
+        # Of one that is deferred the outcome is with the order.
+        state = ACCEPTED if order.deferred else DONE
+        await self._note(order.operation, given.who, state, "", order.target, order.order_id)
         return result
+
+    async def allow(
+        self, operation: str, request: Mapping[str, Any], origin: str, *, use: bool = True
+    ) -> str:
+        """Whether a question may be answered: gives who asks, for the audit trail. `use` is as for a session.
+
+        Root and the service's user need no session. With `web.open_view` nobody needs one to look.
+
+        Raises:
+            NotLoggedInError: there is no such session.
+            RoleRefusedError: their role may not.
+        """
+        session = _text(request, "session")
+        if "session" not in request and origin == LOCAL:
+            return LOCAL
+        if not session and self._open_view and needed_role(operation) is Role.VIEWER:
+            return PAGE
+        user = self._user(session, use=use)
+        who = f"{PAGE}, {_named(user, _text(request, 'address') or 'the box')}"
+        try:
+            self._check(user, operation)
+        except RoleRefusedError as error:
+            if self._may_note_refusal():
+                await self._note(operation, who, REFUSED, str(error))
+            raise
+        return who
 
     async def note(self, operation: str, who: str, state: str, detail: str) -> None:
         """Enter something into the audit trail."""
         await self._note(operation, who, state, detail)
 
     # Sessions
+
+    async def _about_session(self, request: Mapping[str, Any], address: str) -> dict[str, Any]:
+        """Whose session or token this is."""
+        session = _text(request, "session")
+        if not session.startswith(PREFIX):
+            return self._told(self._user(session, use=request.get("use") is not False))
+        # A right one is never kept out: nobody guesses 256 bits. Wrong ones are noted, and answered ever more seldom.
+        if self._tokens.user_of(session) is not None:
+            return self._told(self._user(session))
+        key = f"token {_network(address)}"
+        if wait_s := self._lockout.wait_s(key):
+            return {"refused": "locked", "reason": "too many wrong tokens", "wait_s": _whole(wait_s)}
+        delay_s = self._lockout.failed(key)
+        log.warning("token refused", address=address, locked_s=delay_s)
+        if self._may_note_refusal():
+            await self._note(
+                LOGIN, f"{PAGE}, a token at {address}", REFUSED, "the token is wrong or has ended"
+            )
+        reason = "the token is wrong, was removed, or has ended"
+        return {"refused": "wrong", "reason": reason, "wait_s": _whole(delay_s)}
+
+    async def _about_download(self, request: Mapping[str, Any], origin: str, address: str) -> dict[str, Any]:
+        """What the page has at hand and gives away: noted before it does."""
+        del address
+        what = _text(request, "what")
+        if what not in _DOWNLOADS:
+            raise AccessError(f"download: got {what[:32]!r}; allowed: {', '.join(_DOWNLOADS)}")
+        who = await self.allow(_DOWNLOADS[what], request, origin)
+        await self._note(what, who, DONE, "downloaded")
+        return {}
 
     async def _login(self, name: str, password: str, address: str) -> dict[str, Any]:
         tried = await self._verified(name, password, address)
@@ -186,6 +275,8 @@ class AccessDesk:
 
     async def _change_password(self, request: Mapping[str, Any], address: str) -> dict[str, Any]:
         user = self._user(_text(request, "session"))
+        if _text(request, "session").startswith(PREFIX):
+            raise RoleRefusedError("a token changes no password: log in for that")
         fresh = _text(request, "new")
         check_password(user.name, fresh)
         if fresh == _text(request, "password"):
@@ -205,7 +296,11 @@ class AccessDesk:
         return {"session": token, **self._told(changed)}
 
     def _user(self, session: str, *, use: bool = True) -> User:
-        user = self._sessions.user_of(session, use=use) if session else None
+        if session.startswith(PREFIX):
+            found = self._tokens.user_of(session)
+            user = None if found is None else found[0]
+        else:
+            user = self._sessions.user_of(session, use=use) if session else None
         if user is None:
             raise NotLoggedInError("not logged in, or the session has ended")
         return user
@@ -229,14 +324,17 @@ class AccessDesk:
         self, operation: str, request: Mapping[str, Any], origin: str, address: str
     ) -> dict[str, Any]:
         """Users, configuration and keys: for administrators, and for root and the service's user on the box."""
-        do = _text(request, "do")
+        do, own_name = _text(request, "do"), ""
         if "session" not in request and origin == LOCAL:
             who = LOCAL
         else:
-            user = self._user(_text(request, "session"), use=do != "state")
-            who = f"{PAGE}, {_named(user, address)}"
+            session = _text(request, "session")
+            user = self._user(session, use=do != "state")
+            own_name, who = user.name, f"{PAGE}, {_named(user, address)}"
             try:
                 self._check(user, operation)
+                if session.startswith(PREFIX) and operation in BY_PASSWORD_ONLY and do not in LOOKING:
+                    raise RoleRefusedError(f"{operation}: not with a token; log in for that")
             except RoleRefusedError as error:
                 await self._note(operation, who, REFUSED, str(error))
                 raise
@@ -244,8 +342,13 @@ class AccessDesk:
             return await self._configuration.answer(do, request, who, self.note)
         if operation == KEYS and self._keys is not None:
             return await self._about_keys(self._keys, do, request, who)
+        if operation == BACKUP and self._archive is not None:
+            return await self._archive.answer(do, request, who, self.note)
         if operation == USERS:
-            return await self._about_users(do, request, who)
+            answer = await self._accounts.answer(do, request, who, own_name, self.note)
+            if do not in LOOKING:
+                log.warning("accounts changed", what=do, user=_text(request, "name")[:32], by=who)
+            return answer
         raise AccessError(f"{operation}: is not known here")
 
     async def _about_keys(
@@ -262,26 +365,6 @@ class AccessDesk:
         log.info("keys imported", by=who, meters=taken["meters"])
         await self._note("keys_import", who, DONE, detail)
         return dict(taken)
-
-    async def _about_users(self, do: str, request: Mapping[str, Any], who: str) -> dict[str, Any]:
-        name, password = _text(request, "name"), ""
-        match do:
-            case "list":
-                return {"users": [self._told(user) for user in self._users.users()]}
-            case "add":
-                password = self._users.add(name, _role(request), _text(request, "new"))
-            case "reset":
-                password = self._users.reset(name, _text(request, "new"))
-            case "role":
-                self._users.set_role(name, _role(request))
-            case "remove":
-                self._users.remove(name)
-            case _:
-                raise UserError(f"users: got {do!r}; allowed: list, add, reset, role, remove")
-        detail = f"{name}: {_role(request)}" if do in ("add", "role") else name
-        log.warning("user changed", what=do, user=name, by=who)
-        await self._note(f"user_{do}", who, DONE, detail)
-        return {"one_time_password": password} if password else {}
 
     # The audit trail
 
@@ -317,22 +400,9 @@ def _named(user: User, address: str) -> str:
     return f"{user.name} ({user.role}) at {address}"
 
 
-def _text(request: Mapping[str, Any], name: str) -> str:
-    value = request.get(name, "")
-    return value if isinstance(value, str) else ""
-
-
 def _whole(seconds: float) -> int:
     """Not less than it is, but for the rounding of sums."""
     return math.ceil(seconds - 1e-6)
-
-
-def _role(request: Mapping[str, Any]) -> Role:
-    given = _text(request, "role")
-    try:
-        return Role(given)
-    except ValueError:
-        raise UserError(f"role: got {given!r}; allowed: {', '.join(Role)}") from None
 
 
 def _network(address: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -44,6 +45,7 @@ class Sessions:
         self._path = state_directory / FILE
         self._idle_s, self._longest_s = idle_s, longest_s
         self._sessions: dict[str, _Session] = {}
+        self._last_logins: dict[str, int] = {}
         self._load()
 
     def begin(self, user: User) -> str:
@@ -60,6 +62,7 @@ class Sessions:
             now + self._longest_s,
             self._clock.now().timestamp() + self._longest_s,
         )
+        self._last_logins[user.name] = int(self._clock.now().timestamp())
         self._save()
         return token
 
@@ -87,6 +90,27 @@ class Sessions:
         if self._sessions.pop(_digest(token), None) is not None:
             self._save()
 
+    def end_all_of(self, name: str) -> int:
+        """End all of an account; gives how many there were."""
+        left = {key: one for key, one in self._sessions.items() if one.name != name}
+        ended, self._sessions = len(self._sessions) - len(left), left
+        if ended:
+            self._save()
+        return ended
+
+    def count_by_user(self) -> Counter[str]:
+        """How many are open now, by account. Raises UserError."""
+        open_now: Counter[str] = Counter()
+        for session in self._sessions.values():
+            user = self._users.find(session.name)
+            if user is not None and user.generation == session.generation and not self._is_over(session):
+                open_now[session.name] += 1
+        return open_now
+
+    def last_login(self, name: str) -> int | None:
+        """When a session of an account was last begun, in seconds since 1970."""
+        return self._last_logins.get(name)
+
     def _is_over(self, session: _Session) -> bool:
         now = self._clock.monotonic()
         return now >= session.ends_at or now - session.used_at >= self._idle_s
@@ -95,8 +119,14 @@ class Sessions:
         self._sessions = {key: one for key, one in self._sessions.items() if not self._is_over(one)}
 
     def _save(self) -> None:
+        names = {user.name for user in self._users.users()}
+        self._last_logins = {name: at for name, at in self._last_logins.items() if name in names}
         content = {
-            key: [one.name, one.generation, round(one.ends_at_epoch)] for key, one in self._sessions.items()
+            "sessions": {
+                key: [one.name, one.generation, round(one.ends_at_epoch)]
+                for key, one in self._sessions.items()
+            },
+            "last_logins": self._last_logins,
         }
         try:
             write_private(self._path, json.dumps(content).encode())
@@ -106,9 +136,10 @@ class Sessions:
 
     def _load(self) -> None:
         try:
-            content = cast("dict[str, list[Any]]", json.loads(self._path.read_text(encoding="ascii")))
+            content = cast("dict[str, dict[str, Any]]", json.loads(self._path.read_text(encoding="ascii")))
             now, epoch = self._clock.monotonic(), self._clock.now().timestamp()
-            for key, (name, generation, ends_at_epoch) in content.items():
+            self._last_logins = {name: int(at) for name, at in content["last_logins"].items()}
+            for key, (name, generation, ends_at_epoch) in content["sessions"].items():
                 left_s = min(self._longest_s, ends_at_epoch - epoch)
                 if left_s > 0:
                     self._sessions[key] = _Session(
@@ -116,7 +147,7 @@ class Sessions:
                     )
         except FileNotFoundError:
             return
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             # Whoever was logged in logs in again.
             self._sessions = {}
             log.warning("kept sessions cannot be read", file=str(self._path))

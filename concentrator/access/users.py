@@ -242,15 +242,25 @@ class UserBook:
 
     @contextmanager
     def _locked(self) -> Generator[None]:
-        """One writer at a time: commands and the service are processes of their own."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.path.parent, os.O_RDONLY)
-        except OSError as error:
-            raise UserError(f"users {self.path}: its folder cannot be used: {error.strerror}") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.path):
             self._refresh()
             yield
-        finally:
-            os.close(lock)
+
+
+@contextmanager
+def locked(path: Path) -> Generator[None]:
+    """One writer of a file at a time: commands and the service are processes of their own.
+
+    Raises:
+        UserError: its folder cannot be used.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{path}: its folder cannot be used: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

@@ -31,7 +31,7 @@ FORMAT = 1
 MANIFEST, CONFIGURATION, STORE, KEYS = "manifest.json", "configuration.toml", "store.db", "keys.sealed"
 _PARTS = (CONFIGURATION, STORE, KEYS)
 # Files of the state directory that hold keys or secrets.
-_SECRET_FILES = (key_store.FILE, machine_secret.FILE, "meter_keys.json", "group_key.json")
+SECRET_FILES = (key_store.FILE, machine_secret.FILE, "meter_keys.json", "group_key.json")
 _LARGEST_SECRETS_OCTETS = 64 * 1024 * 1024
 _LARGEST_MANIFEST_OCTETS = 1024 * 1024
 
@@ -105,7 +105,7 @@ def named_files(config: Config) -> list[str]:
 def _secrets_of(state_directory: Path) -> bytes:
     files = {
         name: (state_directory / name).read_bytes()
-        for name in _SECRET_FILES
+        for name in SECRET_FILES
         if (state_directory / name).exists()
     }
     if key_store.FILE in files and machine_secret.FILE not in files:
@@ -139,7 +139,7 @@ def restore(source: Path, config_file: Path, now: datetime, *, passphrase: str |
         config_file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=config_file.parent, prefix=".restore-") as folder:
             room = Path(folder)
-            manifest = _unpack(source, room)
+            manifest = unpack(source, room)
             config = load_config(room / CONFIGURATION, ports_exist=False)
             state = config.state_directory
             _check_place(state, config_file, force=force)
@@ -147,7 +147,7 @@ def restore(source: Path, config_file: Path, now: datetime, *, passphrase: str |
             with tempfile.TemporaryDirectory(dir=state.parent, prefix=".restore-") as beside:
                 fresh = Path(beside) / "state"
                 fresh.mkdir(mode=0o750)
-                _fill(fresh, room, manifest, passphrase)
+                fill(fresh, room, manifest, passphrase)
                 _put(fresh, state, stamp)
             _put(room / CONFIGURATION, config_file, stamp)
     except OSError as error:
@@ -155,12 +155,24 @@ def restore(source: Path, config_file: Path, now: datetime, *, passphrase: str |
     return config
 
 
-def _unpack(source: Path, room: Path) -> dict[str, Any]:
+def unpack(source: Path, room: Path, most_octets: int | None = None) -> dict[str, Any]:
+    """Unpack a backup into a folder, at most so many octets, and check each part; gives its manifest.
+
+    Raises:
+        ArchiveError: it is no backup, is damaged, of a newer release, or larger.
+    """
+    left = most_octets
     try:
         with tarfile.open(source, "r:gz") as archive:
             manifest = json.loads(_member(archive, MANIFEST).read(_LARGEST_MANIFEST_OCTETS))
             _check_manifest(source, manifest)
             for name, digest in manifest["parts"].items():
+                if left is not None:
+                    left -= archive.getmember(name).size
+                    if left < 0:
+                        raise ArchiveError(
+                            f"backup {source.name}: unpacked it has more than {most_octets} octets"
+                        )
                 with (room / name).open("wb") as file:
                     shutil.copyfileobj(_member(archive, name), file)
                 if _digest(room / name) != digest:
@@ -195,9 +207,14 @@ def _check_place(state: Path, config_file: Path, *, force: bool) -> None:
         raise ArchiveError(f"restore: {' and '.join(taken)} is there already; --force puts it aside")
 
 
-def _fill(fresh: Path, room: Path, manifest: Mapping[str, Any], passphrase: str | None) -> None:
+def fill(fresh: Path, room: Path, manifest: Mapping[str, Any], passphrase: str | None) -> None:
+    """Fill a state directory with what was unpacked: the store, and the keys with the passphrase.
+
+    Raises:
+        ArchiveError: the passphrase is missing or another, or there is a file that this release does not know.
+    """
     if STORE in manifest["parts"]:
-        shutil.copyfile(room / STORE, fresh / STORE)
+        shutil.move(room / STORE, fresh / STORE)
     if KEYS not in manifest["parts"]:
         return
     if passphrase is None:
@@ -205,8 +222,9 @@ def _fill(fresh: Path, room: Path, manifest: Mapping[str, Any], passphrase: str 
     sealed = (room / KEYS).read_bytes()
     if len(sealed) > _LARGEST_SECRETS_OCTETS:
         raise ArchiveError(f"restore: {KEYS} has {len(sealed)} octets, which no backup has")
-    for name, content in json.loads(unseal(sealed, passphrase)).items():
-        if name not in _SECRET_FILES:
+    secrets_of_box: dict[str, str] = json.loads(unseal(sealed, passphrase))
+    for name, content in secrets_of_box.items():
+        if name not in SECRET_FILES:
             raise ArchiveError(f"restore: the backup has a file {name!r} that this release does not know")
         machine_secret.write_private(fresh / name, bytes.fromhex(content))
 
@@ -237,7 +255,7 @@ def factory_reset(state_directory: Path) -> int:
     """
     if not state_directory.is_dir():
         return 0
-    first = [state_directory / name for name in (machine_secret.FILE, *_SECRET_FILES)]
+    first = [state_directory / name for name in (machine_secret.FILE, *SECRET_FILES)]
     rest = sorted(path for path in state_directory.rglob("*") if path.is_file() or path.is_symlink())
     removed = 0
     try:

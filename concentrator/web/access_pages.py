@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Awaitable, Callable
-from email.message import Message
+from email.message import Message as MimeMessage
 from email.parser import BytesParser
 from email.policy import HTTP
 from typing import Any
@@ -14,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from concentrator.access.roles import CONFIGURATION, KEYS
+from concentrator.access.roles import CONFIGURATION, KEYS, USERS
 from concentrator.config import WebSection
 from concentrator.control import ControlError
 from concentrator.web.access_views import AccessViews
@@ -22,6 +23,7 @@ from concentrator.web.gate import LOGIN, LOGOUT, PASSWORD, cookie_name, visitor_
 from concentrator.web.live import ServiceWatch
 from concentrator.web.order_desk import DeskFullError, OrderDesk
 from concentrator.web.security import Forms
+from concentrator.web.translations import Message, mark
 from concentrator.web.views import Asked, View
 from concentrator.web.visitors import AccessClient, RefusedError
 
@@ -29,6 +31,7 @@ from concentrator.web.visitors import AccessClient, RefusedError
 _LARGEST_CONFIGURATION_OCTETS = 200_000
 _LARGEST_LIST_OCTETS = 220_000
 _ORDERS = "/orders"
+_USER_CHANGES = ("add", "reset", "role", "remove", "end_sessions", "token_add", "token_remove")
 
 
 class AccessPages:
@@ -42,7 +45,7 @@ class AccessPages:
         desk: OrderDesk,
         forms: Forms,
         watch: ServiceWatch,
-        say: Callable[[Request, str, str, int], Response],
+        say: Callable[[Request, str, Message | str, int], Response],
         show: Callable[..., Response],
         plain: Callable[..., Response],
     ) -> None:
@@ -64,6 +67,7 @@ class AccessPages:
             Route(_ORDERS, self._cancel, methods=["POST"]),
             Route("/configuration", self._configuration, methods=["POST"]),
             Route("/keys", self._keys, methods=["POST"]),
+            Route("/users", self._users, methods=["POST"]),
         ]
 
     # Sessions
@@ -73,11 +77,13 @@ class AccessPages:
             return RedirectResponse("/", 303)
         return self._login_form(request, local_path(request.query_params.get("next", "")))
 
-    def _login_form(self, request: Request, after: str, reason: str = "", status: int = 200) -> Response:
+    def _login_form(
+        self, request: Request, after: str, reason: Message | str = "", status: int = 200
+    ) -> Response:
         return self._plain(
             request,
             "login.html",
-            "Log in",
+            mark("Log in"),
             status,
             token=self._forms.login_token,
             after=after,
@@ -87,7 +93,7 @@ class AccessPages:
     async def _login(self, request: Request) -> Response:
         fields = await form_of(request)
         if refusal := self._forms.refusal(request.headers, None, fields.get("token", "")):
-            return self._say(request, "Not done", refusal, 403)
+            return self._say(request, mark("Not done"), refusal, 403)
         after = local_path(fields.get("next", ""))
         try:
             token = await self._access.login(
@@ -100,7 +106,10 @@ class AccessPages:
                 answer.headers["Retry-After"] = str(error.wait_s)
             return answer
         except ControlError as error:
-            words = f"Nobody can log in while the collecting service does not answer. {error}"
+            words = Message(
+                "Nobody can log in while the collecting service does not answer. %(reason)s",
+                {"reason": str(error)},
+            )
             return self._login_form(request, after, words, 503)
         answer = RedirectResponse(after, 303)
         self._set_cookie(answer, token)
@@ -109,23 +118,23 @@ class AccessPages:
     async def _logout(self, request: Request) -> Response:
         visitor, fields = visitor_of(request), await form_of(request)
         if refusal := self._forms.refusal(request.headers, visitor, fields.get("token", "")):
-            return self._say(request, "Not done", refusal, 403)
+            return self._say(request, mark("Not done"), refusal, 403)
         try:
             await self._access.logout(visitor)
         except (ControlError, RefusedError) as error:
-            return self._say(request, "Not logged out", str(error), 503)
+            return self._say(request, mark("Not logged out"), str(error), 503)
         answer = RedirectResponse(LOGIN, 303)
         answer.delete_cookie(cookie_name(self._web), path="/", secure=self._web.tls != "off", httponly=True)
         return answer
 
     async def _password_page(self, request: Request) -> Response:
-        return self._plain(request, "password.html", "Password", 200, reason="")
+        return self._plain(request, "password.html", mark("Password"), 200, reason="")
 
     async def _password(self, request: Request) -> Response:
         visitor, fields = visitor_of(request), await form_of(request)
         if refusal := self._forms.refusal(request.headers, visitor, fields.get("token", "")):
-            return self._say(request, "Not done", refusal, 403)
-        reason = "The new password was repeated differently."
+            return self._say(request, mark("Not done"), refusal, 403)
+        reason: Message | str = mark("The new password was repeated differently.")
         if secrets.compare_digest(fields.get("new", "").encode(), fields.get("again", "").encode()):
             try:
                 token = await self._access.change_password(
@@ -139,7 +148,7 @@ class AccessPages:
                 answer = RedirectResponse("/", 303)
                 self._set_cookie(answer, token)
                 return answer
-        return self._plain(request, "password.html", "Password", 400, reason=reason)
+        return self._plain(request, "password.html", mark("Password"), 400, reason=reason)
 
     def _set_cookie(self, answer: Response, token: str) -> None:
         answer.set_cookie(
@@ -160,7 +169,7 @@ class AccessPages:
         try:
             self._desk.give(visitor, "cancel_order", _ORDERS, {"id": fields.get("id", "")})
         except DeskFullError as error:
-            return self._say(request, "Not done", str(error), 429)
+            return self._say(request, mark("Not done"), str(error), 429)
         return RedirectResponse(_ORDERS, 303)
 
     async def _configuration(self, request: Request) -> Response:
@@ -170,14 +179,14 @@ class AccessPages:
             return refusal
         do = fields.get("op", "")
         if do not in ("check", "apply", "confirm", "revert"):
-            return self._say(request, "Not done", "The page does not know this action.", 400)
+            return self._say(request, mark("Not done"), mark("The page does not know this action."), 400)
         asked: dict[str, Any] = {"op": CONFIGURATION, "do": do}
         if do in ("check", "apply"):
             asked |= {"text": fields.get("text", ""), "digest": fields.get("digest", "")}
         try:
             found = await self._access.ask(visitor, asked)
         except (ControlError, RefusedError) as error:
-            return self._say(request, "Not done", str(error), 409)
+            return self._say(request, mark("Not done"), str(error), 409)
         if do in ("confirm", "revert") or found.get("applied") is True:
             return RedirectResponse("/configuration", 303)
         edited = {
@@ -204,8 +213,11 @@ class AccessPages:
         except (ControlError, RefusedError) as error:
             mistakes = str(error).splitlines()
         else:
-            words = f"{found['keys']} keys of {found['meters']} meters were taken in. The list itself is kept nowhere."
-            return self._say(request, "Keys imported", words, 200)
+            words = Message(
+                "%(keys)s keys of %(meters)s meters were taken in. The list itself is kept nowhere.",
+                {"keys": found["keys"], "meters": found["meters"]},
+            )
+            return self._say(request, mark("Keys imported"), words, 200)
 
         async def with_mistakes(asked: Asked) -> View:
             view = await self._views.keys(await self._watch.snapshot(), asked)
@@ -213,6 +225,47 @@ class AccessPages:
             return view
 
         return await self._shown(request, with_mistakes, 400)
+
+    async def _users(self, request: Request) -> Response:
+        visitor, fields = visitor_of(request), await form_of(request)
+        if refusal := self._refusal(request, USERS, fields):
+            return refusal
+        do, name, label = (fields.get(one, "") for one in ("op", "name", "label"))
+        if do not in _USER_CHANGES:
+            return self._say(request, mark("Not done"), mark("The page does not know this action."), 400)
+        days = fields.get("days", "")
+        asked: dict[str, Any] = {
+            "op": USERS,
+            "do": do,
+            "name": name,
+            "label": label,
+            "id": fields.get("id", ""),
+        }
+        asked |= {
+            "role": fields.get("role", ""),
+            "days": int(days) if re.fullmatch("[0-9]{1,6}", days) else None,
+        }
+        mistake: Message | str = ""
+        made: dict[str, Any] = {}
+        if do == "remove" and fields.get("confirm", "").strip() != name:
+            mistake = Message("For this the name %(name)s has to be typed in.", {"name": name})
+        elif days and asked["days"] is None:
+            mistake = mark("Days: a whole number, or nothing.")
+        else:
+            try:
+                made = await self._access.ask(visitor, asked)
+            except (ControlError, RefusedError) as error:
+                mistake = str(error)
+        if not mistake and not made:
+            return RedirectResponse("/users", 303)
+
+        async def with_outcome(asked: Asked) -> View:
+            view = await self._views.users(await self._watch.snapshot(), asked)
+            view.fixed["mistake"] = mistake or view.fixed["mistake"]
+            view.fixed["told"] |= {"name": name, "label": label, **made}
+            return view
+
+        return await self._shown(request, with_outcome, 400 if mistake else 200)
 
     async def _shown(
         self, request: Request, make: Callable[[Asked], Awaitable[View]], status: int = 200
@@ -223,9 +276,10 @@ class AccessPages:
     def _refusal(self, request: Request, operation: str, fields: dict[str, str]) -> Response | None:
         visitor = visitor_of(request)
         if refusal := self._forms.refusal(request.headers, visitor, fields.get("token", "")):
-            return self._say(request, "Not done", refusal, 403)
+            return self._say(request, mark("Not done"), refusal, 403)
         if not visitor.may(operation):
-            return self._say(request, "Not done", f"Your role, {visitor.role}, may not do this.", 403)
+            words = Message("Your role, %(role)s, may not do this.", {"role": visitor.role})
+            return self._say(request, mark("Not done"), words, 403)
         return None
 
 
@@ -236,11 +290,16 @@ def local_path(asked: str) -> str:
     return asked if is_ours and asked.isprintable() and len(asked) < 1000 else "/"  # noqa: PLR2004 - an address
 
 
-def _refusal_words(error: RefusedError) -> str:
+def _refusal_words(error: RefusedError) -> Message | str:
     if error.why == "locked":
-        return f"Too many wrong passwords: wait {error.wait_s} s."
-    if error.why == "wrong" and error.wait_s:
-        return f"Name or password is wrong. The next try is taken in {error.wait_s} s."
+        return Message("Too many wrong passwords: wait %(seconds)s s.", {"seconds": error.wait_s})
+    if error.why == "wrong":
+        words = mark("Name or password is wrong. The next try is taken in %(seconds)s s.")
+        return (
+            Message(words, {"seconds": error.wait_s}) if error.wait_s else mark("Name or password is wrong.")
+        )
+    if error.why == "busy":
+        return mark("Too many log in at the moment: try again.")
     text = str(error)
     return f"{text[:1].upper()}{text[1:]}."
 
@@ -262,10 +321,10 @@ async def form_of(request: Request, largest: int = 4096) -> dict[str, str]:
 def _parts_of(kind: str, body: bytes) -> dict[str, str]:
     """The fields of multipart/form-data (RFC 7578)."""
     head = b"Content-Type: " + kind.encode("latin-1", "replace").replace(b"\n", b"") + b"\r\n\r\n"
-    message: Message = BytesParser(policy=HTTP).parsebytes(head + body)
+    message: MimeMessage = BytesParser(policy=HTTP).parsebytes(head + body)
     found: dict[str, str] = {}
     for part in message.get_payload() if message.is_multipart() else ():
-        if isinstance(part, Message):
+        if isinstance(part, MimeMessage):
             name = part.get_param("name", header="content-disposition")
             content = part.get_payload(decode=True)
             if isinstance(name, str) and isinstance(content, bytes) and len(found) < 20:  # noqa: PLR2004 - fields

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from concentrator.access.roles import USERS, Role
 from concentrator.control import ControlError
 from concentrator.model import IDENTITY_PATTERN
 from concentrator.store import audit
 from concentrator.web.live import Snapshot
 from concentrator.web.order_desk import WORDS
 from concentrator.web.sources import Sources
+from concentrator.web.translations import mark
 from concentrator.web.views import Asked, Part, View, notices
 from concentrator.web.visitors import AccessClient, RefusedError, Visitor
 
@@ -51,7 +53,7 @@ class AccessViews:
         rows, reason = await self._order_rows(asked.visitor, meter)
         return View(
             "orders_page.html",
-            "Orders",
+            mark("Orders"),
             {
                 **notices(snapshot, snapshot.status or {}),
                 "all_orders": Part("all_orders.html", (rows, reason, meter)),
@@ -60,7 +62,7 @@ class AccessViews:
 
     async def _order_rows(self, visitor: Visitor, meter: str) -> tuple[list[OrderRow], str]:
         if not visitor.session:
-            return [], "Log in to see the orders."
+            return [], mark("Log in to see the orders.")
         order = {"id": f"page-{secrets.token_hex(6)}", "op": "orders"}
         answer, reason = await self._asked(visitor, {"op": "order", "order": order})
         if reason:
@@ -79,7 +81,7 @@ class AccessViews:
             shown, reason = await self._asked(asked.visitor, {"op": "configuration", "do": "show"})
         return View(
             "configuration.html",
-            "Configuration",
+            mark("Configuration"),
             {
                 **notices(snapshot, snapshot.status or {}),
                 "trial": Part("trial.html", (trial, reason)),
@@ -107,12 +109,29 @@ class AccessViews:
         rows.sort(key=lambda row: (order.get(row["state"], 4), row["meter"]))
         return View(
             "keys.html",
-            "Keys",
+            mark("Keys"),
             {
                 **notices(snapshot, snapshot.status or {}),
                 "key_states": Part("key_states.html", (rows, reason)),
             },
             {"mistakes": []},
+        )
+
+    async def users(self, snapshot: Snapshot, asked: Asked) -> View:
+        """Accounts, and tokens of programs; no password, no token but one that was made just now."""
+        users, reason = await self._asked(asked.visitor, {"op": USERS, "do": "list"})
+        tokens, _reason = await self._asked(asked.visitor, {"op": USERS, "do": "tokens"})
+        return View(
+            "users.html",
+            mark("Users"),
+            {**notices(snapshot, snapshot.status or {})},
+            {
+                "users": users.get("users", []),
+                "tokens": tokens.get("tokens", []),
+                "roles": [role.value for role in Role],
+                "told": {"one_time_password": "", "token": "", "name": "", "label": ""},
+                "mistake": reason,
+            },
         )
 
     async def audit(self, snapshot: Snapshot, asked: Asked) -> View:
@@ -122,7 +141,7 @@ class AccessViews:
         entries, reason = await self._sources.ask(lambda c: audit.newest(c, _AUDIT_ROWS, meter), [])
         return View(
             "audit.html",
-            "Audit trail",
+            mark("Audit trail"),
             {
                 **notices(snapshot, snapshot.status or {}, reason),
                 "audit": Part("audit.html", (entries, meter)),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import AsyncGenerator, Sequence
-from datetime import UTC, datetime
-from typing import Any, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from datetime import UTC
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -17,6 +16,8 @@ from concentrator.web import queries
 from concentrator.web.completeness import Cell
 from concentrator.web.export import ENDINGS, FORMATS, ExportError, ExportQuery, Piece, make_writer, pieces
 from concentrator.web.firmware_views import FirmwareCount, FirmwareViews
+from concentrator.web.gate import visitor_of
+from concentrator.web.json_answers import json_answer
 from concentrator.web.meters import SORTS, MeterQuery, MeterView, select
 from concentrator.web.metrics import exposition
 from concentrator.web.network_views import NetworkViews
@@ -25,6 +26,7 @@ from concentrator.web.openapi import (
     MOMENT,
     TEXT,
     WHOLE,
+    BodyError,
     Endpoint,
     Parameter,
     Schema,
@@ -41,6 +43,7 @@ from concentrator.web.report_views import (
     LogQuery,
     day_of,
 )
+from concentrator.web.security import Forms
 from concentrator.web.sources import DestinationView, Sources, Totals
 from concentrator.web.topology import Place
 from concentrator.web.views import UnknownMeterError
@@ -53,16 +56,48 @@ _MOST_EXPORTS = 2
 class Api:
     """The handlers, and where they answer."""
 
-    def __init__(self, sources: Sources, network: NetworkViews, firmware: FirmwareViews) -> None:
+    def __init__(  # noqa: PLR0913 - where the facts come from, once
+        self,
+        sources: Sources,
+        network: NetworkViews,
+        firmware: FirmwareViews,
+        forms: Forms,
+        more: Sequence[Endpoint] = (),
+    ) -> None:
         self._sources = sources
         self._network = network
         self._firmware_views = firmware
         self._exports = 0
-        self.endpoints = self._endpoints()
+        self._forms = forms
+        self.endpoints = (*self._endpoints(), *more)
         self.routes = [
-            *(Route(one.path, one.handler, methods=["GET"]) for one in self.endpoints),
+            *(Route(one.path, self._guarded(one), methods=[one.method]) for one in self.endpoints),
             Route("/metrics", self._metrics),
         ]
+
+    def _guarded(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+        """What an address answers to those who may not, and to what is no JSON."""
+
+        async def answer(request: Request) -> Response:
+            visitor = visitor_of(request)
+            if endpoint.needs and visitor.role is None:
+                # With `web.open_view` the gate lets everybody look.
+                return json_answer(
+                    {"error": "log in first, or send a token"}, 401, {"WWW-Authenticate": "Bearer"}
+                )
+            if endpoint.needs and not visitor.may(endpoint.needs):
+                return json_answer({"error": f"not for the role {visitor.role}"}, 403)
+            if endpoint.method != "GET" and not visitor.by_token:
+                # A browser sends the cookie by itself: what came has to be from a page of this session.
+                sent = request.headers.get("x-form-token", "")
+                if refusal := self._forms.refusal(request.headers, visitor, sent):
+                    return json_answer({"error": refusal}, 403)
+            try:
+                return await endpoint.handler(request)
+            except BodyError as error:
+                return json_answer({"error": str(error)}, error.status)
+
+        return answer
 
     def _endpoints(self) -> tuple[Endpoint, ...]:
         """Every JSON address; the description at /api/openapi.json is made from this."""
@@ -224,35 +259,36 @@ class Api:
         events, reason = await self._sources.ask(
             lambda c: queries.meter_events(c, _MOST_ROWS, since, query.meter, query.severity), []
         )
-        return _json({"error": reason}, 503) if reason else _json({"events": events})
+        return json_answer({"error": reason}, 503) if reason else json_answer({"events": events})
 
     async def _outages(self, request: Request) -> Response:
         query = LogQuery.from_parameters(request.query_params)
-        return await self._asked("interruptions", {"days": query.days})
+        return await self._asked(request, "interruptions", {"days": query.days})
 
     async def _balance(self, request: Request) -> Response:
         today = self._sources.clock.now().astimezone(UTC).date()
         return await self._asked(
-            "balance", {"day": day_of(request.query_params.get("day", ""), today).isoformat()}
+            request, "balance", {"day": day_of(request.query_params.get("day", ""), today).isoformat()}
         )
 
-    async def _asked(self, question: str, arguments: dict[str, Any]) -> Response:
+    async def _asked(self, request: Request, question: str, arguments: dict[str, Any]) -> Response:
         snapshot = await self._sources.watch.snapshot()
-        found, reason = await self._sources.question(snapshot, question, arguments)
-        return _json({"error": reason}, 503) if found is None else _json(found)
+        found, reason = await self._sources.question(snapshot, visitor_of(request), question, arguments)
+        return json_answer({"error": reason}, 503) if found is None else json_answer(found)
 
-    async def _firmware(self, _request: Request) -> Response:
+    async def _firmware(self, request: Request) -> Response:
         snapshot = await self._sources.watch.snapshot()
-        images, _reason = await self._firmware_views.images(snapshot)
-        facts = await self._firmware_views.facts(snapshot)
+        visitor = visitor_of(request)
+        images, _reason = await self._firmware_views.images(snapshot, visitor)
+        facts = await self._firmware_views.facts(snapshot, visitor)
         del facts["upgrade_reason"]
-        return _json({**facts, "images": images})
+        return json_answer({**facts, "images": images})
 
     async def _export(self, request: Request) -> Response:
         try:
             query = ExportQuery.from_parameters(request.query_params, self._sources.clock.now())
         except ExportError as error:
-            return _json({"error": str(error)}, 400)
+            return json_answer({"error": str(error)}, 400)
         if self._exports >= _MOST_EXPORTS:
             return JSONResponse(
                 {"error": f"{_MOST_EXPORTS} exports are under way; ask again later"},
@@ -264,7 +300,7 @@ class Api:
             # What is wrong with the store is told as a status, not in the middle of the answer.
             first = await anext(found, Piece())
         except StoreError as error:
-            return _json({"error": str(error)}, 503)
+            return json_answer({"error": str(error)}, 503)
 
         box = self._sources.config.concentrator
         writer = make_writer(query.form, f"{box.site}/{box.name}", self._sources.clock.now())
@@ -284,7 +320,7 @@ class Api:
 
     async def _tasks(self, _request: Request) -> Response:
         snapshot = await self._sources.watch.snapshot()
-        return _json({"service": snapshot.state, "tasks": (snapshot.status or {}).get("tasks", [])})
+        return json_answer({"service": snapshot.state, "tasks": (snapshot.status or {}).get("tasks", [])})
 
     async def _overview(self, _request: Request) -> Response:
         sources = self._sources
@@ -293,7 +329,7 @@ class Api:
         store: dict[str, Any] = status.get("store") or {}
         box = sources.config.concentrator
         disk = sources.disk()
-        return _json(
+        return json_answer(
             {
                 "service": {"state": snapshot.state, "reason": snapshot.reason, "at": snapshot.received_at},
                 "name": box.name,
@@ -316,8 +352,8 @@ class Api:
     async def _completeness(self, _request: Request) -> Response:
         matrix, reason = await self._sources.matrix()
         if matrix is None:
-            return _json({"error": reason}, 503)
-        return _json(
+            return json_answer({"error": reason}, 503)
+        return json_answer(
             {
                 "days": [day.isoformat() for day in matrix.days],
                 "total": matrix.total.cells,
@@ -329,7 +365,7 @@ class Api:
         snapshot = await self._sources.watch.snapshot()
         query = MeterQuery.from_parameters(request.query_params)
         found = select(await self._sources.meters(snapshot), query, _MOST_ROWS)
-        return _json(
+        return json_answer(
             {
                 "service": snapshot.state,
                 "found": found.found,
@@ -345,7 +381,7 @@ class Api:
         meter = await self._known(identity)
         latest, reason = await self._sources.ask(lambda c: queries.latest_values(c, identity), [])
         gaps, _reason = await self._sources.ask(lambda c: queries.gaps(c, identity, _MOST_GAPS), [])
-        return _json({"meter": meter, "latest": latest, "closed_gaps": gaps, "store_error": reason})
+        return json_answer({"meter": meter, "latest": latest, "closed_gaps": gaps, "store_error": reason})
 
     async def _known(self, identity: str) -> MeterView:
         snapshot = await self._sources.watch.snapshot()
@@ -354,17 +390,17 @@ class Api:
                 return meter
         raise UnknownMeterError(identity)
 
-    async def _topology(self, _request: Request) -> Response:
+    async def _topology(self, request: Request) -> Response:
         snapshot = await self._sources.watch.snapshot()
-        places, live = await self._network.places(snapshot)
-        return _json({"service": snapshot.state, "live": live, "nodes": places})
+        places, live = await self._network.places(snapshot, visitor_of(request))
+        return json_answer({"service": snapshot.state, "live": live, "nodes": places})
 
     async def _events(self, request: Request) -> Response:
         query = LogQuery.from_parameters(request.query_params)
         events, reason = await self._sources.ask(
             lambda c: queries.events(c, EVENT_ROWS, query.before, query.meter), []
         )
-        return _json({"error": reason}, 503) if reason else _json({"events": events})
+        return json_answer({"error": reason}, 503) if reason else json_answer({"events": events})
 
     async def _health(self, _request: Request) -> Response:
         """200 while the service answers and can store; 503 with the reasons otherwise."""
@@ -374,7 +410,7 @@ class Api:
         store: dict[str, Any] = status.get("store") or {}
         if unavailable := store.get("unavailable"):
             reasons.append(str(unavailable))
-        return _json({"healthy": not reasons, "reasons": reasons}, 503 if reasons else 200)
+        return json_answer({"healthy": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     async def _metrics(self, _request: Request) -> Response:
         sources = self._sources
@@ -394,20 +430,3 @@ class Api:
 
 def _days(schema: Schema) -> Parameter:
     return Parameter("days", "How far back.", schema)
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Dataclasses and moments as JSON values."""
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {one.name: _plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in cast("Sequence[Any]", value)]
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in cast("dict[str, Any]", value).items()}
-    return value
-
-
-def _json(value: dict[str, Any], status: int = 200) -> Response:
-    return JSONResponse(_plain(value), status)

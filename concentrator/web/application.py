@@ -23,12 +23,14 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
-from concentrator.access.roles import AUDIT, CONFIGURATION, KEYS, SUPPORT_BUNDLE, TRAFFIC
+from concentrator.access.roles import AUDIT, BACKUP, CONFIGURATION, KEYS, SUPPORT_BUNDLE, TRAFFIC, USERS
 from concentrator.clock import Clock, SystemClock
 from concentrator.config import Config
 from concentrator.web.access_pages import AccessPages, form_of, local_path
 from concentrator.web.access_views import AccessViews
 from concentrator.web.api import Api
+from concentrator.web.api_access import AccessApi
+from concentrator.web.backup_pages import BackupPages
 from concentrator.web.decode_views import DecodeViews
 from concentrator.web.decoder import DecoderDesk
 from concentrator.web.firmware_pages import FirmwarePages
@@ -96,10 +98,12 @@ class Page:
         firmware = FirmwareViews(self._sources, self._desk)
         network = NetworkViews(self._sources)
         self._traffic = TrafficWatch(config.control_socket)
+        decoder = DecodeViews(self._sources, DecoderDesk())
         traffic_pages = TrafficPages(
             self._watch,
+            self._access,
             self._traffic,
-            DecodeViews(self._sources, DecoderDesk()),
+            decoder,
             self.streams,
             self._forms,
             self._renderer,
@@ -107,7 +111,8 @@ class Page:
             self._say,
             self._check_still,
         )
-        api = Api(self._sources, network, firmware)
+        access_api = AccessApi(self._sources, network, self._access, self._traffic, decoder)
+        api = Api(self._sources, network, firmware, self._forms, access_api.endpoints)
         firmware_pages = FirmwarePages(self._forms, self._say, self._give, self._refused)
         more = AccessViews(self._sources, self._access)
         access_pages = AccessPages(
@@ -121,6 +126,7 @@ class Page:
             self._show,
             self._plain,
         )
+        backup_pages = BackupPages(self._access, self._watch, self._forms, self._say, self._show)
         # Address, what makes it, what it is live by, and what somebody has to be allowed for it; "" for all.
         pages: tuple[tuple[str, MakeView, MakeView, str], ...] = (
             ("/", views.overview, views.overview, ""),
@@ -137,6 +143,8 @@ class Page:
             ("/orders", more.orders, more.orders, ""),
             ("/configuration", more.configuration, more.configuration_trial, CONFIGURATION),
             ("/keys", more.keys, more.keys, KEYS),
+            ("/users", more.users, more.users, USERS),
+            ("/backup", backup_pages.backup, backup_pages.backup, BACKUP),
             ("/audit", more.audit, more.audit, AUDIT),
         )
         routes: list[Route | Mount] = []
@@ -153,6 +161,7 @@ class Page:
             *firmware_pages.routes,
             Route("/language/{code}", _choose_language, methods=["GET"]),
             *access_pages.routes,
+            *backup_pages.routes,
             *api.routes,
             Mount("/static", _KeptFiles(directory=STATIC)),
         ]
@@ -300,7 +309,7 @@ class Page:
             return self._say(request, mark("Not done"), refusal, 403)
         if not visitor.may(SUPPORT_BUNDLE):
             return self._refused(request, SUPPORT_BUNDLE)
-        content, reason = await self._sources.questions.support_bundle()
+        content, reason = await self._sources.questions.support_bundle(visitor)
         if not content:
             return self._say(request, mark("Not done"), reason, 503)
         name = f"{self._config.concentrator.name}-support.tar.gz"

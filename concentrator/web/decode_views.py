@@ -48,20 +48,23 @@ class DecodeViews:
 
     async def decode(self, snapshot: Snapshot, text: str, keys: Mapping[str, str]) -> View:
         """What the pasted text is. Keys are used for this once, and are in nothing that is shown or kept."""
-        frames: list[Explained] = []
-        problem = ""
-        options, problem = _options(keys)
-        if text.strip() and not problem:
-            try:
-                frames = await self._explain(text, options)
-            except (DecodeUsageError, DecoderError) as error:
-                problem = str(error)
+        frames, problem = await self.explained(text, keys)
         return View(
             "decode.html",
             mark("Decoder"),
             {**notices(snapshot, snapshot.status or {})},
             {"text": text, "frames": frames, "problem": problem},
         )
+
+    async def explained(self, text: str, keys: Mapping[str, str]) -> tuple[list[Explained], str]:
+        """The frames of a text, and what is wrong with it or with the keys, or ""."""
+        options, problem = _options(keys)
+        if not text.strip() or problem:
+            return [], problem
+        try:
+            return await self._explain(text, options), ""
+        except (DecodeUsageError, DecoderError) as error:
+            return [], str(error)
 
     async def _explain(self, text: str, options: str) -> list[Explained]:
         if len(text) > LARGEST_TEXT:
@@ -101,7 +104,7 @@ class DecodeViews:
             meter.identity == identity for meter in await self._sources.meters(snapshot)
         ):
             raise UnknownMeterError(identity)
-        told = await self._sources.watch.question("dialogue", identity) or {}
+        told = await self._sources.watch.question("dialogue", asked.visitor, identity) or {}
         apdus: list[dict[str, Any]] = told.get("apdus") or []
         # Each as it was on the line, then those that the service deciphered.
         lines = [one["octets"] for one in apdus] + [one.get("opened") for one in apdus if one.get("opened")]

@@ -17,6 +17,7 @@ from concentrator.web.order_desk import FIRMWARE, OrderDesk
 from concentrator.web.sources import Sources
 from concentrator.web.translations import mark
 from concentrator.web.views import Asked, Part, View, notices
+from concentrator.web.visitors import Visitor
 from concentrator.web.words import StateWords, Tone
 
 MOST_ROWS = 200
@@ -87,11 +88,11 @@ class FirmwareViews:
 
     async def firmware(self, snapshot: Snapshot, asked: Asked) -> View:
         """Which software runs where, and how far updates are."""
-        facts = await self.facts(snapshot)
+        facts = await self.facts(snapshot, asked.visitor)
         campaigns: list[dict[str, Any]] = facts["campaigns"]
         wanted = asked.parameters.get("campaign", "")
         shown = next((one for one in campaigns if one["name"] == wanted), campaigns[0] if campaigns else None)
-        images, why_no_images = await self.images(snapshot)
+        images, why_no_images = await self.images(snapshot, asked.visitor)
         running: str = facts["running"] or ""
         return View(
             "firmware.html",
@@ -117,21 +118,23 @@ class FirmwareViews:
             },
         )
 
-    async def images(self, snapshot: Snapshot) -> tuple[list[dict[str, Any]], str]:
+    async def images(self, snapshot: Snapshot, visitor: Visitor) -> tuple[list[dict[str, Any]], str]:
         """The images on the box, and "" or why they are not known."""
-        found, reason = await self._sources.question(snapshot, "firmware_images")
+        found, reason = await self._sources.question(snapshot, visitor, "firmware_images")
         return (found or {}).get("images", []), reason
 
-    async def facts(self, snapshot: Snapshot) -> dict[str, Any]:
+    async def facts(self, snapshot: Snapshot, visitor: Visitor) -> dict[str, Any]:
         """All but the images: from the service, or where it does not run what the store has."""
         status: dict[str, Any] = snapshot.status or {}
-        told = await self._sources.watch.question("firmware") if snapshot.status is not None else None
+        told = (
+            await self._sources.watch.question("firmware", visitor) if snapshot.status is not None else None
+        )
         if told is None:
             campaigns, _reason = await self._sources.ask(_stored_campaigns, [])
             told = {"job": None, "rauc": None, "campaigns": campaigns}
         upgrade, reason = None, ""
         if status.get("modem"):
-            upgrade, reason = await self._sources.question(snapshot, "upgrade_status")
+            upgrade, reason = await self._sources.question(snapshot, visitor, "upgrade_status")
         return {
             "running": status.get("software"),
             "installed": version(_PACKAGE),

@@ -1,4 +1,4 @@
-"""Who gets in: every address but the open ones needs a session, or `web.open_view` to look."""
+"""Who gets in: every address but the open ones needs a session, or `web.open_view` to look; programs have tokens."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from concentrator.access.roles import PREFIX
 from concentrator.config import WebSection
 from concentrator.config_rules import is_loopback
-from concentrator.web.visitors import AccessClient, Visitor
+from concentrator.web.visitors import AccessClient, RefusedError, Visitor
 
 LOGIN, LOGOUT, PASSWORD = "/login", "/logout", "/password"
 _OPEN = (LOGIN, "/health")
@@ -18,6 +19,8 @@ _OPEN = (LOGIN, "/health")
 _LANGUAGES = "/language/"
 # Figures without names of meters: for a collector of figures on the box itself.
 _OPEN_ON_LOOPBACK = ("/metrics",)
+# Where programs go: a token opens no page, so that nobody has to keep pages from programs of other sites.
+_FOR_PROGRAMS = ("/api/", "/metrics", "/health")
 _WITH_ONE_TIME_PASSWORD = (LOGIN, LOGOUT, PASSWORD)
 
 
@@ -55,11 +58,37 @@ class Gate:
         address = request.client.host if request.client else ""
         # An open page that stays open is no use of the session.
         use = not path.startswith("/events/")
-        session = request.cookies.get(self._cookie, "")
-        visitor = await self._access.visitor(session, address, use=use)
+        token = _token_of(request)
+        refusal: Response | None
+        if token is not None:
+            # A cookie that came too is not looked at.
+            visitor, refusal = await self._program(token, address)
+            if not path.startswith(_FOR_PROGRAMS):
+                refusal = JSONResponse({"error": "a token opens /api, /metrics and /health only"}, 403)
+        else:
+            session = request.cookies.get(self._cookie, "")
+            # What tells a token from a session is no session: it came where browsers send it by themselves.
+            session = "" if session.startswith(PREFIX) else session
+            visitor = await self._access.visitor(session, address, use=use)
+            refusal = self._refusal(request, visitor)
         scope["visitor"] = visitor or Visitor(address=address)
-        refusal = self._refusal(request, visitor)
         await (self._app if refusal is None else refusal)(scope, receive, send)
+
+    async def _program(self, token: str, address: str) -> tuple[Visitor | None, Response | None]:
+        """Whose token this is, or what is answered."""
+        wait_s, reason = 0, "the token is wrong, was removed, or has ended"
+        if token.startswith(PREFIX):
+            try:
+                visitor = await self._access.program(token, address)
+            except RefusedError as error:
+                wait_s, reason = error.wait_s, str(error)
+                if error.why == "locked":
+                    return None, JSONResponse({"error": reason}, 429, {"Retry-After": str(wait_s)})
+            else:
+                if visitor is not None:
+                    return visitor, None
+                reason = "the collecting service does not answer, and the token was not seen of late"
+        return None, _to_login_json(reason)
 
     def _refusal(self, request: Request, visitor: Visitor | None) -> Response | None:
         path = request.url.path
@@ -70,16 +99,28 @@ class Gate:
                 return None
             return _to_login(request)
         if visitor.one_time and path not in _WITH_ONE_TIME_PASSWORD:
-            if path.startswith(("/api/", "/events/")):
+            if path.startswith("/api/"):
+                return JSONResponse({"error": "the one-time password has to be changed first"}, 403)
+            if path.startswith("/events/"):
                 return PlainTextResponse("The one-time password has to be changed first.\n", 403)
             return RedirectResponse(PASSWORD, 303)
         return None
 
 
+def _token_of(request: Request) -> str | None:
+    """What a program sent as `Authorization: Bearer` (RFC 6750)."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else None
+
+
+def _to_login_json(reason: str) -> Response:
+    return JSONResponse({"error": reason}, 401, {"WWW-Authenticate": "Bearer"})
+
+
 def _to_login(request: Request) -> Response:
     path = request.url.path
     if path.startswith(("/api/", "/metrics")):
-        return JSONResponse({"error": "log in first"}, 401)
+        return _to_login_json("log in first, or send a token")
     if path.startswith("/events/"):
         return PlainTextResponse("Log in first.\n", 401)
     if request.method != "GET":

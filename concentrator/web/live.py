@@ -19,6 +19,7 @@ from typing import Any, Literal, cast
 from concentrator.clock import Clock
 from concentrator.control import ControlError, ServiceAbsentError, request
 from concentrator.tasks import cancel_and_wait
+from concentrator.web.visitors import Visitor
 
 _INTERVAL_S = 1.0
 _FRESH_S = 1.0
@@ -68,11 +69,12 @@ class ServiceWatch:
                 await self._ask()
             return cast("Snapshot", self._snapshot)
 
-    async def question(self, operation: str, target: str = "") -> dict[str, Any] | None:
-        """Ask the service something that is not in its status; None when it does not answer."""
+    async def question(self, operation: str, visitor: Visitor, target: str = "") -> dict[str, Any] | None:
+        """Ask the service something that is not in its status; None when it does not answer, or refuses."""
         try:
             async with asyncio.timeout(self._answer_timeout_s):
-                return await request(self._socket, {"op": operation, "target": target})
+                asked = {"op": operation, "target": target, **visitor.credentials}
+                return await request(self._socket, asked)
         except (ControlError, OSError, ValueError):
             # TimeoutError is an OSError. The snapshot tells why there is no answer.
             return None

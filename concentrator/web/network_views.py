@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from concentrator.web.sources import Sources
 from concentrator.web.topology import Picture, Place, draw
 from concentrator.web.translations import mark
 from concentrator.web.views import Asked, Part, View, notices
+from concentrator.web.visitors import Visitor
 
 _EUI = re.compile(r"^[0-9a-f]{12}([0-9a-f]{4})?$")
 _ALL_LEVELS = 99
@@ -31,6 +33,18 @@ class UnknownNodeError(LocalError):
         super().__init__(f"no node {eui!r} is known here; the network's page has those that are")
 
 
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """One node: where it is, whether the service told so, who hangs below it, what became of it."""
+
+    place: Place
+    live: bool
+    children: list[tuple[str, str]]
+    changes: list[network_queries.NodeChange]
+    days: list[network_queries.NodeDay]
+    names: dict[str, str]
+
+
 class NetworkViews:
     """Makes them."""
 
@@ -41,7 +55,7 @@ class NetworkViews:
 
     async def topology(self, snapshot: Snapshot, asked: Asked) -> View:
         """The picture, and the same as a table."""
-        places, live = await self.places(snapshot)
+        places, live = await self.places(snapshot, asked.visitor)
         below = asked.parameters.get("below", "")
         below = below if any(place.eui == below and place.available for place in places) else ""
         number = asked.parameters.get("levels", "")
@@ -66,17 +80,39 @@ class NetworkViews:
         Raises:
             UnknownNodeError: nobody knows it.
         """
-        eui = asked.identity
+        found, reason = await self.node_facts(snapshot, asked.visitor, asked.identity)
+        place, names = found.place, found.names
+        return View(
+            "node.html",
+            place.name,
+            {
+                **notices(snapshot, snapshot.status or {}, reason),
+                "facts": Part("node_facts.html", (place, names, found.children, found.live)),
+                "changes": Part("node_changes.html", found.changes),
+                "days": Part(
+                    "node_days.html",
+                    [(datetime.fromtimestamp(day.start, UTC).date(), day) for day in found.days],
+                ),
+            },
+            {"place": place},
+        )
+
+    async def node_facts(self, snapshot: Snapshot, visitor: Visitor, eui: str) -> tuple[NodeFacts, str]:
+        """What is known of a node, and why its history is not, or "".
+
+        Raises:
+            UnknownNodeError: nobody knows it.
+        """
         if not _EUI.match(eui):
             raise UnknownNodeError(eui)
-        places, live = await self.places(snapshot)
+        places, live = await self.places(snapshot, visitor)
         place = next((one for one in places if one.eui == eui), None)
         if place is None:
             raise UnknownNodeError(eui)
         ask = self._sources.ask_statistics
         changes, reason = await ask(lambda c: network_queries.changes(c, eui, _CHANGE_ROWS), [])
         days, _reason = await ask(lambda c: network_queries.node_days(c, eui, _DAY_ROWS), [])
-        told = await self._sources.watch.question("topology", eui) if live else None
+        told = await self._sources.watch.question("topology", visitor, eui) if live else None
         if told is not None and told.get("known"):
             # The store is up to a minute behind.
             changes = [
@@ -85,19 +121,7 @@ class NetworkViews:
                 if one["at"]
             ]
         children = [(one.eui, one.name) for one in places if one.parent == eui and one.available]
-        return View(
-            "node.html",
-            place.name,
-            {
-                **notices(snapshot, snapshot.status or {}, reason),
-                "facts": Part("node_facts.html", (place, _names(places), children, live)),
-                "changes": Part("node_changes.html", changes),
-                "days": Part(
-                    "node_days.html", [(datetime.fromtimestamp(day.start, UTC).date(), day) for day in days]
-                ),
-            },
-            {"place": place},
-        )
+        return NodeFacts(place, live, children, changes, days, _names(places)), reason
 
     def _picture(self, places: tuple[Place, ...], below: str, levels: int) -> Picture:
         """Drawn once for all who look, for as long as the places are the same."""
@@ -108,13 +132,15 @@ class NetworkViews:
             drawn = self._drawn[below, levels] = (places, draw(places, below=below, levels=levels))
         return drawn[1]
 
-    async def places(self, snapshot: Snapshot) -> tuple[tuple[Place, ...], bool]:
+    async def places(self, snapshot: Snapshot, visitor: Visitor) -> tuple[tuple[Place, ...], bool]:
         """All nodes, and whether the service told them or the store kept them."""
         now = self._sources.clock.monotonic()
         if self._kept is not None and now - self._kept[0] < _KEPT_S:
             return self._kept[1:]
         family = self._family(snapshot)
-        told = await self._sources.watch.question("topology") if snapshot.status is not None else None
+        told = None
+        if snapshot.status is not None:
+            told = await self._sources.watch.question("topology", visitor)
         if told is not None and isinstance(told.get("nodes"), list):
             places = tuple(Place.from_told(node, family, {}) for node in told["nodes"])
         else:

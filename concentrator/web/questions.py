@@ -13,6 +13,7 @@ from typing import Any
 
 from concentrator.clock import Clock
 from concentrator.control import ControlError, request
+from concentrator.web.visitors import Visitor
 
 # However many pages are open, the service works each answer out once in this time.
 _KEPT_S = 30.0
@@ -31,30 +32,35 @@ class Questions:
         self._kept: OrderedDict[str, tuple[float, Answer]] = OrderedDict()
         self._asking = asyncio.Lock()
 
-    async def ask(self, operation: str, arguments: Mapping[str, Any] | None = None) -> Answer:
-        """The answer and "", or None and the reason why there is none."""
+    async def ask(
+        self, visitor: Visitor, operation: str, arguments: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """The answer and "", or None and the reason why there is none. Who looks may share what another has asked."""
         key = json.dumps([operation, arguments or {}], sort_keys=True)
         async with self._asking:
             kept = self._kept.get(key)
             if kept is not None and self._clock.monotonic() - kept[0] < _KEPT_S:
                 return kept[1]
-            answer = await self._ask(operation, arguments or {})
+            answer = await self._ask(visitor, operation, arguments or {})
+            if answer[0] is None:
+                # A refusal is no answer for somebody else.
+                return answer
             self._kept[key] = self._clock.monotonic(), answer
             self._kept.move_to_end(key)
             while len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
             return answer
 
-    async def support_bundle(self) -> tuple[bytes, str]:
+    async def support_bundle(self, visitor: Visitor) -> tuple[bytes, str]:
         """The support bundle (tar.gz) as the service makes it, never kept; or b"" and the reason why there is none."""
-        found, reason = await self._ask("support_bundle", {})
+        found, reason = await self._ask(visitor, "support_bundle", {})
         return (b"", reason) if found is None else (base64.b64decode(found["content"]), "")
 
-    async def _ask(self, operation: str, arguments: Mapping[str, Any]) -> Answer:
+    async def _ask(self, visitor: Visitor, operation: str, arguments: Mapping[str, Any]) -> Answer:
         order = {"id": f"page-{secrets.token_hex(6)}", "op": operation, "args": arguments}
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                answer = await request(self._socket, {"op": "ask", "order": order})
+                answer = await request(self._socket, {"op": "ask", "order": order, **visitor.credentials})
         except TimeoutError:
             return None, f"no answer on {self._socket} within {_TIMEOUT_S:g} s"
         except (ControlError, OSError, ValueError) as error:

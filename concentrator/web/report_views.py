@@ -78,7 +78,7 @@ class ReportViews:
         told, _reason = await sources.ask(
             lambda c: queries.meter_events(c, EVENT_ROWS, since, query.meter, query.severity), []
         )
-        outages, why = await sources.question(snapshot, "interruptions", {"days": query.days})
+        outages, why = await sources.question(snapshot, asked.visitor, "interruptions", {"days": query.days})
         shown = [
             one
             for one in (outages or {}).get("outages", [])
@@ -100,7 +100,9 @@ class ReportViews:
         """What went out of the transformer and did not arrive at a meter."""
         today = self._sources.clock.now().astimezone(UTC).date()
         day = day_of(asked.parameters.get("day", ""), today)
-        found, reason = await self._sources.question(snapshot, "balance", {"day": day.isoformat()})
+        found, reason = await self._sources.question(
+            snapshot, asked.visitor, "balance", {"day": day.isoformat()}
+        )
         # The drawing of a day by intervals is the JSON's; the page shows what to act on.
         feeders = [
             {name: one.get(name) for name in ("name", "supervisor", "members", "totals", "suspicions")}

@@ -26,6 +26,7 @@ from concentrator.web.meters import MeterView, moment
 from concentrator.web.questions import Questions
 from concentrator.web.store_reader import StoreReader
 from concentrator.web.translations import mark
+from concentrator.web.visitors import Visitor
 
 Result = TypeVar("Result")
 _HOUR_S, _DAY_S = 3600, 86_400
@@ -98,12 +99,16 @@ class Sources:
             return default, str(error)
 
     async def question(
-        self, snapshot: Snapshot, operation: str, arguments: dict[str, Any] | None = None
+        self,
+        snapshot: Snapshot,
+        visitor: Visitor,
+        operation: str,
+        arguments: dict[str, Any] | None = None,
     ) -> tuple[dict[str, Any] | None, str]:
         """Ask the service something that it has to work out; None and the reason when it cannot tell."""
         if snapshot.status is None:
             return None, snapshot.reason
-        return await self.questions.ask(operation, arguments)
+        return await self.questions.ask(visitor, operation, arguments)
 
     async def meters(self, snapshot: Snapshot) -> list[MeterView]:
         """Every meter: as the service says now, or as the store remembers."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from typing import Any
 from concentrator.control import ControlError, subscribe
 from concentrator.tasks import cancel_and_wait
 from concentrator.web.decoder import Decoder, DecoderError, Tree, has_error, title_of
+from concentrator.web.visitors import Visitor
 
 RING = 500
 SOURCES = ("modem", "radio", "dialogue", "upstream")
@@ -85,23 +87,26 @@ class TrafficWatch:
         self._ring: deque[Frame] = deque(maxlen=RING)
         self._number = 0
         self._changed = asyncio.Condition()
-        self._looking = 0
+        # Who looks, the newest last: the service is asked in the name of one of them.
+        self._looking: list[Visitor] = []
+        self._last: Visitor | None = None
         self._task: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
-    async def looking(self) -> AsyncGenerator[None]:
+    async def looking(self, visitor: Visitor) -> AsyncGenerator[None]:
         """While at least one looks, the service is asked."""
-        self._looking += 1
+        self._looking.append(visitor)
         self._begin()
         try:
             yield
         finally:
-            self._looking -= 1
-            self.look()
+            self._looking.remove(visitor)
+            self.look(visitor)
 
-    def look(self) -> None:
+    def look(self, visitor: Visitor) -> None:
         """Somebody has looked: the service is asked for a while more."""
+        self._last = visitor
         self._begin()
         if self._linger is not None:
             self._linger.cancel()
@@ -140,16 +145,19 @@ class TrafficWatch:
             self._task = asyncio.create_task(self._run())
 
     def _end(self) -> None:
-        if self._looking == 0 and self._task is not None:
+        if not self._looking and self._task is not None:
             self._task.cancel()
             self._task = None
 
     async def _run(self) -> None:
         async with Decoder() as decoder:
-            while True:
+            for turn in itertools.count():
                 dropped_before = self.dropped
+                # Another's name the next time: one session may end while others look.
+                names = [*self._looking, *([] if self._last is None else [self._last])]
+                visitor = names[turn % len(names)] if names else Visitor()
                 with contextlib.suppress(ControlError, OSError, ValueError):
-                    async for line in subscribe(self._socket, "traffic"):
+                    async for line in subscribe(self._socket, "traffic", **visitor.credentials):
                         self.dropped = dropped_before + int(line.get("dropped", 0))
                         for passage in line.get("passages", ()):
                             await self._take(passage, decoder)

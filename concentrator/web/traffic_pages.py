@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response, S
 from starlette.routing import Route
 
 from concentrator.access.roles import DIALOGUE, TRAFFIC
+from concentrator.control import ControlError
 from concentrator.web.access_pages import form_of
 from concentrator.web.decode_views import KEY_FIELDS, LARGEST_TEXT, DecodeViews
 from concentrator.web.gate import LOGIN, visitor_of
@@ -20,7 +21,7 @@ from concentrator.web.streams import MOST_STREAMS, Streams, event
 from concentrator.web.traffic import TrafficQuery, TrafficWatch, as_capture
 from concentrator.web.translations import Message, mark
 from concentrator.web.views import Asked, View, notices
-from concentrator.web.visitors import SessionEndedError, Visitor
+from concentrator.web.visitors import AccessClient, RefusedError, SessionEndedError, Visitor
 
 # The text, percent-encoded at worst, and the other fields.
 _LARGEST_FORM_OCTETS = 3 * LARGEST_TEXT + 4096
@@ -39,6 +40,7 @@ class TrafficPages:
     def __init__(  # noqa: PLR0913 - what the pages are made of
         self,
         watch: ServiceWatch,
+        access: AccessClient,
         traffic: TrafficWatch,
         views: DecodeViews,
         streams: Streams,
@@ -49,6 +51,7 @@ class TrafficPages:
         check_still: Callable[[Visitor], Awaitable[None]],
     ) -> None:
         self._watch = watch
+        self._access = access
         self._traffic = traffic
         self._views = views
         self._streams = streams
@@ -67,7 +70,7 @@ class TrafficPages:
 
     async def traffic(self, snapshot: Snapshot, asked: Asked) -> View:
         """The page."""
-        self._traffic.look()
+        self._traffic.look(asked.visitor)
         query = TrafficQuery.from_parameters(asked.parameters)
         fields = {"source": query.source, "meter": query.meter, "q": query.text}
         return View(
@@ -105,7 +108,7 @@ class TrafficPages:
         after = min(after, traffic.newest)
         dropped = traffic.dropped
         with self._streams.counted():
-            async with traffic.looking():
+            async with traffic.looking(visitor):
                 yield b": listening\n\n"
                 while not self._streams.stopping:
                     await traffic.wait(after, _BEAT_S)
@@ -126,6 +129,11 @@ class TrafficPages:
     async def _capture(self, request: Request) -> Response:
         if refusal := self._refusal(request, TRAFFIC):
             return refusal
+        try:
+            # In the trail before it is given away.
+            await self._access.ask(visitor_of(request), {"op": "download", "what": "traffic_capture"})
+        except (ControlError, RefusedError) as error:
+            return self._say(request, mark("Not done"), str(error), 503)
         frames = self._traffic.frames(TrafficQuery.from_parameters(request.query_params))
         return PlainTextResponse(
             as_capture(frames), headers={"Content-Disposition": 'attachment; filename="traffic.txt"'}

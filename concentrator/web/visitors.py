@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from concentrator.access.roles import Role, permits
+from concentrator.access.roles import PREFIX, Role, permits
 from concentrator.clock import Clock
 from concentrator.config import OrdersSection
 from concentrator.control import ControlError, OrderFailedError, ServiceAbsentError, request
@@ -49,6 +49,16 @@ class Visitor:
     allowed: frozenset[str] = frozenset()
 
     @property
+    def by_token(self) -> bool:
+        """Whether it is a program, which no other site can have send anything."""
+        return self.session.startswith(PREFIX)
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """What goes with each request to the service: it judges by this, not by what the page believes."""
+        return {"session": self.session, "address": self.address}
+
+    @property
     def offered(self) -> bool:
         """Whether any action is offered."""
         return self.role in (Role.OPERATOR, Role.ADMIN)
@@ -84,6 +94,20 @@ class AccessClient:
 
     async def visitor(self, session: str, address: str, *, use: bool = True) -> Visitor | None:
         """Who has this session, or None. While the service is away: who had it, as somebody who may only look."""
+        try:
+            return await self._visitor(session, address, use=use)
+        except RefusedError:
+            return None
+
+    async def program(self, token: str, address: str) -> Visitor | None:
+        """As `visitor`, by the token that a program sent.
+
+        Raises:
+            RefusedError: it is no token, has ended, or too many wrong ones came from there.
+        """
+        return await self._visitor(token, address, use=True)
+
+    async def _visitor(self, session: str, address: str, *, use: bool) -> Visitor | None:
         if not session or len(session) > 128:  # noqa: PLR2004 - a token of ours is shorter
             return None
         key = hashlib.sha256(session.encode("utf-8", "surrogatepass")).hexdigest()
@@ -94,7 +118,7 @@ class AccessClient:
             told = await self._ask({"op": "session", "session": session, "address": address, "use": use})
         except RefusedError:
             self._known.pop(key, None)
-            return None
+            raise
         except ControlError:
             if known is None or now - known.asked_at > _REMEMBERED_S:
                 return None
@@ -137,21 +161,23 @@ class AccessClient:
         self._known.clear()
         return str(told["session"])
 
-    async def ask(self, visitor: Visitor, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Anything else of the service, in the name of somebody.
+    async def ask(
+        self, visitor: Visitor, asked: Mapping[str, Any], timeout_s: float = _ANSWER_TIMEOUT_S
+    ) -> dict[str, Any]:
+        """Anything else of the service, in the name of somebody; waits for `timeout_s` at most.
 
         Raises:
             RefusedError: they may not.
             ControlError: it could not be done, or the service does not answer.
         """
-        return await self._ask({**asked, "session": visitor.session, "address": visitor.address})
+        return await self._ask({**asked, **visitor.credentials}, timeout_s)
 
-    async def _ask(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+    async def _ask(self, asked: Mapping[str, Any], timeout_s: float = _ANSWER_TIMEOUT_S) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 answer = await request(self._socket, dict(asked))
         except TimeoutError:
-            raise ServiceAbsentError(f"no answer from the service within {_ANSWER_TIMEOUT_S:g} s") from None
+            raise ServiceAbsentError(f"no answer from the service within {timeout_s:g} s") from None
         except (OSError, ValueError) as error:
             raise ControlError(f"the service does not answer: {error}") from None
         if "refused" in answer:

@@ -55,7 +55,7 @@ def log_in(opened):
     opened.get_by_label("Name").fill("otto")
     opened.get_by_label("Password").fill(web_bench.PASSWORD)
     opened.keyboard.press("Enter")
-    opened.get_by_role("button", name="Log out").wait_for()
+    opened.locator("#logout").wait_for(state="attached")
 
 
 def tab_of_operator(tab, page, path, **options):

@@ -136,7 +136,8 @@ def test_the_search_finds_while_one_types_and_keeps_the_place(standing_page, tab
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
-    "name", ["login", "password", "orders", "configuration", "keys", "audit", "meter", "firmware"]
+    "name",
+    ["login", "password", "orders", "configuration", "keys", "users", "backup", "audit", "meter", "firmware"],
 )
 def test_pages_behind_the_login_are_accessible_and_fit(standing_page, tab, name, size):
     path = PATHS.get(name, f"/{name}")
@@ -158,7 +159,7 @@ def log_in(opened, name="otto"):
     opened.get_by_label("Name").fill(name)
     opened.get_by_label("Password").fill(web_bench.PASSWORD)
     opened.keyboard.press("Enter")
-    opened.get_by_role("button", name="Log out").wait_for()
+    opened.locator("#logout").wait_for(state="attached")
 
 
 def test_a_session_that_ends_takes_its_open_pages_along(page, service, tab):

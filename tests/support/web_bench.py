@@ -12,11 +12,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from concentrator.access.configuration import ConfigurationFile
+from concentrator.access.configuration_desk import ConfigurationDesk
 from concentrator.access.desk import AccessDesk
 from concentrator.access.roles import Role
 from concentrator.access.sessions import Sessions
+from concentrator.access.tokens import TokenBook
 from concentrator.access.users import UserBook
 from concentrator.clock import SystemClock
+from concentrator.collection.key_import import key_list_of
 from concentrator.config import Config, parse_config
 from concentrator.control import ControlServer
 from concentrator.model import (
@@ -31,6 +35,7 @@ from concentrator.model import (
     Reading,
 )
 from concentrator.obis import Obis
+from concentrator.orders import OrderError
 from concentrator.store.readings import to_epoch
 from concentrator.store.store import Store
 from concentrator.traffic import Source, TrafficHub
@@ -454,6 +459,19 @@ class Trail:
         return len(self.entries)
 
 
+class HeldKeys:
+    """The desk of keys over a list; lists are read by the real reader and kept nowhere."""
+
+    async def state(self) -> list[dict[str, Any]]:
+        held = {"kinds": ["guek"], "state": "present", "reason": "", "replaced_at": None}
+        lacking = {"kinds": [], "state": "missing", "reason": HOSTILE, "replaced_at": None}
+        return [{"meter": METERS[0], **held}, {"meter": METERS[1], **lacking}]
+
+    async def take(self, text: object) -> dict[str, int]:
+        found = key_list_of(Path("list"), text if isinstance(text, str) else "")
+        return {"keys": sum(map(len, found.values())), "meters": len(found)}
+
+
 class FakeService:
     """The service's end of the control socket: the real ControlServer and accounts over a status that tests change."""
 
@@ -461,6 +479,8 @@ class FakeService:
         self.socket = socket
         self.status = status()
         self.hangs = False
+        self.open_view = True
+        self.archive: Any = None
         self.orders: list[Any] = []
         self.nodes: list[dict[str, Any]] = []
         self.dialogues: dict[str, dict[str, Any]] = {}
@@ -485,8 +505,23 @@ class FakeService:
     async def _carry_out(self, order: Any) -> dict[str, Any]:
         if order.operation == "orders":
             return {"orders": self.listed}
+        if order.operation == "order_state":
+            for one in self.listed:
+                if one["id"] == order.arguments.get("id"):
+                    return one
+            raise OrderError(f"no order {order.arguments.get('id')!r} is known")
         self.orders.append(order)
+        if order.deferred:
+            return {"order": order.order_id, "state": "accepted"}
         return {"meter": order.target, "seconds": 0.4, "said": HOSTILE}
+
+    def _configuration_desk(self, clock: SystemClock) -> ConfigurationDesk:
+        """The real one, over a file of its own; nothing starts anew."""
+        path = self.users.path.parent / "box.toml"
+        path.write_text(config_text(self.users.path.parent))
+        return ConfigurationDesk(
+            ConfigurationFile(path), clock, lambda: {"mqtt"}, lambda: {"mqtt"}, lambda: None, 120.0
+        )
 
     async def _answer(self, order: Any) -> dict[str, Any]:
         """Questions, with answers in the service's form."""
@@ -510,7 +545,19 @@ class FakeService:
             self._loop = asyncio.get_running_loop()
             clock = SystemClock()
             sessions = Sessions(self.users, clock, self.users.path.parent, idle_s=600, longest_s=3600)
-            desk = AccessDesk(self.users, sessions, self.trail, clock, self._carry_out)
+            self.tokens = TokenBook(self.users, clock, self.users.path.parent)
+            self.desk = desk = AccessDesk(
+                self.users,
+                sessions,
+                self.tokens,
+                self.trail,
+                clock,
+                self._carry_out,
+                self._configuration_desk(clock),
+                HeldKeys(),
+                self.archive,
+                open_view=self.open_view,
+            )
             questions = {
                 "topology": self._places,
                 "dialogue": self._dialogue,

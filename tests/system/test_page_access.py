@@ -77,7 +77,7 @@ async def first_login(bench, tab, password: str) -> None:
     await tab.get_by_label("New password, 10").fill(PASSWORD)
     await tab.get_by_label("New password again").fill(PASSWORD)
     await tab.get_by_role("button", name="Change").click()
-    await expect(tab.get_by_role("button", name="Log out")).to_be_visible()
+    await expect(tab.locator("#logout")).to_be_attached()
 
 
 async def audit(bench) -> list[dict]:
@@ -120,6 +120,7 @@ async def test_from_the_first_login_to_an_order_and_its_place_in_the_trail(bench
     await expect(tab.get_by_text("Disconnect: done")).to_be_visible(timeout=60_000)
     await tab.get_by_role("link", name="All orders").click()
     await expect(tab.locator("td", has_text="admin (admin) at 127.0.0.1").first).to_be_visible()
+    await tab.locator("details.menu.wide summary").click()
     await tab.get_by_role("link", name="Audit trail").click()
     row = tab.locator("tr", has_text="disconnect")
     await expect(row.get_by_text("the page, admin (admin) at 127.0.0.1")).to_be_visible()
@@ -134,6 +135,7 @@ async def test_from_the_first_login_to_an_order_and_its_place_in_the_trail(bench
         check=True,
     )
     assert PASSWORD not in done.stdout + done.stderr
+    await tab.locator("details.menu.wide summary").click()
     await tab.get_by_role("button", name="Log out").click()
     await log_in(bench, tab, PASSWORD, "vera")
     await tab.goto(f"http://{LOOPBACK}:{bench.web_port}/meters/{serial}")
@@ -164,6 +166,7 @@ async def test_a_configuration_is_compared_tried_confirmed_and_taken_back(bench,
     process = bench.product.pid
     await first_login(bench, tab, password)
     await bench.until_status(lambda status: status["destinations"][0]["state"] == "connected", 30)
+    await tab.locator("details.menu.wide summary").click()
     await tab.get_by_role("link", name="Configuration").click()
 
     # A mistake is named by its line, and cannot be applied.
@@ -254,6 +257,7 @@ async def test_keys_go_in_and_never_come_out(bench, tab):
     password = await start(bench, **BARE)
     await first_login(bench, tab, password)
     address = f"http://{LOOPBACK}:{bench.web_port}"
+    await tab.locator("details.menu.wide summary").click()
     await tab.get_by_role("link", name="Keys").click()
     lists = bench.directory / "lists"
     lists.mkdir()

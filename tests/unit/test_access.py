@@ -12,6 +12,7 @@ from concentrator.access.errors import NotLoggedInError, RoleRefusedError, UserE
 from concentrator.access.lockout import FREE_TRIES, Lockout
 from concentrator.access.roles import Role, needed_role, permits
 from concentrator.access.sessions import Sessions
+from concentrator.access.tokens import TokenBook
 from concentrator.access.users import FIRST_USER, UserBook
 from concentrator.collection.control.operations import CONTROL_OPERATIONS
 from concentrator.collection.meter_orders import METER_OPERATIONS
@@ -22,11 +23,12 @@ from web_bench import PASSWORD, USERS, Trail
 
 VIEW = {
     "balance", "events", "gaps", "interruptions", "kpi", "meters", "order_state", "orders", "tasks", "topology",
+    "upgrade_status",
 }  # fmt: skip
 WORK = {
     "add_task", "browse", "cancel_order", "collect", "diagnostics", "dialogue", "disconnect", "ping", "read",
     "read_billing", "read_limiter", "read_prepayment", "read_switch", "read_tariff", "reconnect", "refresh",
-    "remove_task", "run_task", "show_message", "support_bundle", "sync_clock", "traffic", "upgrade_status",
+    "remove_task", "run_task", "show_message", "support_bundle", "sync_clock", "traffic",
 }  # fmt: skip
 EVERY = sorted(
     {
@@ -62,7 +64,8 @@ class Rig:
 
     def start(self) -> None:
         self.sessions = Sessions(self.users, self.clock, self.directory, idle_s=600, longest_s=7200)
-        self.desk = AccessDesk(self.users, self.sessions, self.trail, self.clock, self.handle)
+        self.tokens = TokenBook(self.users, self.clock, self.directory)
+        self.desk = AccessDesk(self.users, self.sessions, self.tokens, self.trail, self.clock, self.handle)
 
     async def handle(self, order: Order) -> dict:
         self.orders.append(order)

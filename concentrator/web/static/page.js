@@ -172,6 +172,18 @@
     if (form) form.requestSubmit();
   });
 
+  // The menu works without this; with it, it closes as people expect of one.
+  function closeMenus(except) {
+    for (const menu of document.querySelectorAll("details.menu[open]")) if (menu !== except) menu.open = false;
+  }
+  document.addEventListener("click", (event) => closeMenus(event.target.closest("details.menu")));
+  document.addEventListener("keydown", (event) => {
+    const menu = event.key === "Escape" && document.querySelector("details.menu[open]");
+    if (!menu) return;
+    closeMenus();
+    menu.querySelector("summary").focus();
+  });
+
   // A hidden page costs the box nothing; a page that is looked at again is first brought up to date.
   document.addEventListener("visibilitychange", () => (document.hidden ? listen() : load(location.href)));
   addEventListener("pageshow", (event) => { if (event.persisted) load(location.href); });
