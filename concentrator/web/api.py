@@ -14,10 +14,11 @@ from starlette.routing import Route
 
 from concentrator.model import IDENTITY_PATTERN
 from concentrator.store.errors import StoreError
-from concentrator.web import queries
+from concentrator.web import attention, queries
+from concentrator.web.attention import ToldConcern
 from concentrator.web.completeness import Cell
 from concentrator.web.export import ENDINGS, FORMATS, ExportError, ExportQuery, Piece, make_writer, pieces
-from concentrator.web.meters import SORTS, MeterQuery, MeterView, select
+from concentrator.web.meters import SORTS, SPECIAL_STATES, MeterQuery, MeterView, as_csv, select
 from concentrator.web.metrics import exposition
 from concentrator.web.network_views import NetworkViews
 from concentrator.web.openapi import (
@@ -46,6 +47,7 @@ from concentrator.web.report_views import (
 from concentrator.web.sources import DestinationView, Sources, Totals
 from concentrator.web.topology import Place
 from concentrator.web.views import UnknownMeterError
+from concentrator.web.words import KEY_STATES
 
 _MOST_ROWS = 5000
 _MOST_GAPS = 1000
@@ -85,13 +87,16 @@ class Api:
             store=store,
             destinations=items(described(DestinationView)),
             totals=described(Totals),
+            attention=items(described(ToldConcern)),
         )
         cells = items(described(Cell))
         by_meter: Schema = {"type": "object", "additionalProperties": cells}
         filters = (
             Parameter("q", "Words that identity, address, manufacturer, model, firmware or reason contain."),
-            Parameter("state", "A state, or `incomplete`."),
+            Parameter("state", f"A state, or one of {', '.join(SPECIAL_STATES)}."),
             Parameter("medium", "A medium."),
+            Parameter("keys", f"How they stand with their keys: {', '.join(KEY_STATES)}."),
+            Parameter("below", "The EUI of a node: it, and all that hangs under it."),
             Parameter("sort", f"What to sort by, backwards with a minus sign before it: {', '.join(SORTS)}."),
             Parameter("page", f"The page, of {_MOST_ROWS} meters each."),
         )
@@ -117,7 +122,12 @@ class Api:
             meter,
         )
         return (
-            Endpoint("/api/overview", self._overview, "Service, destinations, totals.", overview),
+            Endpoint(
+                "/api/overview",
+                self._overview,
+                "Service, destinations, totals, and what needs a person.",
+                overview,
+            ),
             Endpoint(
                 "/api/completeness",
                 self._completeness,
@@ -126,6 +136,14 @@ class Api:
                 errors=no_store,
             ),
             Endpoint("/api/meters", self._meters, "The meters.", meters, filters),
+            Endpoint(
+                "/api/meters.csv",
+                self._meters_csv,
+                "The meters as CSV.",
+                TEXT,
+                filters,
+                media_types=("text/csv",),
+            ),
             Endpoint(
                 "/api/meters/{identity}",
                 self._meter,
@@ -297,6 +315,7 @@ class Api:
         store: dict[str, Any] = status.get("store") or {}
         box = sources.config.concentrator
         disk = sources.disk()
+        _newest, store_reason = await sources.ask(queries.newest_event, 0)
         return _json(
             {
                 "service": {"state": snapshot.state, "reason": snapshot.reason, "at": snapshot.received_at},
@@ -314,6 +333,7 @@ class Api:
                 },
                 "destinations": await sources.destinations(snapshot),
                 "totals": sources.totals(await sources.meters(snapshot)),
+                "attention": [one.told() for one in await attention.look(sources, snapshot, store_reason)],
             }
         )
 
@@ -332,7 +352,7 @@ class Api:
     async def _meters(self, request: Request) -> Response:
         snapshot = await self._sources.watch.snapshot()
         query = MeterQuery.from_parameters(request.query_params)
-        found = select(await self._sources.meters(snapshot), query, _MOST_ROWS)
+        found = select(await self._sources.meters(snapshot), query, self._sources.clock.now(), _MOST_ROWS)
         return _json(
             {
                 "service": snapshot.state,
@@ -343,6 +363,14 @@ class Api:
                 "meters": found.rows,
             }
         )
+
+    async def _meters_csv(self, request: Request) -> Response:
+        snapshot = await self._sources.watch.snapshot()
+        query = MeterQuery.from_parameters(request.query_params)
+        meters = await self._sources.meters(snapshot)
+        found = select(meters, query, self._sources.clock.now(), max(1, len(meters)))
+        headers = {"Content-Disposition": 'attachment; filename="meters.csv"'}
+        return Response(as_csv(found.rows), media_type="text/csv", headers=headers)
 
     async def _meter(self, request: Request) -> Response:
         identity = request.path_params["identity"]

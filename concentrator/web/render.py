@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from concentrator.clock import Clock
 from concentrator.web import chart, words
+from concentrator.web.meters import OLD_AFTER_S
 from concentrator.web.report_views import SCALES, SEVERITIES
 from concentrator.web.task_views import TASK_KINDS
 from concentrator.web.translations import ENGLISH, LANGUAGES, catalogue
@@ -20,8 +21,6 @@ from concentrator.web.views import Part, View
 
 _ROOM = Path(__file__).parent
 STATIC = _ROOM / "static"
-# A value is greyed from this age on, so that nobody takes it for the present.
-OLD_AFTER_S = 24 * 3600
 
 
 class Renderer:
@@ -73,6 +72,7 @@ class Renderer:
             "scaled": self._scaled,
             "signal": words.signal_words,
             "meter_states": words.METER_STATES,
+            "key_states": words.KEY_STATES,
             "media": words.MEDIA,
             "task_kinds": TASK_KINDS,
             "severity_words": SEVERITIES,

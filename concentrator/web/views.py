@@ -13,7 +13,7 @@ from typing import Any
 
 from concentrator.errors import LocalError
 from concentrator.model import IDENTITY_PATTERN
-from concentrator.web import chart, queries
+from concentrator.web import attention, chart, queries
 from concentrator.web.live import Snapshot
 from concentrator.web.machine import Machine
 from concentrator.web.meters import MeterQuery, MeterView, select
@@ -105,7 +105,12 @@ class Views:
             "overview.html",
             mark("Overview"),
             {
-                **notices(snapshot, status, store_reason),
+                # What stands on top of other pages is here among all that needs a person.
+                **notices(snapshot, {}),
+                "attention": Part(
+                    "attention.html",
+                    (await attention.look(sources, snapshot, store_reason), attention.MOST_SHOWN),
+                ),
                 "totals": Part("totals.html", (snapshot.state, sources.totals(meters))),
                 "box": Part("box.html", who),
                 "modem": Part(
@@ -137,10 +142,16 @@ class Views:
     async def meters(self, snapshot: Snapshot, asked: Asked) -> View:
         """The list."""
         query = MeterQuery.from_parameters(asked.parameters)
-        found = select(await self._sources.meters(snapshot), query)
+        found = select(await self._sources.meters(snapshot), query, self._sources.clock.now())
         rows = {f"meter-{meter.identity}": Part("meter_row.html", meter) for meter in found.rows}
         summary = (found.found, found.known, found.page, found.pages, query)
-        filters = (found.states, found.media, found.incomplete, query)
+        filters = (
+            found.states,
+            found.media,
+            found.keys,
+            (found.incomplete, found.stale, found.below),
+            query,
+        )
         return View(
             "meters.html",
             mark("Meters"),
