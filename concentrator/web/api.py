@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from concentrator.model import IDENTITY_PATTERN
 from concentrator.store.errors import StoreError
-from concentrator.web import attention, queries
+from concentrator.web import attention, profile_chart, queries
 from concentrator.web.attention import ToldConcern
 from concentrator.web.completeness import Cell
 from concentrator.web.export import ENDINGS, FORMATS, ExportError, ExportQuery, Piece, make_writer, pieces
@@ -24,6 +24,7 @@ from concentrator.web.network_views import NetworkViews
 from concentrator.web.openapi import (
     ANYTHING,
     MOMENT,
+    NUMBER,
     TEXT,
     WHOLE,
     Endpoint,
@@ -114,6 +115,12 @@ class Api:
             closed_gaps=items(described(queries.Gap)),
             store_error=TEXT,
         )
+        chart_parameters = (
+            Parameter("identity", "What the meter is called.", place="path"),
+            Parameter("channel", "The number of a channel, as in the meter's latest values."),
+            Parameter("days", f"How many days, up to {profile_chart.MOST_DAYS}."),
+            Parameter("day", "The last of them; today by default.", {"type": "string", "format": "date"}),
+        )
         days: Schema = {"enum": [str(number) for number in LOG_DAYS]}
         export_parameters = (
             Parameter("format", "CSV, JSON lines, or IEC 61968-9 MeterReadings.", {"enum": list(FORMATS)}),
@@ -151,6 +158,30 @@ class Api:
                 one_meter,
                 (Parameter("identity", "What the meter is called.", place="path"),),
                 {404: "No such meter is known."},
+            ),
+            Endpoint(
+                "/api/meters/{identity}/profile",
+                self._profile,
+                "What the chart of a meter shows: every interval, holes too.",
+                fields(
+                    channel=or_null(described(queries.LatestValue)),
+                    values=items(
+                        fields(
+                            **{"from": MOMENT, "to": MOMENT}, value=or_null(NUMBER), quality=TEXT, reason=TEXT
+                        )
+                    ),
+                ),
+                chart_parameters,
+                {404: "No such meter is known."},
+            ),
+            Endpoint(
+                "/api/meters/{identity}/profile.csv",
+                self._profile_csv,
+                "The same as CSV.",
+                TEXT,
+                chart_parameters,
+                {404: "No such meter is known."},
+                ("text/csv",),
             ),
             Endpoint(
                 "/api/events",
@@ -378,6 +409,20 @@ class Api:
         latest, reason = await self._sources.ask(lambda c: queries.latest_values(c, identity), [])
         gaps, _reason = await self._sources.ask(lambda c: queries.gaps(c, identity, _MOST_GAPS), [])
         return _json({"meter": meter, "latest": latest, "closed_gaps": gaps, "store_error": reason})
+
+    async def _charted(self, request: Request) -> profile_chart.Shown:
+        identity = (await self._known(request.path_params["identity"])).identity
+        latest, _reason = await self._sources.ask(lambda c: queries.latest_values(c, identity), [])
+        return await profile_chart.shown(self._sources, identity, latest, request.query_params)
+
+    async def _profile(self, request: Request) -> Response:
+        found = await self._charted(request)
+        return _json({"channel": found.channel, "values": profile_chart.as_rows(found)})
+
+    async def _profile_csv(self, request: Request) -> Response:
+        found, identity = await self._charted(request), request.path_params["identity"]
+        headers = {"Content-Disposition": f'attachment; filename="{identity}-{found.day}.csv"'}
+        return Response(profile_chart.as_csv(identity, found), media_type="text/csv", headers=headers)
 
     async def _known(self, identity: str) -> MeterView:
         snapshot = await self._sources.watch.snapshot()

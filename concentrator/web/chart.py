@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 
-from concentrator.web.queries import Point
+from concentrator.web.queries import Gap, Point
 from concentrator.web.words import is_doubtful
 
 WIDTH, HEIGHT = 960, 280
@@ -39,13 +39,33 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """A span without values: its place in the drawing, how many intervals of it are not stored, and when it was."""
+    """A span without values: its place in the drawing, how many intervals of it are not stored, when it was, and why.
+
+    `reason` is "" where nobody gave one up or asked in vain: it is still to be read.
+    """
 
     x: float
     width: float
     intervals: int
     begin: datetime
     end: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChartValue:
+    """One interval, or one value of a quantity without intervals: `x`, `y` are its place; without a value, a hole's.
+
+    `end` is the capture time; `begin` the same where there is no period.
+    """
+
+    x: float
+    y: float
+    begin: datetime
+    end: datetime
+    value: float | None
+    quality: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +85,7 @@ class Chart:
     lowest: float
     highest: float
     total: float
+    values: tuple[ChartValue, ...] = ()
 
 
 def scale_for(highest: float, lowest: float) -> tuple[float, float, float]:
@@ -88,10 +109,11 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
     scaler: int,
     counter: bool,
     zone: tzinfo | None,
+    gaps: Sequence[Gap] = (),
 ) -> Chart | None:
     """Draw the values with capture times from `first` to `last`; None when there is nothing to draw.
 
-    For a counter, `points` should begin one interval before `first`.
+    For a counter, `points` should begin one interval before `first`. `gaps` are those that explain holes.
     `zone` is that of the labels. Without a period the values are joined as they come.
     """
     values = _values(points, period_s, scaler, counter=counter)
@@ -123,6 +145,7 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
                 missing,
                 datetime.fromtimestamp(first_end - period_s, zone),
                 datetime.fromtimestamp(last_end, zone),
+                _reason(gaps, first_end, last_end),
             )
             for first_end, last_end, missing in holes
         ),
@@ -137,7 +160,52 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
         min(numbers),
         max(numbers),
         sum(numbers),
+        _chart_values(
+            shown,
+            {point.captured_at: point.quality for point in points},
+            holes,
+            gaps,
+            period_s,
+            x_of,
+            y_of,
+            zone,
+        ),
     )
+
+
+def _chart_values(  # noqa: PLR0913, PLR0917 - one drawing's inputs
+    shown: Sequence[tuple[int, float, bool]],
+    qualities: Mapping[int, int],
+    holes: Sequence[tuple[int, int, int]],
+    gaps: Sequence[Gap],
+    period_s: int,
+    x_of: Axis,
+    y_of: Axis,
+    zone: tzinfo | None,
+) -> tuple[ChartValue, ...]:
+    """Every interval in its order, those of holes too."""
+
+    def made(at: int, value: float | None, quality: int, reason: str = "") -> ChartValue:
+        begin, end = datetime.fromtimestamp(at - period_s, zone), datetime.fromtimestamp(at, zone)
+        y = y_of(value) if value is not None else float(HEIGHT - BOTTOM)
+        return ChartValue(round(x_of(at - period_s / 2), 1), round(y, 1), begin, end, value, quality, reason)
+
+    found = {at: made(at, value, qualities[at]) for at, value, _doubtful in shown}
+    for first_end, last_end, _missing in holes:
+        for at in range(first_end, last_end + 1, period_s):
+            reason = _reason(gaps, at, at)
+            found[at] = made(at, None, qualities.get(at, 0), reason)
+    return tuple(found[at] for at in sorted(found))
+
+
+def _reason(gaps: Sequence[Gap], first_end: int, last_end: int) -> str:
+    """Why intervals lack: the reasons of the gaps that lie in them."""
+    reasons = {
+        gap.reason: None
+        for gap in gaps
+        if gap.first_at.timestamp() <= last_end and gap.last_at.timestamp() >= first_end
+    }
+    return "; ".join(reasons)
 
 
 def _values(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from datetime import UTC, datetime
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from markupsafe import Markup
 
 from concentrator.clock import Clock
 from concentrator.web import chart, words
+from concentrator.web.chart import ChartValue
 from concentrator.web.meters import OLD_AFTER_S
 from concentrator.web.report_views import SCALES, SEVERITIES
 from concentrator.web.task_views import TASK_KINDS
@@ -53,6 +56,7 @@ class Renderer:
             "obis_words": functools.partial(words.obis_words, translate=translate),
             "quality": functools.partial(words.quality_words, translate=translate),
             "doubtful": words.is_doubtful,
+            "cursor": self.cursor,
             "unit": words.unit_words,
             "event_words": functools.partial(words.event_words, translate=translate),
         }
@@ -122,6 +126,23 @@ class Renderer:
 
     def _scaled(self, value: float | str, scaler: int) -> str:
         return self._messages.decimal(words.scaled(value, scaler))
+
+    def cursor(self, values: Sequence[ChartValue], unit: int) -> str:
+        """What the chart's cursor says at each place from left to right, as JSON: [x, y or null, words]."""
+        symbol = words.unit_words(unit)
+        told: list[list[object]] = []
+        for one in values:
+            end = one.end if one.end.date() == one.begin.date() else one.end - timedelta(seconds=1)
+            day = words.day_words(end.date(), self._translate)
+            span = f"{one.begin:%H:%M}\u2013{one.end:%H:%M}" if one.begin != one.end else f"{one.end:%H:%M}"
+            if one.value is None:
+                said = one.reason or self._translate("missing, still to be read")
+                told.append([one.x, None, f"{day} {span}: {said}"])
+            else:
+                value = self._messages.decimal(f"{one.value:g}")
+                quality = words.quality_words(one.quality, self._translate)
+                told.append([one.x, one.y, f"{day} {span}: {value} {symbol}, {quality}"])
+        return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
     def told_moment(self, text: str) -> str:
         """A moment that the service told, in the box's zone."""

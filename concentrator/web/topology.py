@@ -20,9 +20,10 @@ _LEFT, _TOP = 14, 20
 _ROW, _DOT_STEP = 24, 15
 _WIDEST_STEP, _NARROWEST_STEP = 150, 34
 _NAME_ROOM = 230
-# LQI of G3 is (SNR + 10 dB) times 4 (ITU-T G.9903): 10 dB and 3 dB. The SNR code of PRIME counts 0 to 7.
-_GOOD = {"g3": 80, "prime": 4}
-_FAIR = {"g3": 52, "prime": 2}
+# LQI of G3 is (SNR + 10 dB) times 4 (ITU-T G.9903): 10 dB and 3 dB. The SNR code of PRIME counts 0 to 7. Of wireless
+# M-Bus it is dBm: EN 13757-4 asks a receiver for -100 dBm or better; from -95 dBm on little is left for fading.
+_GOOD = {"g3": 80, "prime": 4, "wmbus": -85}
+_FAIR = {"g3": 52, "prime": 2, "wmbus": -95}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from concentrator.errors import LocalError
 from concentrator.model import IDENTITY_PATTERN
-from concentrator.web import attention, chart, queries
+from concentrator.web import attention, profile_chart, queries
 from concentrator.web.live import Snapshot
 from concentrator.web.machine import Machine
 from concentrator.web.meters import MeterQuery, MeterView, select
 from concentrator.web.order_desk import CHANGES, CONFIRMED, OPERATIONS, TASKS, OrderDesk
 from concentrator.web.sources import Sources
 from concentrator.web.task_views import TASK_KINDS
+from concentrator.web.topology import link_quality
 from concentrator.web.translations import Message, mark
 from concentrator.web.visitors import Visitor
-from concentrator.web.words import is_counter, obis_words
 
 MATRIX_ROWS = 40
 _METER_EVENT_ROWS = 20
 _GAP_ROWS = 50
-_MOST_CHART_DAYS = 14
 _PORT_TROUBLES: dict[str, dict[str, str]] = {
     "modem": {
         "port lost": mark("The modem's port was lost."),
@@ -182,16 +181,16 @@ class Views:
             lambda c: queries.events(c, _METER_EVENT_ROWS, meter=identity), []
         )
         parent = await self._parent(snapshot, meter)
-        channel, days = _chosen(latest, asked.parameters, sources.config.collection.profile)
+        charted = await profile_chart.shown(sources, identity, latest, asked.parameters)
         return View(
             "meter.html",
             identity,
             {
                 **notices(snapshot, snapshot.status or {}, reason),
-                "meter": Part("meter_facts.html", (meter, parent)),
+                "meter": Part("meter_facts.html", (meter, parent, signal_quality(meter, snapshot))),
                 "orders": Part("orders.html", [order.data for order in self._desk.of(identity)]),
                 "latest": Part("latest.html", latest),
-                "chart": Part("chart.html", await self._chart(channel, days)),
+                "chart": Part("chart.html", (identity, charted)),
                 "gaps": Part("gaps.html", gaps),
                 "events": Part("events.html", (events, None)),
             },
@@ -199,8 +198,9 @@ class Views:
                 "identity": identity,
                 "meter": meter,
                 "channels": latest,
-                "channel": channel.channel_id if channel else None,
-                "days": days,
+                "channel": charted.channel.channel_id if charted.channel else None,
+                "days": charted.days,
+                "day": charted.day,
                 "buttons": _buttons(asked.visitor) if meter.link == "plc" else {},
                 "switch": _switch_buttons(asked.visitor) if meter.link == "plc" else {},
             },
@@ -227,27 +227,15 @@ class Views:
         meters = await self._sources.meters(snapshot)
         return next((one.identity for one in meters if one.link_address == meter.parent), "")
 
-    async def _chart(
-        self, channel: queries.LatestValue | None, days: int
-    ) -> tuple[queries.LatestValue, chart.Chart | None, int] | None:
-        if channel is None:
-            return None
-        now = self._sources.clock.now().astimezone()
-        midnight = datetime(now.year, now.month, now.day).astimezone()  # noqa: DTZ001 - the box's zone is meant
-        begin = (midnight - timedelta(days=days - 1)).timestamp()
-        period_s = channel.period_s
-        first = int(begin) + period_s
-        # Up to the last interval that any meter can have captured by now.
-        due = int(now.timestamp()) - self._sources.config.collection.answer_delay_s
-        last = max(first, due // period_s * period_s if period_s else int(now.timestamp()))
-        points, _reason = await self._sources.ask(
-            lambda c: queries.points(c, channel.channel_id, first - period_s, last), []
-        )
-        counter = period_s > 0 and is_counter(channel.obis)
-        drawn = chart.draw(
-            points, first, last, period_s=period_s, scaler=channel.scaler, counter=counter, zone=now.tzinfo
-        )
-        return channel, drawn, days
+
+def signal_quality(meter: MeterView, snapshot: Snapshot) -> tuple[str, str]:
+    """A meter's signal as a tone and a word, on the same scale as the network's picture; ("", "") when not known."""
+    if meter.signal is None:
+        return "", ""
+    modem: Mapping[str, Any] = (snapshot.status or {}).get("modem") or {}
+    family = "wmbus" if meter.link == "wmbus" else str(modem.get("family") or "")
+    tone, word = link_quality(round(meter.signal), family)
+    return ("", "") if tone == "busy" else (tone, word)
 
 
 def _buttons(visitor: Visitor) -> dict[str, str]:
@@ -303,21 +291,3 @@ def notices(snapshot: Snapshot, status: Mapping[str, Any], store_reason: str = "
         "service": Part("service.html", (snapshot.state, snapshot.last_answer_at if wrong else None)),
         "notices": Part("notices.html", wrong),
     }
-
-
-def _chosen(
-    latest: list[queries.LatestValue], parameters: Mapping[str, str], profile: str
-) -> tuple[queries.LatestValue | None, int]:
-    """The channel and the days that are charted: those asked for, or the first of the load profile."""
-    days = parameters.get("days", "2")
-    number = (
-        min(_MOST_CHART_DAYS, max(1, int(days))) if days.isascii() and days.isdigit() and len(days) < 3 else 2
-    )  # noqa: PLR2004 - digits
-    asked = parameters.get("channel", "")
-    for one in latest:
-        if str(one.channel_id) == asked:
-            return one, number
-    for one in latest:
-        if one.profile == profile and obis_words(one.obis):
-            return one, number
-    return (latest[0] if latest else None), number

@@ -37,6 +37,8 @@ CHECKS = (
 )
 ADDRESSES = {
     "/api/meters/{identity}": f"/api/meters/{METERS[0]}",
+    "/api/meters/{identity}/profile": f"/api/meters/{METERS[1]}/profile?days=3",
+    "/api/meters/{identity}/profile.csv": f"/api/meters/{METERS[1]}/profile.csv",
     "/api/export": "/api/export?format=jsonl",
 }
 
