@@ -14,11 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from concentrator.clock import Clock
-from concentrator.web import chart, words
+from concentrator.web import chart, network_marks, words
 from concentrator.web.chart import ChartValue
 from concentrator.web.meters import OLD_AFTER_S
 from concentrator.web.report_views import SCALES, SEVERITIES
 from concentrator.web.task_views import TASK_KINDS
+from concentrator.web.topology import Picture
 from concentrator.web.translations import ENGLISH, LANGUAGES, catalogue
 from concentrator.web.views import Part, View
 
@@ -34,6 +35,7 @@ class Renderer:
         self.language = language
         self._messages = messages = catalogue(language)
         self._translate = translate = messages.gettext
+        self._marks: dict[bool, tuple[Picture, Markup]] = {}
         self._environment = Environment(
             loader=FileSystemLoader(_ROOM / "templates"),
             autoescape=True,
@@ -57,6 +59,7 @@ class Renderer:
             "quality": functools.partial(words.quality_words, translate=translate),
             "doubtful": words.is_doubtful,
             "cursor": self.cursor,
+            "marks": self.marks,
             "unit": words.unit_words,
             "event_words": functools.partial(words.event_words, translate=translate),
         }
@@ -143,6 +146,16 @@ class Renderer:
                 quality = words.quality_words(one.quality, self._translate)
                 told.append([one.x, one.y, f"{day} {span}: {value} {symbol}, {quality}"])
         return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+
+    def marks(self, picture: Picture, by_hops: bool) -> Markup:  # noqa: FBT001 - a filter's argument
+        """The nodes of the network's picture. Kept for who looks next: it is the same until a node changes."""
+        kept = self._marks.get(by_hops)
+        if kept is None or kept[0] is not picture:
+            kept = self._marks[by_hops] = (
+                picture,
+                network_marks.marks_svg(picture, self._translate, by_hops=by_hops),
+            )
+        return kept[1]
 
     def told_moment(self, text: str) -> str:
         """A moment that the service told, in the box's zone."""

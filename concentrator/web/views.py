@@ -25,6 +25,9 @@ from concentrator.web.translations import Message, mark
 from concentrator.web.visitors import Visitor
 
 MATRIX_ROWS = 40
+# What a wall screen shows without being scrolled.
+_WALL_ROWS = 8
+_WALL_CONCERNS = 4
 _METER_EVENT_ROWS = 20
 _GAP_ROWS = 50
 _PORT_TROUBLES: dict[str, dict[str, str]] = {
@@ -85,11 +88,13 @@ class Views:
         sources = self._sources
         status: dict[str, Any] = snapshot.status or {}
         meters = await sources.meters(snapshot)
+        wall = asked.parameters.get("view") == "wall"
+        rows, most = (_WALL_ROWS, _WALL_CONCERNS) if wall else (MATRIX_ROWS, attention.MOST_SHOWN)
         by_hour = asked.parameters.get("by") == "hour"
         matrix, store_reason = await sources.matrix()
-        completeness = Part("matrix.html", (matrix, store_reason, MATRIX_ROWS))
+        completeness = Part("matrix.html", (matrix, store_reason, rows))
         if by_hour:
-            completeness = Part("hours.html", (await sources.hours(), store_reason, MATRIX_ROWS))
+            completeness = Part("hours.html", (await sources.hours(), store_reason, rows))
         box = sources.config.concentrator
         who = (
             box.name,
@@ -101,14 +106,14 @@ class Views:
         store: dict[str, Any] = status.get("store") or {}
         disk = sources.disk()
         return View(
-            "overview.html",
+            "wall.html" if wall else "overview.html",
             mark("Overview"),
             {
                 # What stands on top of other pages is here among all that needs a person.
                 **notices(snapshot, {}),
                 "attention": Part(
                     "attention.html",
-                    (await attention.look(sources, snapshot, store_reason), attention.MOST_SHOWN),
+                    (await attention.look(sources, snapshot, store_reason), most),
                 ),
                 "totals": Part("totals.html", (snapshot.state, sources.totals(meters))),
                 "box": Part("box.html", who),
