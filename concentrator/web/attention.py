@@ -305,7 +305,7 @@ def _meters(facts: Facts) -> Iterable[Concern]:
             "warn",
             (
                 mark("The clock of meter %(meter)s is wrong by more than is set by itself."),
-                mark("The clocks of %(count)s meters are wrong by more than is set by themselves."),
+                mark("The clocks of %(count)s meters are wrong by more than is set by itself."),
             ),
             wrong,
             "",

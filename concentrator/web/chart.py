@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 
 from concentrator.web.queries import Gap, Point
+from concentrator.web.translations import mark
 from concentrator.web.words import is_doubtful
 
 WIDTH, HEIGHT = 960, 280
@@ -23,6 +24,7 @@ _MOST_TICKS = 5
 _BAR_SHARE = 0.82
 _HOUR_S = 3600
 _MOST_DOTS = 100
+BEFORE_HISTORY = mark("before the days that are read (history_days)")
 
 Axis = Callable[[float], float]
 
@@ -41,7 +43,7 @@ class Tick:
 class Hole:
     """A span without values: its place in the drawing, how many intervals of it are not stored, when it was, and why.
 
-    `reason` is "" where nobody gave one up or asked in vain: it is still to be read.
+    `reason` is "" where nobody gave one up or asked in vain: it is still to be read. `early`: before all that is read.
     """
 
     x: float
@@ -50,6 +52,7 @@ class Hole:
     begin: datetime
     end: datetime
     reason: str = ""
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +113,12 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
     counter: bool,
     zone: tzinfo | None,
     gaps: Sequence[Gap] = (),
+    history_from: int = 0,
 ) -> Chart | None:
     """Draw the values with capture times from `first` to `last`; None when there is nothing to draw.
 
-    For a counter, `points` should begin one interval before `first`. `gaps` are those that explain holes.
+    For a counter, `points` should begin one interval before `first`. `gaps` are those that explain holes; what ends
+    before `history_from` is never asked for, and does not count as missing.
     `zone` is that of the labels. Without a period the values are joined as they come.
     """
     values = _values(points, period_s, scaler, counter=counter)
@@ -129,7 +134,7 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
     bars = _bars if counter else _line
     drawn = {at for at, _value, _doubtful in shown}
     stored = {point.captured_at for point in points}
-    holes = _holes(drawn, stored, first, last, period_s) if period_s else []
+    holes = _holes(drawn, stored, (first, last), period_s, history_from) if period_s else []
     sound = [(at, value) for at, value, doubtful in shown if not (doubtful and counter)]
     doubtful_bars = [(at, value) for at, value, doubtful in shown if doubtful and counter]
     few = not counter and len(shown) <= _MOST_DOTS
@@ -145,7 +150,8 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
                 missing,
                 datetime.fromtimestamp(first_end - period_s, zone),
                 datetime.fromtimestamp(last_end, zone),
-                _reason(gaps, first_end, last_end),
+                _reason(gaps, first_end, last_end, history_from),
+                early=last_end < history_from,
             )
             for first_end, last_end, missing in holes
         ),
@@ -155,7 +161,7 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
             for number in range(round((high - low) / step) + 1)
         ),
         len(shown),
-        sum(missing for _first, _last, missing in holes),
+        sum(missing for _first, last_end, missing in holes if last_end >= history_from),
         len(doubtful_bars),
         min(numbers),
         max(numbers),
@@ -164,7 +170,7 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
             shown,
             {point.captured_at: point.quality for point in points},
             holes,
-            gaps,
+            (gaps, history_from),
             period_s,
             x_of,
             y_of,
@@ -177,7 +183,7 @@ def _chart_values(  # noqa: PLR0913, PLR0917 - one drawing's inputs
     shown: Sequence[tuple[int, float, bool]],
     qualities: Mapping[int, int],
     holes: Sequence[tuple[int, int, int]],
-    gaps: Sequence[Gap],
+    known: tuple[Sequence[Gap], int],
     period_s: int,
     x_of: Axis,
     y_of: Axis,
@@ -193,19 +199,19 @@ def _chart_values(  # noqa: PLR0913, PLR0917 - one drawing's inputs
     found = {at: made(at, value, qualities[at]) for at, value, _doubtful in shown}
     for first_end, last_end, _missing in holes:
         for at in range(first_end, last_end + 1, period_s):
-            reason = _reason(gaps, at, at)
+            reason = _reason(known[0], at, at, known[1])
             found[at] = made(at, None, qualities.get(at, 0), reason)
     return tuple(found[at] for at in sorted(found))
 
 
-def _reason(gaps: Sequence[Gap], first_end: int, last_end: int) -> str:
+def _reason(gaps: Sequence[Gap], first_end: int, last_end: int, history_from: int) -> str:
     """Why intervals lack: the reasons of the gaps that lie in them."""
     reasons = {
         gap.reason: None
         for gap in gaps
         if gap.first_at.timestamp() <= last_end and gap.last_at.timestamp() >= first_end
     }
-    return "; ".join(reasons)
+    return "; ".join(reasons) or (BEFORE_HISTORY if last_end < history_from else "")
 
 
 def _values(
@@ -257,15 +263,19 @@ def _line(shown: Sequence[tuple[int, float]], x_of: Axis, y_of: Axis, _width: fl
 
 
 def _holes(
-    drawn: set[int], stored: set[int], first: int, last: int, period_s: int
+    drawn: set[int], stored: set[int], edges: tuple[int, int], period_s: int, history_from: int
 ) -> list[tuple[int, int, int]]:
     """Spans that nothing is drawn for: the ends of the first and last interval, and how many are not stored.
 
     The interval after a hole of a counter is stored, but has nothing to be compared with.
     """
     result: list[tuple[int, int, int]] = []
+    first, last = edges
     start = -(-first // period_s) * period_s
-    for lacking, group in itertools.groupby(range(start, last + 1, period_s), key=lambda at: at not in drawn):
+    ends_in_order = range(start, last + 1, period_s)
+    for (lacking, _early), group in itertools.groupby(
+        ends_in_order, key=lambda at: (at not in drawn, at < history_from)
+    ):
         if not lacking:
             continue
         ends = list(group)

@@ -116,6 +116,7 @@ async def _draw(  # noqa: PLR0913, PLR0917 - one drawing's inputs
         counter=period_s > 0 and is_counter(channel.obis),
         zone=None,
         gaps=[gap for gap in gaps if gap.profile == channel.profile],
+        history_from=int(now.timestamp()) - sources.config.collection.history_days * 86_400,
     )
 
 

@@ -139,7 +139,11 @@ class Renderer:
             day = words.day_words(end.date(), self._translate)
             span = f"{one.begin:%H:%M}\u2013{one.end:%H:%M}" if one.begin != one.end else f"{one.end:%H:%M}"
             if one.value is None:
-                said = one.reason or self._translate("missing, still to be read")
+                said = (
+                    self._translate(one.reason)
+                    if one.reason
+                    else self._translate("missing, still to be read")
+                )
                 told.append([one.x, None, f"{day} {span}: {said}"])
             else:
                 value = self._messages.decimal(f"{one.value:g}")

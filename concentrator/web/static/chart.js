@@ -47,6 +47,9 @@
     return low > 0 && x - values[low - 1][0] < values[low][0] - x ? low - 1 : low;
   }
 
+  // On a narrow screen the newest values are those to begin with.
+  for (const place of document.querySelectorAll("[data-chart]")) place.scrollLeft = place.scrollWidth;
+
   for (const kind of ["pointermove", "pointerdown"]) {
     document.addEventListener(kind, (event) => {
       const place = event.target.closest?.("[data-chart]");
