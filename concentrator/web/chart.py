@@ -24,6 +24,8 @@ _MOST_TICKS = 5
 _BAR_SHARE = 0.82
 _HOUR_S = 3600
 _MOST_DOTS = 100
+# Of a counter: what was used in the interval is not known.
+NOTHING_BEFORE = mark("stored, but the value before it is missing")
 BEFORE_HISTORY = mark("before the days that are read (history_days)")
 
 Axis = Callable[[float], float]
@@ -199,7 +201,7 @@ def _chart_values(  # noqa: PLR0913, PLR0917 - one drawing's inputs
     found = {at: made(at, value, qualities[at]) for at, value, _doubtful in shown}
     for first_end, last_end, _missing in holes:
         for at in range(first_end, last_end + 1, period_s):
-            reason = _reason(known[0], at, at, known[1])
+            reason = NOTHING_BEFORE if at in qualities else _reason(known[0], at, at, known[1])
             found[at] = made(at, None, qualities.get(at, 0), reason)
     return tuple(found[at] for at in sorted(found))
 

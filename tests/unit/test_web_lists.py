@@ -140,11 +140,14 @@ def cursor_of(page: str) -> list:
 
 
 def test_the_cursor_tells_every_interval_and_why_one_lacks(client):
-    values = cursor_of(client.get(f"/meters/{METERS[1]}?days=3").text)
+    values = cursor_of(client.get(f"/meters/{METERS[1]}?days=4").text)
     assert [x for x, _y, _words in values] == sorted(x for x, _y, _words in values)
     said = [words for _x, y, words in values if y is None]
     assert any("the meter has no data for it" in words for words in said)
-    assert any("still to be read" in words for words in said)
+    # Four lack; one more may have ended since the store was filled.
+    assert sum("still to be read" in words for words in said) in (4, 5)
+    # The interval after each hole of a counter is there and cannot be compared, and so is the first of all.
+    assert sum("the value before it is missing" in words for words in said) == 3
     assert any(words.endswith("150 Wh, valid") for _x, _y, words in values)
 
 
