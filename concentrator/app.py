@@ -29,6 +29,7 @@ from concentrator.collection.control.rules import OrderRules
 from concentrator.collection.gateway_desk import GatewayDesk
 from concentrator.collection.group_key import GroupKeyFile
 from concentrator.collection.history_keeper import HistoryKeeper
+from concentrator.collection.key_states import KeyStates
 from concentrator.collection.key_store import KeyStore
 from concentrator.collection.keyring import Keyring
 from concentrator.collection.kpi_keeper import KpiKeeper
@@ -150,6 +151,7 @@ class Service:
         self.collector.phases.wanted = self.balance.is_set_up
         self.store_orders = StoreOrders(store, clock, config.collection.profile, self.kpi, self.balance)
         self.reporter = StatusReporter(config, store, clock, boot_id, self.collector)
+        self.reporter.keys = KeyStates(keyring, clock)
         self.dlms_upstream = DlmsUpstream(config, store, clock, self.journal, self.updates)
         report = BoxReport(self.reporter.fresh_health, self.reporter.meter_list)
         self.uplinks: list[Uplink] = [

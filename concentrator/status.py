@@ -14,6 +14,7 @@ from typing import Any
 from concentrator.clock import Clock
 from concentrator.collection.balance_report import BalanceReport
 from concentrator.collection.collector import Collector
+from concentrator.collection.key_states import KeyStates
 from concentrator.collection.kpi_keeper import KpiKeeper
 from concentrator.collection.mbus_collector import MbusCollector
 from concentrator.collection.network_orders import NetworkOrders
@@ -47,6 +48,7 @@ class StatusReporter:
     def __init__(
         self, config: Config, store: Store, clock: Clock, boot_id: str, collector: Collector
     ) -> None:
+        self.keys: KeyStates | None = None
         self.link: PlcLink | None = None
         self.radio: RadioLink | None = None
         self.listener: RadioListener | None = None
@@ -69,17 +71,20 @@ class StatusReporter:
         """Everything, as JSON values."""
         await self._read_outbox()
         box = self._config.concentrator
-        meters = [_plc_meter(meter) for meter in self._collector.registry]
+        meters = [self._plc_meter(meter) for meter in self._collector.registry]
         if self.listener is not None:
             meters += [
-                {**_record(record), "reception": _reception(self.listener.reception.get(record.identity))}
+                {
+                    **self._record(record),
+                    "reception": _reception(self.listener.reception.get(record.identity)),
+                }
                 for record in self.listener.records.values()
             ]
         for record in self._collector.sub_meters.records.values():
             if self.listener is None or record.identity not in self.listener.records:
-                meters.append(_record(record))
+                meters.append(self._record(record))
         for port in self.local_ports.values():
-            meters += [_record(record) for record in port.meters.records.values()]
+            meters += [self._record(record) for record in port.meters.records.values()]
         return {
             "name": box.name,
             "site": box.site,
@@ -175,6 +180,43 @@ class StatusReporter:
             return {"disk_free": 0, "disk_total": 0, "file_octets": 0}
         return {"disk_free": usage.free, "disk_total": usage.total, "file_octets": octets}
 
+    def _record(self, record: MeterRecord) -> dict[str, Any]:
+        return {
+            "identity": record.identity,
+            "medium": record.medium.value,
+            "state": record.state.value,
+            "reason": record.reason,
+            "link": record.link,
+            "link_address": record.link_address,
+            "manufacturer": record.manufacturer,
+            "model": record.model,
+            "serial": record.serial,
+            "groups": list(record.registration.groups),
+            "installed_at": _iso(record.registration.installed_at),
+            "removed_at": _iso(record.registration.removed_at),
+            "replaced_by": record.registration.replaced_by,
+            "firmware": record.firmware,
+            "last_contact": _iso(record.last_contact),
+            "clock_offset_s": record.clock_offset_s,
+            "signal": record.signal,
+            "keys": self.keys.of(record) if self.keys is not None else "",
+        }
+
+    def _plc_meter(self, meter: CollectedMeter) -> dict[str, Any]:
+        return {
+            **self._record(meter.record),
+            "reachable": meter.address is not None,
+            "address": meter.address,
+            "parent": meter.parent,
+            "level": meter.level,
+            "hops": meter.hops,
+            "role": meter.role,
+            "expected": meter.expected,
+            "stored": meter.stored,
+            "closed": meter.closed,
+            "activity": meter.activity,
+        }
+
     def _modem(self) -> dict[str, Any] | None:
         if self.link is None:
             return None
@@ -252,28 +294,6 @@ def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat(timespec="seconds") if moment else None
 
 
-def _record(record: MeterRecord) -> dict[str, Any]:
-    return {
-        "identity": record.identity,
-        "medium": record.medium.value,
-        "state": record.state.value,
-        "reason": record.reason,
-        "link": record.link,
-        "link_address": record.link_address,
-        "manufacturer": record.manufacturer,
-        "model": record.model,
-        "serial": record.serial,
-        "groups": list(record.registration.groups),
-        "installed_at": _iso(record.registration.installed_at),
-        "removed_at": _iso(record.registration.removed_at),
-        "replaced_by": record.registration.replaced_by,
-        "firmware": record.firmware,
-        "last_contact": _iso(record.last_contact),
-        "clock_offset_s": record.clock_offset_s,
-        "signal": record.signal,
-    }
-
-
 def _reception(reception: Reception | None) -> dict[str, Any] | None:
     if reception is None:
         return None
@@ -287,20 +307,4 @@ def _reception(reception: Reception | None) -> dict[str, Any] | None:
         "missed": reception.missed,
         "duplicates": reception.duplicates,
         "received_pct": round(100 * share, 1) if share is not None else None,
-    }
-
-
-def _plc_meter(meter: CollectedMeter) -> dict[str, Any]:
-    return {
-        **_record(meter.record),
-        "reachable": meter.address is not None,
-        "address": meter.address,
-        "parent": meter.parent,
-        "level": meter.level,
-        "hops": meter.hops,
-        "role": meter.role,
-        "expected": meter.expected,
-        "stored": meter.stored,
-        "closed": meter.closed,
-        "activity": meter.activity,
     }

@@ -9,15 +9,14 @@ from typing import Any
 
 from concentrator.collection.errors import KeyFileError
 from concentrator.collection.key_import import key_list_of
+from concentrator.collection.key_states import KEY_IS_WRONG, key_state, kinds_of, names_in_key_lists
 from concentrator.collection.key_store import KeyStore
 from concentrator.collection.keyring import Keyring
-from concentrator.model import MeterRecord, MeterState
+from concentrator.model import MeterState
 from concentrator.store.store import Store
 
 LARGEST_OCTETS = 200_000
 _SOURCE = Path("list")
-_ANY = "*"
-_WRONG = (MeterState.KEY_WRONG, MeterState.REFUSED)
 
 
 class KeyDesk:
@@ -42,18 +41,17 @@ class KeyDesk:
         found: list[dict[str, Any]] = []
         named: set[str] = set()
         for record in await self._store.load_meters():
-            names = {record.identity, record.serial, record.link_address, record.link_address.upper()} - {""}
-            names |= {f"{record.identity}".upper(), record.identity.partition("-")[2].partition("-")[0]}
-            own = names & kinds.keys()
-            named |= own
-            held = sorted({kind for name in own or {_ANY} & kinds.keys() for kind in kinds[name]})
+            named |= names_in_key_lists(record) & kinds.keys()
+            held = kinds_of(record, kinds)
             at = replaced.get(record.identity)
             found.append(
                 {
                     "meter": record.identity,
                     "kinds": held,
-                    "state": _state(record, held),
-                    "reason": record.reason if record.state in (*_WRONG, MeterState.KEY_MISSING) else "",
+                    "state": key_state(record, has_keys=bool(held)),
+                    "reason": record.reason
+                    if record.state in (*KEY_IS_WRONG, MeterState.KEY_MISSING)
+                    else "",
                     "replaced_at": at.isoformat(timespec="seconds") if at else None,
                 }
             )
@@ -78,11 +76,3 @@ class KeyDesk:
         await asyncio.to_thread(self._key_store.change, found)
         self._on_new_keys()
         return {"keys": sum(map(len, found.values())), "meters": len(found)}
-
-
-def _state(record: MeterRecord, held: list[str]) -> str:
-    if record.state is MeterState.KEY_MISSING:
-        return "missing"
-    if record.state in _WRONG:
-        return "wrong"
-    return "present" if held else "none"

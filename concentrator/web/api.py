@@ -12,18 +12,20 @@ from starlette.routing import Route
 
 from concentrator.model import IDENTITY_PATTERN
 from concentrator.store.errors import StoreError
-from concentrator.web import queries
+from concentrator.web import attention, profile_chart, queries
+from concentrator.web.attention import ToldConcern
 from concentrator.web.completeness import Cell
 from concentrator.web.export import ENDINGS, FORMATS, ExportError, ExportQuery, Piece, make_writer, pieces
 from concentrator.web.firmware_views import FirmwareCount, FirmwareViews
 from concentrator.web.gate import visitor_of
 from concentrator.web.json_answers import json_answer
-from concentrator.web.meters import SORTS, MeterQuery, MeterView, select
+from concentrator.web.meters import SORTS, SPECIAL_STATES, MeterQuery, MeterView, as_csv, select
 from concentrator.web.metrics import exposition
 from concentrator.web.network_views import NetworkViews
 from concentrator.web.openapi import (
     ANYTHING,
     MOMENT,
+    NUMBER,
     TEXT,
     WHOLE,
     BodyError,
@@ -47,6 +49,7 @@ from concentrator.web.security import Forms
 from concentrator.web.sources import DestinationView, Sources, Totals
 from concentrator.web.topology import Place
 from concentrator.web.views import UnknownMeterError
+from concentrator.web.words import KEY_STATES
 
 _MOST_ROWS = 5000
 _MOST_GAPS = 1000
@@ -119,13 +122,16 @@ class Api:
             store=store,
             destinations=items(described(DestinationView)),
             totals=described(Totals),
+            attention=items(described(ToldConcern)),
         )
         cells = items(described(Cell))
         by_meter: Schema = {"type": "object", "additionalProperties": cells}
         filters = (
             Parameter("q", "Words that identity, address, manufacturer, model, firmware or reason contain."),
-            Parameter("state", "A state, or `incomplete`."),
+            Parameter("state", f"A state, or one of {', '.join(SPECIAL_STATES)}."),
             Parameter("medium", "A medium."),
+            Parameter("keys", f"How they stand with their keys: {', '.join(KEY_STATES)}."),
+            Parameter("below", "The EUI of a node: it, and all that hangs under it."),
             Parameter("sort", f"What to sort by, backwards with a minus sign before it: {', '.join(SORTS)}."),
             Parameter("page", f"The page, of {_MOST_ROWS} meters each."),
         )
@@ -143,6 +149,12 @@ class Api:
             closed_gaps=items(described(queries.Gap)),
             store_error=TEXT,
         )
+        chart_parameters = (
+            Parameter("identity", "What the meter is called.", place="path"),
+            Parameter("channel", "The number of a channel, as in the meter's latest values."),
+            Parameter("days", f"How many days, up to {profile_chart.MOST_DAYS}."),
+            Parameter("day", "The last of them; today by default.", {"type": "string", "format": "date"}),
+        )
         days: Schema = {"enum": [str(number) for number in LOG_DAYS]}
         export_parameters = (
             Parameter("format", "CSV, JSON lines, or IEC 61968-9 MeterReadings.", {"enum": list(FORMATS)}),
@@ -151,7 +163,12 @@ class Api:
             meter,
         )
         return (
-            Endpoint("/api/overview", self._overview, "Service, destinations, totals.", overview),
+            Endpoint(
+                "/api/overview",
+                self._overview,
+                "Service, destinations, totals, and what needs a person.",
+                overview,
+            ),
             Endpoint(
                 "/api/completeness",
                 self._completeness,
@@ -161,12 +178,44 @@ class Api:
             ),
             Endpoint("/api/meters", self._meters, "The meters.", meters, filters),
             Endpoint(
+                "/api/meters.csv",
+                self._meters_csv,
+                "The meters as CSV.",
+                TEXT,
+                filters,
+                media_types=("text/csv",),
+            ),
+            Endpoint(
                 "/api/meters/{identity}",
                 self._meter,
                 "One meter with its latest values and gaps.",
                 one_meter,
                 (Parameter("identity", "What the meter is called.", place="path"),),
                 {404: "No such meter is known."},
+            ),
+            Endpoint(
+                "/api/meters/{identity}/profile",
+                self._profile,
+                "What the chart of a meter shows: every interval, holes too.",
+                fields(
+                    channel=or_null(described(queries.LatestValue)),
+                    values=items(
+                        fields(
+                            **{"from": MOMENT, "to": MOMENT}, value=or_null(NUMBER), quality=TEXT, reason=TEXT
+                        )
+                    ),
+                ),
+                chart_parameters,
+                {404: "No such meter is known."},
+            ),
+            Endpoint(
+                "/api/meters/{identity}/profile.csv",
+                self._profile_csv,
+                "The same as CSV.",
+                TEXT,
+                chart_parameters,
+                {404: "No such meter is known."},
+                ("text/csv",),
             ),
             Endpoint(
                 "/api/events",
@@ -329,6 +378,7 @@ class Api:
         store: dict[str, Any] = status.get("store") or {}
         box = sources.config.concentrator
         disk = sources.disk()
+        _newest, store_reason = await sources.ask(queries.newest_event, 0)
         return json_answer(
             {
                 "service": {"state": snapshot.state, "reason": snapshot.reason, "at": snapshot.received_at},
@@ -346,6 +396,7 @@ class Api:
                 },
                 "destinations": await sources.destinations(snapshot),
                 "totals": sources.totals(await sources.meters(snapshot)),
+                "attention": [one.told() for one in await attention.look(sources, snapshot, store_reason)],
             }
         )
 
@@ -364,7 +415,7 @@ class Api:
     async def _meters(self, request: Request) -> Response:
         snapshot = await self._sources.watch.snapshot()
         query = MeterQuery.from_parameters(request.query_params)
-        found = select(await self._sources.meters(snapshot), query, _MOST_ROWS)
+        found = select(await self._sources.meters(snapshot), query, self._sources.clock.now(), _MOST_ROWS)
         return json_answer(
             {
                 "service": snapshot.state,
@@ -376,12 +427,34 @@ class Api:
             }
         )
 
+    async def _meters_csv(self, request: Request) -> Response:
+        snapshot = await self._sources.watch.snapshot()
+        query = MeterQuery.from_parameters(request.query_params)
+        meters = await self._sources.meters(snapshot)
+        found = select(meters, query, self._sources.clock.now(), max(1, len(meters)))
+        headers = {"Content-Disposition": 'attachment; filename="meters.csv"'}
+        return Response(as_csv(found.rows), media_type="text/csv", headers=headers)
+
     async def _meter(self, request: Request) -> Response:
         identity = request.path_params["identity"]
         meter = await self._known(identity)
         latest, reason = await self._sources.ask(lambda c: queries.latest_values(c, identity), [])
         gaps, _reason = await self._sources.ask(lambda c: queries.gaps(c, identity, _MOST_GAPS), [])
         return json_answer({"meter": meter, "latest": latest, "closed_gaps": gaps, "store_error": reason})
+
+    async def _charted(self, request: Request) -> profile_chart.Shown:
+        identity = (await self._known(request.path_params["identity"])).identity
+        latest, _reason = await self._sources.ask(lambda c: queries.latest_values(c, identity), [])
+        return await profile_chart.shown(self._sources, identity, latest, request.query_params)
+
+    async def _profile(self, request: Request) -> Response:
+        found = await self._charted(request)
+        return json_answer({"channel": found.channel, "values": profile_chart.as_rows(found)})
+
+    async def _profile_csv(self, request: Request) -> Response:
+        found, identity = await self._charted(request), request.path_params["identity"]
+        headers = {"Content-Disposition": f'attachment; filename="{identity}-{found.day}.csv"'}
+        return Response(profile_chart.as_csv(identity, found), media_type="text/csv", headers=headers)
 
     async def _known(self, identity: str) -> MeterView:
         snapshot = await self._sources.watch.snapshot()

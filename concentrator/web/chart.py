@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 
-from concentrator.web.queries import Point
+from concentrator.web.queries import Gap, Point
+from concentrator.web.translations import mark
 from concentrator.web.words import is_doubtful
 
 WIDTH, HEIGHT = 960, 280
@@ -23,6 +24,9 @@ _MOST_TICKS = 5
 _BAR_SHARE = 0.82
 _HOUR_S = 3600
 _MOST_DOTS = 100
+# Of a counter: what was used in the interval is not known.
+NOTHING_BEFORE = mark("stored, but the value before it is missing")
+BEFORE_HISTORY = mark("before the days that are read (history_days)")
 
 Axis = Callable[[float], float]
 
@@ -39,13 +43,34 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """A span without values: its place in the drawing, how many intervals of it are not stored, and when it was."""
+    """A span without values: its place in the drawing, how many intervals of it are not stored, when it was, and why.
+
+    `reason` is "" where nobody gave one up or asked in vain: it is still to be read. `early`: before all that is read.
+    """
 
     x: float
     width: float
     intervals: int
     begin: datetime
     end: datetime
+    reason: str = ""
+    early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChartValue:
+    """One interval, or one value of a quantity without intervals: `x`, `y` are its place; without a value, a hole's.
+
+    `end` is the capture time; `begin` the same where there is no period.
+    """
+
+    x: float
+    y: float
+    begin: datetime
+    end: datetime
+    value: float | None
+    quality: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +90,7 @@ class Chart:
     lowest: float
     highest: float
     total: float
+    values: tuple[ChartValue, ...] = ()
 
 
 def scale_for(highest: float, lowest: float) -> tuple[float, float, float]:
@@ -88,10 +114,13 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
     scaler: int,
     counter: bool,
     zone: tzinfo | None,
+    gaps: Sequence[Gap] = (),
+    history_from: int = 0,
 ) -> Chart | None:
     """Draw the values with capture times from `first` to `last`; None when there is nothing to draw.
 
-    For a counter, `points` should begin one interval before `first`.
+    For a counter, `points` should begin one interval before `first`. `gaps` are those that explain holes; what ends
+    before `history_from` is never asked for, and does not count as missing.
     `zone` is that of the labels. Without a period the values are joined as they come.
     """
     values = _values(points, period_s, scaler, counter=counter)
@@ -107,7 +136,7 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
     bars = _bars if counter else _line
     drawn = {at for at, _value, _doubtful in shown}
     stored = {point.captured_at for point in points}
-    holes = _holes(drawn, stored, first, last, period_s) if period_s else []
+    holes = _holes(drawn, stored, (first, last), period_s, history_from) if period_s else []
     sound = [(at, value) for at, value, doubtful in shown if not (doubtful and counter)]
     doubtful_bars = [(at, value) for at, value, doubtful in shown if doubtful and counter]
     few = not counter and len(shown) <= _MOST_DOTS
@@ -123,6 +152,8 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
                 missing,
                 datetime.fromtimestamp(first_end - period_s, zone),
                 datetime.fromtimestamp(last_end, zone),
+                _reason(gaps, first_end, last_end, history_from),
+                early=last_end < history_from,
             )
             for first_end, last_end, missing in holes
         ),
@@ -132,12 +163,57 @@ def draw(  # noqa: PLR0913 - one drawing's inputs
             for number in range(round((high - low) / step) + 1)
         ),
         len(shown),
-        sum(missing for _first, _last, missing in holes),
+        sum(missing for _first, last_end, missing in holes if last_end >= history_from),
         len(doubtful_bars),
         min(numbers),
         max(numbers),
         sum(numbers),
+        _chart_values(
+            shown,
+            {point.captured_at: point.quality for point in points},
+            holes,
+            (gaps, history_from),
+            period_s,
+            x_of,
+            y_of,
+            zone,
+        ),
     )
+
+
+def _chart_values(  # noqa: PLR0913, PLR0917 - one drawing's inputs
+    shown: Sequence[tuple[int, float, bool]],
+    qualities: Mapping[int, int],
+    holes: Sequence[tuple[int, int, int]],
+    known: tuple[Sequence[Gap], int],
+    period_s: int,
+    x_of: Axis,
+    y_of: Axis,
+    zone: tzinfo | None,
+) -> tuple[ChartValue, ...]:
+    """Every interval in its order, those of holes too."""
+
+    def made(at: int, value: float | None, quality: int, reason: str = "") -> ChartValue:
+        begin, end = datetime.fromtimestamp(at - period_s, zone), datetime.fromtimestamp(at, zone)
+        y = y_of(value) if value is not None else float(HEIGHT - BOTTOM)
+        return ChartValue(round(x_of(at - period_s / 2), 1), round(y, 1), begin, end, value, quality, reason)
+
+    found = {at: made(at, value, qualities[at]) for at, value, _doubtful in shown}
+    for first_end, last_end, _missing in holes:
+        for at in range(first_end, last_end + 1, period_s):
+            reason = NOTHING_BEFORE if at in qualities else _reason(known[0], at, at, known[1])
+            found[at] = made(at, None, qualities.get(at, 0), reason)
+    return tuple(found[at] for at in sorted(found))
+
+
+def _reason(gaps: Sequence[Gap], first_end: int, last_end: int, history_from: int) -> str:
+    """Why intervals lack: the reasons of the gaps that lie in them."""
+    reasons = {
+        gap.reason: None
+        for gap in gaps
+        if gap.first_at.timestamp() <= last_end and gap.last_at.timestamp() >= first_end
+    }
+    return "; ".join(reasons) or (BEFORE_HISTORY if last_end < history_from else "")
 
 
 def _values(
@@ -189,15 +265,19 @@ def _line(shown: Sequence[tuple[int, float]], x_of: Axis, y_of: Axis, _width: fl
 
 
 def _holes(
-    drawn: set[int], stored: set[int], first: int, last: int, period_s: int
+    drawn: set[int], stored: set[int], edges: tuple[int, int], period_s: int, history_from: int
 ) -> list[tuple[int, int, int]]:
     """Spans that nothing is drawn for: the ends of the first and last interval, and how many are not stored.
 
     The interval after a hole of a counter is stored, but has nothing to be compared with.
     """
     result: list[tuple[int, int, int]] = []
+    first, last = edges
     start = -(-first // period_s) * period_s
-    for lacking, group in itertools.groupby(range(start, last + 1, period_s), key=lambda at: at not in drawn):
+    ends_in_order = range(start, last + 1, period_s)
+    for (lacking, _early), group in itertools.groupby(
+        ends_in_order, key=lambda at: (at not in drawn, at < history_from)
+    ):
         if not lacking:
             continue
         ends = list(group)

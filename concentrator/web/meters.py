@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from concentrator.model import MeterRecord
 from concentrator.web.translations import mark
-from concentrator.web.words import METER_STATES, StateWords
+from concentrator.web.words import KEY_STATES, METER_STATES, StateWords
 
 PAGE_ROWS = 250
+# A value is greyed from this age on, so that nobody takes it for the present.
+OLD_AFTER_S = 24 * 3600
+# What the list can be cut down to besides the states of a meter.
+SPECIAL_STATES = ("incomplete", "stale", "uncounted")
 _UNKNOWN_STATE = StateWords("off", mark("Unknown"), mark("A state that this page does not know."))
 
 
@@ -42,11 +48,20 @@ class MeterView:
     stored: int = 0
     closed: int = 0
     activity: str = ""
+    keys: str = ""
+    last_value: datetime | None = None
 
     @property
     def state_words(self) -> StateWords:
         """The state for a reader."""
         return METER_STATES.get(self.state, _UNKNOWN_STATE)
+
+    @property
+    def key_words(self) -> StateWords | None:
+        """How it stands with its keys, for a reader; None while nobody tells."""
+        if self.keys == "none" and self.state not in ("active", "unreachable"):
+            return None
+        return KEY_STATES.get(self.keys)
 
     @property
     def missing(self) -> int:
@@ -59,8 +74,8 @@ class MeterView:
         return self.expected > 0 and self.missing == 0
 
     @classmethod
-    def from_status(cls, meter: Mapping[str, Any]) -> MeterView:
-        """From one entry of the service's status."""
+    def from_status(cls, meter: Mapping[str, Any], last_value: datetime | None = None) -> MeterView:
+        """From one entry of the service's status; `last_value` is when its newest stored value was captured."""
         return cls(
             identity=str(meter["identity"]),
             medium=str(meter["medium"]),
@@ -84,10 +99,12 @@ class MeterView:
             stored=int(meter.get("stored") or 0),
             closed=int(meter.get("closed") or 0),
             activity=str(meter.get("activity") or ""),
+            keys=str(meter.get("keys") or ""),
+            last_value=last_value,
         )
 
     @classmethod
-    def from_record(cls, record: MeterRecord) -> MeterView:
+    def from_record(cls, record: MeterRecord, last_value: datetime | None = None) -> MeterView:
         """From the store: the last that was known."""
         return cls(
             identity=record.identity,
@@ -103,6 +120,7 @@ class MeterView:
             clock_offset_s=record.clock_offset_s,
             signal=record.signal,
             live=False,
+            last_value=last_value,
         )
 
 
@@ -118,6 +136,8 @@ class MeterQuery:
     search: str = ""
     state: str = ""
     medium: str = ""
+    keys: str = ""
+    below: str = ""
     sort: str = "attention"
     page: int = 1
 
@@ -128,8 +148,10 @@ class MeterQuery:
         sort = given.get("sort", "attention")
         return cls(
             search=given.get("q", "").strip()[:64],
-            state=given.get("state", "") if given.get("state", "") in (*METER_STATES, "incomplete") else "",
+            state=_one_of(given.get("state", ""), (*METER_STATES, *SPECIAL_STATES)),
             medium=given.get("medium", "")[:32],
+            keys=_one_of(given.get("keys", ""), KEY_STATES),
+            below=given.get("below", "").strip().lower()[:32],
             sort=sort if sort.lstrip("-") in SORTS else "attention",
             page=max(1, int(number)) if number.isascii() and number.isdigit() and len(number) < 6 else 1,  # noqa: PLR2004 - digits
         )
@@ -140,12 +162,14 @@ class MeterQuery:
             "q": self.search,
             "state": self.state,
             "medium": self.medium,
+            "keys": self.keys,
+            "below": self.below,
             "sort": self.sort,
             "page": self.page,
             **changes,
         }
-        defaults = {"q": "", "state": "", "medium": "", "sort": "attention", "page": 1}
-        return {name: str(value) for name, value in values.items() if value != defaults[name]}
+        defaults = {"sort": "attention", "page": 1}
+        return {name: str(value) for name, value in values.items() if value != defaults.get(name, "")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +183,18 @@ class MeterList:
     page: int
     states: tuple[tuple[str, int], ...]
     media: tuple[tuple[str, int], ...]
+    keys: tuple[tuple[str, int], ...]
     incomplete: int
+    stale: int
+    below: str
 
 
-def _time_key(meter: MeterView) -> float:
-    return meter.last_contact.timestamp() if meter.last_contact else 0.0
+def _one_of(text: str, allowed: Container[str]) -> str:
+    return text if text in allowed else ""
+
+
+def _time_key(moment: datetime | None) -> float:
+    return moment.timestamp() if moment else 0.0
 
 
 _ATTENTION = {"bad": 0, "warn": 1, "busy": 2, "good": 3, "off": 4}
@@ -174,24 +205,48 @@ SORTS: dict[str, Callable[[MeterView], Any]] = {
     "meter": lambda meter: meter.identity,
     "medium": lambda meter: meter.medium,
     "state": lambda meter: meter.state_words.word,
-    "contact": _time_key,
+    "value": lambda meter: _time_key(meter.last_value),
+    "contact": lambda meter: _time_key(meter.last_contact),
     "progress": lambda meter: (meter.stored + meter.closed) / meter.expected if meter.expected else -1.0,
     "signal": lambda meter: meter.signal if meter.signal is not None else -1e9,
     "level": lambda meter: (meter.level if meter.level is not None else -1, meter.hops or 0),
+    "keys": lambda meter: meter.keys,
     "firmware": lambda meter: (meter.manufacturer, meter.model, meter.firmware),
 }
 
 
-def select(meters: Iterable[MeterView], query: MeterQuery, rows_per_page: int = PAGE_ROWS) -> MeterList:
+def select(
+    meters: Iterable[MeterView], query: MeterQuery, now: datetime, rows_per_page: int = PAGE_ROWS
+) -> MeterList:
     """Filter, sort and cut the list."""
     known = list(meters)
-    states = Counter(meter.state for meter in known)
-    media = Counter(meter.medium for meter in known)
-    found = [meter for meter in known if _matches(meter, query)]
+    states, media, keys = Counter[str](), Counter[str](), Counter[str]()
+    for meter in known:
+        states[meter.state] += 1
+        media[meter.medium] += 1
+        keys[meter.keys] += 1
+    old = {meter.identity for meter in known if is_stale(meter, now)}
+    special: dict[str, Callable[[MeterView], bool]] = {
+        "incomplete": lambda meter: meter.missing > 0,
+        "stale": lambda meter: meter.identity in old,
+        "uncounted": is_uncounted,
+    }
+    inside = _below(known, query.below) if query.below else None
+    words = query.search.casefold().split()
+    found = [
+        meter
+        for meter in known
+        if (not query.state or special.get(query.state, lambda one: one.state == query.state)(meter))
+        and (not query.medium or meter.medium == query.medium)
+        and (not query.keys or meter.keys == query.keys)
+        and (inside is None or meter.link_address in inside)
+        and (not words or _has_words(meter, words))
+    ]
     found.sort(key=lambda meter: meter.identity)
     found.sort(key=SORTS[query.sort.lstrip("-")], reverse=query.sort.startswith("-"))
     pages = max(1, -(-len(found) // rows_per_page))
     page = min(query.page, pages)
+    top = next((meter.identity for meter in known if query.below and meter.link_address == query.below), "")
     return MeterList(
         tuple(found[(page - 1) * rows_per_page : page * rows_per_page]),
         len(found),
@@ -200,20 +255,42 @@ def select(meters: Iterable[MeterView], query: MeterQuery, rows_per_page: int = 
         page,
         tuple((state, states[state]) for state in METER_STATES if states[state]),
         tuple(sorted(media.items())),
+        tuple((state, keys[state]) for state in KEY_STATES if keys[state]),
         sum(meter.missing > 0 for meter in known),
+        len(old),
+        top or query.below,
     )
 
 
-def _matches(meter: MeterView, query: MeterQuery) -> bool:
-    if query.state == "incomplete":
-        if meter.missing == 0:
-            return False
-    elif query.state and meter.state != query.state:
-        return False
-    if query.medium and meter.medium != query.medium:
-        return False
-    if not query.search:
-        return True
+def is_stale(meter: MeterView, now: datetime) -> bool:
+    """Whether a meter that is read has given no value for so long that its values are not of today."""
+    return (
+        meter.state == "active"
+        and meter.last_value is not None
+        and (now - meter.last_value).total_seconds() > OLD_AFTER_S
+    )
+
+
+def is_uncounted(meter: MeterView) -> bool:
+    """Whether a meter is here, but nothing can be expected of it yet: nobody knows who it is."""
+    return meter.state in ("discovered", "identifying") and meter.expected == 0
+
+
+def _below(meters: Iterable[MeterView], eui: str) -> set[str]:
+    """The addresses of a node and of all that hangs under it."""
+    children: dict[str, list[str]] = {}
+    for meter in meters:
+        if meter.parent:
+            children.setdefault(meter.parent, []).append(meter.link_address)
+    found, waiting = {eui}, [eui]
+    while waiting:
+        new = [child for child in children.get(waiting.pop(), ()) if child not in found]
+        found.update(new)
+        waiting += new
+    return found
+
+
+def _has_words(meter: MeterView, words: Iterable[str]) -> bool:
     fields = (
         meter.identity,
         meter.link_address,
@@ -223,4 +300,38 @@ def _matches(meter: MeterView, query: MeterQuery) -> bool:
         meter.reason,
     )
     text = " ".join(fields).casefold()
-    return all(word in text for word in query.search.casefold().split())
+    return all(word in text for word in words)
+
+
+_CSV_COLUMNS = (
+    "meter", "medium", "state", "reason", "last_value", "last_contact", "expected", "stored", "closed", "signal",
+    "link", "address", "parent", "level", "hops", "keys", "manufacturer", "model", "firmware",
+)  # fmt: skip
+# A spreadsheet takes what begins so for a formula (CWE-1236); some of these texts are the meter's own.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def as_csv(meters: Iterable[MeterView]) -> str:
+    """The list as CSV (RFC 4180), times as RFC 3339."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(_CSV_COLUMNS)
+    for one in meters:
+        row = (
+            one.identity, one.medium, one.state, one.reason, _iso(one.last_value), _iso(one.last_contact),
+            one.expected, one.stored, one.closed, one.signal, one.link, one.link_address, one.parent, one.level,
+            one.hops, one.keys, one.manufacturer, one.model, one.firmware,
+        )  # fmt: skip
+        writer.writerow(
+            ""
+            if value is None
+            else f"'{value}"
+            if isinstance(value, str) and value.startswith(_FORMULA)
+            else value
+            for value in row
+        )
+    return text.getvalue()
+
+
+def _iso(moment: datetime | None) -> str:
+    return moment.isoformat(timespec="seconds") if moment else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from concentrator.errors import LocalError
 from concentrator.web import network_queries
 from concentrator.web.live import Snapshot
 from concentrator.web.sources import Sources
-from concentrator.web.topology import Picture, Place, draw
+from concentrator.web.topology import Picture, Place, branch, draw, matching, trace
 from concentrator.web.translations import mark
 from concentrator.web.views import Asked, Part, View, notices
 from concentrator.web.visitors import Visitor
@@ -24,6 +24,36 @@ _DAY_ROWS = 45
 # The service is asked anew after so long, however many look.
 _KEPT_S = 3.0
 _MOST_DRAWN = 16
+_PAGE_ROWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkQuery:
+    """What of the network is shown: the parameters of the address, checked. `levels` 0 is all of them."""
+
+    below: str = ""
+    levels: int = 0
+    find: str = ""
+    colour: str = ""
+    page: int = 1
+
+    @classmethod
+    def from_parameters(cls, given: Mapping[str, str]) -> NetworkQuery:
+        """Take an address's parameters; what makes no sense is left out."""
+        levels, page = given.get("levels", ""), given.get("page", "")
+        return cls(
+            below=given.get("below", "").strip().lower()[:32],
+            levels=int(levels) if re.fullmatch(r"[1-9]", levels) else 0,
+            find=given.get("find", "").strip()[:64],
+            colour="hops" if given.get("colour") == "hops" else "",
+            page=int(page) if re.fullmatch(r"[1-9][0-9]{0,4}", page) else 1,
+        )
+
+    def parameters(self, **changes: str | int) -> dict[str, str]:
+        """The address's parameters, with changes; the defaults are left out."""
+        values: dict[str, str | int] = {**asdict(self), **changes}
+        defaults = {"levels": 0, "page": 1}
+        return {name: str(value) for name, value in values.items() if value != defaults.get(name, "")}
 
 
 class UnknownNodeError(LocalError):
@@ -56,22 +86,33 @@ class NetworkViews:
     async def topology(self, snapshot: Snapshot, asked: Asked) -> View:
         """The picture, and the same as a table."""
         places, live = await self.places(snapshot, asked.visitor)
-        below = asked.parameters.get("below", "")
-        below = below if any(place.eui == below and place.available for place in places) else ""
-        number = asked.parameters.get("levels", "")
-        levels = int(number) if re.fullmatch(r"[1-9]", number) else _ALL_LEVELS
-        picture = self._picture(places, below, levels)
-        top = next((place for place in places if place.eui == below), None)
-        chosen = (top, levels if levels < _ALL_LEVELS else None)
-        away = sum(not place.available for place in places)
+        query = NetworkQuery.from_parameters(asked.parameters)
+        below = query.below
+        top = next((place for place in places if place.eui == below and place.available), None)
+        if top is None:
+            query, below = replace(query, below=""), ""
+        picture = self._picture(places, below, query.levels or _ALL_LEVELS)
+        inside = branch(places, below) if below else list(places)
+        found = matching(inside, query.find) if query.find else inside
+        traced = trace(picture, found) if query.find else None
+        found.sort(key=lambda place: (place.available, place.name))
+        pages = max(1, -(-len(found) // _PAGE_ROWS))
+        page = min(query.page, pages)
+        rows = tuple(found[(page - 1) * _PAGE_ROWS : page * _PAGE_ROWS])
+        parents = {row.parent for row in rows}
+        names = {place.eui: place.name for place in places if place.eui in parents}
+        counts = (len(found), len(places), sum(not place.available for place in places))
         return View(
             "topology.html",
             mark("Network"),
             {
                 **notices(snapshot, snapshot.status or {}),
-                "picture": Part("network_picture.html", (self._family(snapshot), picture, chosen, live)),
-                "nodes": Part("network_table.html", (places, away, _names(places))),
+                "picture": Part(
+                    "network_picture.html", (self._family(snapshot), picture, (top, query), live, traced)
+                ),
+                "nodes": Part("network_table.html", (rows, counts, names, (page, pages), query)),
             },
+            {"query": query},
         )
 
     async def node(self, snapshot: Snapshot, asked: Asked) -> View:

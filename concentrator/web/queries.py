@@ -80,6 +80,15 @@ def latest_values(connection: sqlite3.Connection, identity: str) -> list[LatestV
     ]
 
 
+def last_values(connection: sqlite3.Connection) -> dict[str, int]:
+    """When the newest stored value of each meter was captured, in seconds since 1970."""
+    rows = connection.execute(
+        "SELECT identity, MAX((SELECT MAX(captured_at) FROM reading WHERE reading.channel_id = channel.channel_id))"
+        " FROM channel JOIN meter USING (meter_id) GROUP BY meter_id"
+    )
+    return {identity: at for identity, at in rows if at is not None}
+
+
 def points(connection: sqlite3.Connection, channel_id: int, first: int, last: int) -> list[Point]:
     """The stored values of a channel from `first` to `last` (seconds since 1970), oldest first."""
     rows = connection.execute(
@@ -125,6 +134,14 @@ def events(
         (before, meter, limit),
     )
     return [LoggedEvent(row[0], from_epoch(row[1]), *row[2:]) for row in rows]
+
+
+def newest_of_code(connection: sqlite3.Connection, code: str, since: int) -> datetime | None:
+    """When an event of the concentrator's own log happened last, since a moment (seconds since 1970)."""
+    row = connection.execute(
+        "SELECT MAX(happened_at) FROM event WHERE code = ? AND happened_at >= ?", (code, since)
+    ).fetchone()
+    return from_epoch(row[0]) if row[0] is not None else None
 
 
 @dataclass(frozen=True, slots=True)

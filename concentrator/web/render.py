@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from datetime import UTC, datetime
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from concentrator.clock import Clock
-from concentrator.web import chart, words
+from concentrator.web import chart, network_marks, words
+from concentrator.web.chart import ChartValue
 from concentrator.web.firmware_views import CAMPAIGN_STATES, METER_STAGES, SLOT_STATES, UPDATE_STATES
+from concentrator.web.meters import OLD_AFTER_S
 from concentrator.web.reasons import told
 from concentrator.web.report_views import SCALES, SEVERITIES
 from concentrator.web.task_views import TASK_KINDS
+from concentrator.web.topology import Picture
 from concentrator.web.translations import ENGLISH, LANGUAGES, Message, catalogue
 from concentrator.web.views import Part, View
 
 _ROOM = Path(__file__).parent
 STATIC = _ROOM / "static"
-# A value is greyed from this age on, so that nobody takes it for the present.
-OLD_AFTER_S = 24 * 3600
 
 
 class Renderer:
@@ -34,6 +37,7 @@ class Renderer:
         self.language = language
         self._messages = messages = catalogue(language)
         self._translate = translate = messages.gettext
+        self._marks: dict[bool, tuple[Picture, Markup]] = {}
         self._environment = Environment(
             loader=FileSystemLoader(_ROOM / "templates"),
             autoescape=True,
@@ -57,6 +61,8 @@ class Renderer:
             "obis_words": functools.partial(words.obis_words, translate=translate),
             "quality": functools.partial(words.quality_words, translate=translate),
             "doubtful": words.is_doubtful,
+            "cursor": self.cursor,
+            "marks": self.marks,
             "unit": words.unit_words,
             "event_words": functools.partial(words.event_words, translate=translate),
         }
@@ -76,6 +82,7 @@ class Renderer:
             "scaled": self._scaled,
             "signal": words.signal_words,
             "meter_states": words.METER_STATES,
+            "key_states": words.KEY_STATES,
             "media": words.MEDIA,
             "task_kinds": TASK_KINDS,
             "severity_words": SEVERITIES,
@@ -142,6 +149,37 @@ class Renderer:
 
     def _scaled(self, value: float | str, scaler: int) -> str:
         return self._messages.decimal(words.scaled(value, scaler))
+
+    def cursor(self, values: Sequence[ChartValue], unit: int) -> str:
+        """What the chart's cursor says at each place from left to right, as JSON: [x, y or null, words]."""
+        symbol = words.unit_words(unit)
+        told: list[list[object]] = []
+        for one in values:
+            end = one.end if one.end.date() == one.begin.date() else one.end - timedelta(seconds=1)
+            day = words.day_words(end.date(), self._translate)
+            span = f"{one.begin:%H:%M}\u2013{one.end:%H:%M}" if one.begin != one.end else f"{one.end:%H:%M}"
+            if one.value is None:
+                said = (
+                    self._translate(one.reason)
+                    if one.reason
+                    else self._translate("missing, still to be read")
+                )
+                told.append([one.x, None, f"{day} {span}: {said}"])
+            else:
+                value = self._messages.decimal(f"{one.value:g}")
+                quality = words.quality_words(one.quality, self._translate)
+                told.append([one.x, one.y, f"{day} {span}: {value} {symbol}, {quality}"])
+        return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+
+    def marks(self, picture: Picture, by_hops: bool) -> Markup:  # noqa: FBT001 - a filter's argument
+        """The nodes of the network's picture. Kept for who looks next: it is the same until a node changes."""
+        kept = self._marks.get(by_hops)
+        if kept is None or kept[0] is not picture:
+            kept = self._marks[by_hops] = (
+                picture,
+                network_marks.marks_svg(picture, self._translate, by_hops=by_hops),
+            )
+        return kept[1]
 
     def told_moment(self, text: str) -> str:
         """A moment that the service told, in the box's zone."""

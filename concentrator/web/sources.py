@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,13 +18,14 @@ from concentrator.store import meters as meter_table
 from concentrator.store import outbox
 from concentrator.store.errors import StoreError
 from concentrator.store.network_history import NetworkHour
+from concentrator.store.readings import from_epoch
 from concentrator.store.statistics import STATISTICS_APPLICATION_ID, STATISTICS_VERSION, statistics_path
 from concentrator.web import machine, network_queries, queries
 from concentrator.web.completeness import Completeness, Matrix
 from concentrator.web.hours import HourMatrix, hour_matrix
 from concentrator.web.live import ServiceWatch, Snapshot
 from concentrator.web.machine import Machine
-from concentrator.web.meters import MeterView, moment
+from concentrator.web.meters import MeterView, is_uncounted, moment
 from concentrator.web.questions import Questions
 from concentrator.web.store_reader import StoreReader
 from concentrator.web.translations import mark
@@ -31,7 +34,11 @@ from concentrator.web.visitors import Visitor
 Result = TypeVar("Result")
 _HOUR_S, _DAY_S = 3600, 86_400
 _ALARM_ROWS = 10
+_SET_ASIDE_TOLD_S = 7 * _DAY_S
 _SLOW_S = 10.0
+# The newest values of all meters are kept for this long, or longer where looking takes more than its share.
+_SHORTEST_KEEP_S = 2.0
+_LARGEST_SHARE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,11 @@ class DestinationView:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over all meters. Intervals are known only while the service runs."""
+    """Sums over all meters. Intervals are known only while the service runs.
+
+    By how they are reached: PLC, radio, `behind` another meter, `wired` M-Bus, a P1 port. `uncounted` are those of
+    which nothing is expected yet, as nobody knows who they are.
+    """
 
     meters: int
     active: int
@@ -58,6 +69,10 @@ class Totals:
     reachable: int | None
     plc: int
     wireless: int
+    behind: int
+    wired: int
+    consumer_port: int
+    uncounted: int
     expected: int
     stored: int
     closed: int
@@ -77,7 +92,11 @@ class Sources:
         self.questions = Questions(config.control_socket, clock)
         self._completeness = Completeness(config.collection)
         self._slow: dict[str, tuple[float, Any]] = {}
-        self._parsed: tuple[Snapshot, list[MeterView]] | None = None
+        self._parsed: tuple[Snapshot, Mapping[str, datetime], list[MeterView]] | None = None
+        self._looking = asyncio.Lock()
+        self._last_epochs: dict[str, int] = {}
+        self._last_found: Mapping[str, datetime] = {}
+        self._last_values_until = 0.0
 
     def close(self) -> None:
         """Let go of both files."""
@@ -112,12 +131,28 @@ class Sources:
 
     async def meters(self, snapshot: Snapshot) -> list[MeterView]:
         """Every meter: as the service says now, or as the store remembers."""
+        last = await self._last_values()
         if snapshot.status is None:
             records, _reason = await self.ask(meter_table.load_meters, [])
-            return [MeterView.from_record(record) for record in records]
-        if self._parsed is None or self._parsed[0] is not snapshot:
-            self._parsed = (snapshot, [MeterView.from_status(meter) for meter in snapshot.status["meters"]])
-        return self._parsed[1]
+            return [MeterView.from_record(record, last.get(record.identity)) for record in records]
+        if self._parsed is None or self._parsed[0] is not snapshot or self._parsed[1] is not last:
+            meters = snapshot.status["meters"]
+            views = [MeterView.from_status(meter, last.get(str(meter["identity"]))) for meter in meters]
+            self._parsed = (snapshot, last, views)
+        return self._parsed[2]
+
+    async def _last_values(self) -> Mapping[str, datetime]:
+        """When the newest value of each meter was captured. Looked up anew at most every few seconds, by one asker."""
+        async with self._looking:
+            now = self.clock.monotonic()
+            if now >= self._last_values_until:
+                found, _reason = await self.ask(queries.last_values, {})
+                if found != self._last_epochs:
+                    self._last_epochs = found
+                    self._last_found = {meter: from_epoch(at) for meter, at in found.items()}
+                took = self.clock.monotonic() - now
+                self._last_values_until = now + max(_SHORTEST_KEEP_S, took / _LARGEST_SHARE)
+            return self._last_found
 
     async def destinations(self, snapshot: Snapshot) -> list[DestinationView]:
         """Where readings go, and what waits."""
@@ -209,6 +244,15 @@ class Sources:
         found, _reason = await self.ask(lambda c: queries.alarms(c, since, _ALARM_ROWS), (0, []))
         return found
 
+    async def set_aside_at(self) -> datetime | None:
+        """When a damaged store was set aside in the last week, if one was."""
+        return await self._kept_for("set aside", self._set_aside_at)
+
+    async def _set_aside_at(self) -> datetime | None:
+        since = int(self.clock.now().timestamp()) - _SET_ASIDE_TOLD_S
+        found, _reason = await self.ask(lambda c: queries.newest_of_code(c, "store_set_aside", since), None)
+        return found
+
     def machine(self) -> Machine:
         """The box itself."""
         return machine.look(self.config.state_directory)
@@ -225,13 +269,18 @@ class Sources:
     def totals(meters: list[MeterView]) -> Totals:
         """Sums over all meters."""
         told = [meter for meter in meters if meter.reachable is not None]
+        links = Counter(meter.link for meter in meters)
         return Totals(
             meters=len(meters),
             active=sum(meter.state == "active" for meter in meters),
             attention=sum(meter.state_words.tone in ("bad", "warn") for meter in meters),
             reachable=sum(bool(meter.reachable) for meter in told) if told else None,
-            plc=sum(meter.link == "plc" for meter in meters),
-            wireless=sum(meter.link == "wmbus" for meter in meters),
+            plc=links["plc"],
+            wireless=links["wmbus"],
+            behind=links["mbus-client"],
+            wired=links["mbus"],
+            consumer_port=links["p1"],
+            uncounted=sum(is_uncounted(meter) for meter in meters),
             expected=sum(meter.expected for meter in meters),
             stored=sum(meter.stored for meter in meters),
             closed=sum(meter.closed for meter in meters),

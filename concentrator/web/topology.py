@@ -20,9 +20,12 @@ _LEFT, _TOP = 14, 20
 _ROW, _DOT_STEP = 24, 15
 _WIDEST_STEP, _NARROWEST_STEP = 150, 34
 _NAME_ROOM = 230
-# LQI of G3 is (SNR + 10 dB) times 4 (ITU-T G.9903): 10 dB and 3 dB. The SNR code of PRIME counts 0 to 7.
-_GOOD = {"g3": 80, "prime": 4}
-_FAIR = {"g3": 52, "prime": 2}
+_MOST_TRACED = 20
+_MOST_FOUND = 300
+# LQI of G3 is (SNR + 10 dB) times 4 (ITU-T G.9903): 10 dB and 3 dB. The SNR code of PRIME counts 0 to 7. Of wireless
+# M-Bus it is dBm: EN 13757-4 asks a receiver for -100 dBm or better; from -95 dBm on little is left for fading.
+_GOOD = {"g3": 80, "prime": 4, "wmbus": -85}
+_FAIR = {"g3": 52, "prime": 2, "wmbus": -95}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,13 @@ class Place:
     def name(self) -> str:
         """For a reader."""
         return self.meter or self.eui
+
+    @property
+    def distance(self) -> int | None:
+        """How many hops away, 1 directly: as G3 tells it, or by the level of PRIME."""
+        if self.hops:
+            return self.hops
+        return self.level + 1 if self.level is not None else None
 
     @classmethod
     def from_told(cls, node: Mapping[str, Any], family: str, names: Mapping[str, str]) -> Place:
@@ -83,7 +93,10 @@ def link_quality(quality: int | None, family: str) -> tuple[Tone, str]:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A node in the picture; `below` is how many hang under it, `folded` how many of them are not drawn."""
+    """A node in the picture; `below` is how many hang under it, `folded` how many of them are not drawn.
+
+    `start` is where the way to it begins: the node above it, the concentrator, or a gathering.
+    """
 
     place: Place
     x: float
@@ -91,6 +104,12 @@ class Mark:
     named: bool
     below: int
     folded: int
+    start: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def way(self) -> str:
+        """The way to it, as an SVG path."""
+        return f"M{self.start[0]:g} {self.start[1]:g}V{self.y:g}H{self.x:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +171,7 @@ class _Layout:
             for leaf in leaves:
                 self.y += _ROW
                 self._way(x, y, left)
-                self.marks.append(Mark(leaf, left, self.y, named=True, below=0, folded=0))
+                self.marks.append(Mark(leaf, left, self.y, named=True, below=0, folded=0, start=(x, y)))
         else:
             self._dots(leaves, x, y, left)
         for branch in branches:
@@ -160,7 +179,9 @@ class _Layout:
             self._way(x, y, left)
             below = self.below(branch.eui)
             folded = below if depth >= self._levels else 0
-            self.marks.append(Mark(branch, left, self.y, named=True, below=below, folded=folded))
+            self.marks.append(
+                Mark(branch, left, self.y, named=True, below=below, folded=folded, start=(x, y))
+            )
             if not folded:
                 self.children_of(branch.eui, depth + 1, left, self.y)
 
@@ -171,7 +192,7 @@ class _Layout:
             self._way(x, y, left)
             for number, leaf in enumerate(leaves[first : first + a_line]):
                 at = left + number * _DOT_STEP
-                self.marks.append(Mark(leaf, at, self.y, named=False, below=0, folded=0))
+                self.marks.append(Mark(leaf, at, self.y, named=False, below=0, folded=0, start=(x, y)))
 
     def _way(self, x: float, y: float, to: float) -> None:
         self.ways.append(f"M{x:g} {y:g}V{self.y:g}H{to:g}")
@@ -212,6 +233,50 @@ def draw(places: Sequence[Place], *, below: str = "", levels: int = 99) -> Pictu
     return Picture(
         round(layout.y + _TOP), tuple(layout.marks), tuple(gatherings), "".join(layout.ways), deepest, circles
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Where nodes that were searched for are: their marks, and the ways from the concentrator to them as one path."""
+
+    marks: tuple[Mark, ...]
+    ways: str
+    found: int
+
+
+def trace(picture: Picture, found: Sequence[Place]) -> Trace:
+    """Find nodes in a picture. Ways are drawn to the first few only: to many they would be the whole picture."""
+    marks = {mark.place.eui: mark for mark in picture.marks}
+    drawn = [marks[place.eui] for place in found if place.eui in marks]
+    ways: dict[str, None] = {}
+    for mark in drawn[:_MOST_TRACED]:
+        above: Mark | None = mark
+        while above is not None and above.way not in ways:
+            ways[above.way] = None
+            above = marks.get(above.place.parent)
+    return Trace(tuple(drawn[:_MOST_FOUND]), "".join(ways), len(found))
+
+
+def matching(places: Sequence[Place], text: str) -> list[Place]:
+    """The nodes whose name or EUI contains a text."""
+    wanted = text.casefold()
+    return [place for place in places if wanted in place.name.casefold() or wanted in place.eui]
+
+
+def branch(places: Sequence[Place], eui: str) -> list[Place]:
+    """A node and all that hang under it."""
+    children: dict[str, list[Place]] = {}
+    for place in places:
+        if place.available:
+            children.setdefault(place.parent, []).append(place)
+    found = {place.eui: place for place in places if place.eui == eui}
+    waiting = [eui]
+    while waiting:
+        for child in children.get(waiting.pop(), ()):
+            if child.eui not in found:
+                found[child.eui] = child
+                waiting.append(child.eui)
+    return list(found.values())
 
 
 def _deepest(children: Mapping[str, Sequence[Place]], root: str) -> int:

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from concentrator.errors import LocalError
 from concentrator.model import IDENTITY_PATTERN
-from concentrator.web import chart, queries
+from concentrator.web import attention, profile_chart, queries
 from concentrator.web.live import Snapshot
 from concentrator.web.machine import Machine
 from concentrator.web.meters import MeterQuery, MeterView, select
 from concentrator.web.order_desk import CHANGES, CONFIRMED, OPERATIONS, TASKS, OrderDesk
 from concentrator.web.sources import Sources
 from concentrator.web.task_views import TASK_KINDS
+from concentrator.web.topology import link_quality
 from concentrator.web.translations import Message, mark
 from concentrator.web.visitors import Visitor
-from concentrator.web.words import is_counter, obis_words
 
 MATRIX_ROWS = 40
+# What a wall screen shows without being scrolled.
+_WALL_ROWS = 8
+_WALL_CONCERNS = 4
 _METER_EVENT_ROWS = 20
 _GAP_ROWS = 50
-_MOST_CHART_DAYS = 14
 _PORT_TROUBLES: dict[str, dict[str, str]] = {
     "modem": {
         "port lost": mark("The modem's port was lost."),
@@ -86,11 +88,13 @@ class Views:
         sources = self._sources
         status: dict[str, Any] = snapshot.status or {}
         meters = await sources.meters(snapshot)
+        wall = asked.parameters.get("view") == "wall"
+        rows, most = (_WALL_ROWS, _WALL_CONCERNS) if wall else (MATRIX_ROWS, attention.MOST_SHOWN)
         by_hour = asked.parameters.get("by") == "hour"
         matrix, store_reason = await sources.matrix()
-        completeness = Part("matrix.html", (matrix, store_reason, MATRIX_ROWS))
+        completeness = Part("matrix.html", (matrix, store_reason, rows))
         if by_hour:
-            completeness = Part("hours.html", (await sources.hours(), store_reason, MATRIX_ROWS))
+            completeness = Part("hours.html", (await sources.hours(), store_reason, rows))
         box = sources.config.concentrator
         who = (
             box.name,
@@ -102,10 +106,15 @@ class Views:
         store: dict[str, Any] = status.get("store") or {}
         disk = sources.disk()
         return View(
-            "overview.html",
+            "wall.html" if wall else "overview.html",
             mark("Overview"),
             {
-                **notices(snapshot, status, store_reason),
+                # What stands on top of other pages is here among all that needs a person.
+                **notices(snapshot, {}),
+                "attention": Part(
+                    "attention.html",
+                    (await attention.look(sources, snapshot, store_reason), most),
+                ),
                 "totals": Part("totals.html", (snapshot.state, sources.totals(meters))),
                 "box": Part("box.html", who),
                 "modem": Part(
@@ -137,10 +146,16 @@ class Views:
     async def meters(self, snapshot: Snapshot, asked: Asked) -> View:
         """The list."""
         query = MeterQuery.from_parameters(asked.parameters)
-        found = select(await self._sources.meters(snapshot), query)
+        found = select(await self._sources.meters(snapshot), query, self._sources.clock.now())
         rows = {f"meter-{meter.identity}": Part("meter_row.html", meter) for meter in found.rows}
         summary = (found.found, found.known, found.page, found.pages, query)
-        filters = (found.states, found.media, found.incomplete, query)
+        filters = (
+            found.states,
+            found.media,
+            found.keys,
+            (found.incomplete, found.stale, found.below),
+            query,
+        )
         return View(
             "meters.html",
             mark("Meters"),
@@ -171,16 +186,16 @@ class Views:
             lambda c: queries.events(c, _METER_EVENT_ROWS, meter=identity), []
         )
         parent = await self._parent(snapshot, meter)
-        channel, days = _chosen(latest, asked.parameters, sources.config.collection.profile)
+        charted = await profile_chart.shown(sources, identity, latest, asked.parameters)
         return View(
             "meter.html",
             identity,
             {
                 **notices(snapshot, snapshot.status or {}, reason),
-                "meter": Part("meter_facts.html", (meter, parent)),
+                "meter": Part("meter_facts.html", (meter, parent, signal_quality(meter, snapshot))),
                 "orders": Part("orders.html", [order.data for order in self._desk.of(identity)]),
                 "latest": Part("latest.html", latest),
-                "chart": Part("chart.html", await self._chart(channel, days)),
+                "chart": Part("chart.html", (identity, charted)),
                 "gaps": Part("gaps.html", gaps),
                 "events": Part("events.html", (events, None)),
             },
@@ -188,8 +203,9 @@ class Views:
                 "identity": identity,
                 "meter": meter,
                 "channels": latest,
-                "channel": channel.channel_id if channel else None,
-                "days": days,
+                "channel": charted.channel.channel_id if charted.channel else None,
+                "days": charted.days,
+                "day": charted.day,
                 "buttons": _buttons(asked.visitor) if meter.link == "plc" else {},
                 "switch": _switch_buttons(asked.visitor) if meter.link == "plc" else {},
             },
@@ -216,27 +232,15 @@ class Views:
         meters = await self._sources.meters(snapshot)
         return next((one.identity for one in meters if one.link_address == meter.parent), "")
 
-    async def _chart(
-        self, channel: queries.LatestValue | None, days: int
-    ) -> tuple[queries.LatestValue, chart.Chart | None, int] | None:
-        if channel is None:
-            return None
-        now = self._sources.clock.now().astimezone()
-        midnight = datetime(now.year, now.month, now.day).astimezone()  # noqa: DTZ001 - the box's zone is meant
-        begin = (midnight - timedelta(days=days - 1)).timestamp()
-        period_s = channel.period_s
-        first = int(begin) + period_s
-        # Up to the last interval that any meter can have captured by now.
-        due = int(now.timestamp()) - self._sources.config.collection.answer_delay_s
-        last = max(first, due // period_s * period_s if period_s else int(now.timestamp()))
-        points, _reason = await self._sources.ask(
-            lambda c: queries.points(c, channel.channel_id, first - period_s, last), []
-        )
-        counter = period_s > 0 and is_counter(channel.obis)
-        drawn = chart.draw(
-            points, first, last, period_s=period_s, scaler=channel.scaler, counter=counter, zone=now.tzinfo
-        )
-        return channel, drawn, days
+
+def signal_quality(meter: MeterView, snapshot: Snapshot) -> tuple[str, str]:
+    """A meter's signal as a tone and a word, on the same scale as the network's picture; ("", "") when not known."""
+    if meter.signal is None:
+        return "", ""
+    modem: Mapping[str, Any] = (snapshot.status or {}).get("modem") or {}
+    family = "wmbus" if meter.link == "wmbus" else str(modem.get("family") or "")
+    tone, word = link_quality(round(meter.signal), family)
+    return ("", "") if tone == "busy" else (tone, word)
 
 
 def _buttons(visitor: Visitor) -> dict[str, str]:
@@ -292,21 +296,3 @@ def notices(snapshot: Snapshot, status: Mapping[str, Any], store_reason: str = "
         "service": Part("service.html", (snapshot.state, snapshot.last_answer_at if wrong else None)),
         "notices": Part("notices.html", wrong),
     }
-
-
-def _chosen(
-    latest: list[queries.LatestValue], parameters: Mapping[str, str], profile: str
-) -> tuple[queries.LatestValue | None, int]:
-    """The channel and the days that are charted: those asked for, or the first of the load profile."""
-    days = parameters.get("days", "2")
-    number = (
-        min(_MOST_CHART_DAYS, max(1, int(days))) if days.isascii() and days.isdigit() and len(days) < 3 else 2
-    )  # noqa: PLR2004 - digits
-    asked = parameters.get("channel", "")
-    for one in latest:
-        if str(one.channel_id) == asked:
-            return one, number
-    for one in latest:
-        if one.profile == profile and obis_words(one.obis):
-            return one, number
-    return (latest[0] if latest else None), number

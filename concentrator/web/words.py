@@ -40,6 +40,12 @@ METER_STATES: dict[str, StateWords] = {
     "foreign": StateWords("off", mark("Foreign"), mark("Not one of ours: listed and left alone.")),
     "removed": StateWords("off", mark("Removed"), mark("Was here once; its history stays.")),
 }
+KEY_STATES: dict[str, StateWords] = {
+    "missing": StateWords("warn", mark("missing"), mark("Encrypted, and no key is set up.")),
+    "wrong": StateWords("bad", mark("wrong"), mark("The meter refuses, or what the key gives is noise.")),
+    "present": StateWords("good", mark("present"), mark("Keys are set up for it.")),
+    "none": StateWords("off", mark("not needed"), mark("It is read without keys.")),
+}
 PORT_TONES: dict[str, Tone] = {
     "running": "good",
     "starting": "busy",

@@ -88,7 +88,7 @@ def test_the_new_pages_are_accessible_and_fit(page, service, tab, size):
     for name, (switches, terminals) in PLACES.items():
         service.nodes = web_bench.prime_tree(switches, terminals)
         opened = tab(page.address + "/topology", **options)
-        opened.locator(f'.net [data-node="{service.nodes[-1]["eui"]}"]').wait_for(timeout=20_000)
+        opened.locator(f'.net a[href="/topology/{service.nodes[-1]["eui"]}"]').wait_for(timeout=20_000)
         # What is accessible with a few nodes is so with hundreds, which take the checker half a minute.
         assert_accessible(opened, name, size, look_only=name == "network")
     node = tab(page.address + "/topology/0200000a0001", **options)
@@ -115,7 +115,7 @@ def test_the_new_pages_are_accessible_and_fit(page, service, tab, size):
 
 def test_a_click_on_a_node_leads_to_its_history_and_below_it(page, service, tab):
     opened = tab(page.address + "/topology")
-    opened.locator('.net a[data-node="0200000a0000"]').click()
+    opened.locator('.net a[href="/topology/0200000a0000"]').click()
     opened.wait_for_url("**/topology/0200000a0000")
     opened.get_by_text("What became of it").first.wait_for()
     opened.locator('a[href="/topology?below=0200000a0000"]').click()
@@ -123,9 +123,35 @@ def test_a_click_on_a_node_leads_to_its_history_and_below_it(page, service, tab)
     assert opened.locator(".net .mark").count() == 2
 
 
+def test_a_node_is_found_while_one_types_and_the_picture_zooms_by_keys_and_buttons(page, service, tab):
+    opened = tab(page.address + "/topology")
+    opened.locator("#stream[data-kind=live]").wait_for()
+    opened.locator("#find").press_sequentially("0200000a0001", delay=5)
+    opened.locator(".net .halo").wait_for()
+    assert opened.locator(".net .halo").count() == 1
+    picture = opened.locator("svg.net")
+    whole = picture.get_attribute("viewBox")
+    opened.locator("[data-pan]").focus()
+    opened.keyboard.press("+")
+    opened.keyboard.press("ArrowDown")
+    width, top = (float(picture.get_attribute("viewBox").split()[at]) for at in (2, 1))
+    assert width < 1000
+    assert top > 0
+    # A change of the network leaves the window where it is.
+    shown = picture.get_attribute("viewBox")
+    service.nodes[3]["available"] = False
+    opened.locator('.net a[href="/topology/0200000a0001"]').wait_for(state="detached", timeout=20_000)
+    assert picture.get_attribute("viewBox").split()[2] == shown.split()[2]
+    opened.get_by_role("button", name="Show all").click()
+    assert picture.get_attribute("viewBox").split()[:3] == whole.split()[:3]
+    opened.get_by_role("link", name="by hops").click()
+    opened.locator(".net .mark.d1").first.wait_for()
+    assert opened.locator("#find").input_value() == "0200000a0001"
+
+
 def test_a_node_that_leaves_goes_from_the_picture_by_itself(page, service, tab):
     opened = tab(page.address + "/topology")
-    place = opened.locator('.net a[data-node="0200000a0001"]')
+    place = opened.locator('.net a[href="/topology/0200000a0001"]')
     place.wait_for()
     service.nodes[3]["available"] = False
     assert service.nodes[3]["eui"] == "0200000a0001"

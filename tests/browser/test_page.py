@@ -24,8 +24,10 @@ PATHS = {
     "balance": "/balance",
     "firmware": "/firmware",
     "support": "/support",
+    "wall": "/?view=wall",
 }
 SIZES = {"desktop": {"width": 1400, "height": 900}, "phone": {"width": 390, "height": 844}}
+WALLS = {"wall": {"width": 1920, "height": 1080}, "large-wall": {"width": 3840, "height": 2160}}
 AXE = ROOT / ".node/node_modules/axe-core/axe.min.js"
 
 
@@ -34,7 +36,9 @@ def prepare(page_process, service):
     service.status["meters"] = [
         web_bench.plc_meter(METERS[0], stored=192, expected=192, link_address="020000000001"),
         web_bench.plc_meter(METERS[1], parent="020000000001", level=2, activity="reading 2026-11-20"),
-        web_bench.plc_meter(METERS[2], state="unreachable", reason="no answer within 30 s", reachable=False),
+        web_bench.plc_meter(
+            METERS[2], state="unreachable", reason="no answer within 30 s", reachable=False, keys="missing"
+        ),
         web_bench.plc_meter(
             WATER,
             link="wmbus",
@@ -169,6 +173,73 @@ def test_a_session_that_ends_takes_its_open_pages_along(page, service, tab):
     opened.locator("#stream[data-kind=live]").wait_for()
     service.users.reset("otto")
     opened.get_by_text("Log in to see the orders.").wait_for()
+
+
+@pytest.mark.parametrize("size", WALLS)
+def test_a_wall_screen_is_filled_and_not_scrolled(standing_page, tab, size):
+    opened = tab(standing_page.address + "/?view=wall", viewport=WALLS[size])
+    opened.locator("#stream[data-kind=live]").wait_for()
+    opened.screenshot(path=OUTPUT / f"{size}.png")
+    place = opened.locator(".wall").bounding_box()
+    assert place["y"] + place["height"] <= WALLS[size]["height"]
+    assert place["height"] > 0.6 * WALLS[size]["height"]
+    # The large figures are a fortieth of the screen's height and more.
+    letters = opened.locator(".wall .value").first.evaluate(
+        "one => parseFloat(getComputedStyle(one).fontSize)"
+    )
+    assert letters > WALLS[size]["height"] / 40
+    assert opened.locator("nav:visible, form:visible").count() == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/meters", PATHS["meter"], "/topology", "/?view=wall"])
+def test_on_the_smallest_phone_nothing_is_cut_off_and_fingers_hit(standing_page, tab, path):
+    opened = tab(standing_page.address + path, viewport={"width": 320, "height": 640}, has_touch=True)
+    opened.locator("#stream[data-kind=live]").wait_for()
+    assert opened.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert (
+        opened.evaluate(
+            "[...document.querySelectorAll('main .chip, main button, main select, main thead a')]"
+            ".filter((one) => one.offsetParent && one.getBoundingClientRect().height < 24).map((one) => one.outerHTML)"
+        )
+        == []
+    )
+    # What is wider than the screen scrolls in a place of its own.
+    assert (
+        opened.evaluate(
+            "[...document.querySelectorAll('main *')].filter((one) => one.offsetParent"
+            " && !one.closest('.scroll, .unseen') && one.getBoundingClientRect().right > innerWidth + 1)"
+            ".map((one) => one.outerHTML.slice(0, 80))"
+        )
+        == []
+    )
+
+
+def test_a_chart_tells_its_values_by_keys_and_by_touch(standing_page, tab):
+    opened = tab(standing_page.address + PATHS["meter"] + "?days=2", has_touch=True)
+    words = opened.locator("[data-cursor]")
+    opened.locator("[data-chart]").focus()
+    opened.keyboard.press("ArrowLeft")
+    newest = words.inner_text()
+    # An interval may have ended since the store was filled.
+    opened.keyboard.press("Shift+ArrowLeft")
+    assert re.search(r"\d\d:\d\d\u2013\d\d:\d\d: 150 Wh, valid$", words.inner_text())
+    assert words.inner_text() != newest
+    opened.keyboard.press("End")
+    assert words.inner_text() == newest
+    box = opened.locator("[data-chart] svg").bounding_box()
+    opened.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert words.inner_text() not in ("", newest)
+    opened.get_by_text("As a table").click()
+    opened.locator("#chart-table tbody tr").first.wait_for()
+
+
+def test_what_needs_attention_comes_and_goes_by_itself(page, service, tab):
+    opened = tab(page.address + "/")
+    opened.get_by_text(f"Meter {METERS[2]} does not answer.").wait_for()
+    service.status["meters"][1] |= {"state": "unreachable", "reason": "left the network"}
+    opened.get_by_role("link", name="2 meters do not answer.").click()
+    opened.locator("table.meters tbody tr").nth(1).wait_for()
+    assert opened.locator("table.meters tbody tr").count() == 2
 
 
 def test_an_order_is_given_with_the_keyboard_and_its_result_comes_by_itself(page, service, tab):

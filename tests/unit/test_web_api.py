@@ -41,6 +41,8 @@ ADDRESSES = {
     "/api/meters/{identity}/dialogue": f"/api/meters/{METERS[0]}/dialogue",
     "/api/topology/{identity}": f"/api/topology/{NODE}",
     "/api/orders/{order}": "/api/orders/o-1",
+    "/api/meters/{identity}/profile": f"/api/meters/{METERS[1]}/profile?days=3",
+    "/api/meters/{identity}/profile.csv": f"/api/meters/{METERS[1]}/profile.csv",
     "/api/export": "/api/export?format=jsonl",
 }
 ORDER = {"id": "o-1", "op": "ping", "target": METERS[0], "origin": "the page", "state": "done", "result": {}}
