@@ -401,7 +401,7 @@ class Api:
         )
 
     async def _completeness(self, _request: Request) -> Response:
-        matrix, reason = await self._sources.matrix()
+        matrix, reason = await self._sources.matrix(await self._sources.watch.snapshot())
         if matrix is None:
             return json_answer({"error": reason}, 503)
         return json_answer(

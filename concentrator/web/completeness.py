@@ -10,7 +10,8 @@ from __future__ import annotations
 import sqlite3
 import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Literal
 
@@ -74,16 +75,29 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Days, oldest first, and a row for each meter that has the profile, those with holes first."""
+    """Days, oldest first, and a row for each meter that has the profile, those with holes first.
+
+    `usual` is how much is expected of each day of a meter that captures as most do.
+    """
 
     days: tuple[date, ...]
     total: Row
     rows: tuple[Row, ...]
+    usual: tuple[int, ...]
 
     @property
     def complete(self) -> int:
         """Meters without a hole."""
         return sum(row.missing == 0 for row in self.rows)
+
+    def with_unread(self, meters: Iterable[str]) -> Matrix:
+        """The same with these meters, of which the store knows nothing."""
+        unread = unread_rows(self.rows, self.usual, meters)
+        total = tuple(
+            Cell(cell.expected + len(unread) * expected, cell.stored, cell.closed)
+            for cell, expected in zip(self.total.cells, self.usual, strict=True)
+        )
+        return replace(self, total=Row("", total), rows=holes_first((*self.rows, *unread)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +167,6 @@ class Completeness:
                 lacking = max(0, expected - stored)
                 cells[meter].append(Cell(expected, min(stored, expected), min(given_up, lacking)))
         rows = [Row(meter, tuple(row)) for meter, row in cells.items()]
-        rows.sort(key=lambda row: (-row.missing, row.meter))
         total = tuple(
             Cell(
                 sum(row.cells[number].expected for row in rows),
@@ -162,7 +175,11 @@ class Completeness:
             )
             for number in range(len(edges))
         )
-        return Matrix(tuple(day for day, _begin, _end in edges), Row("", total), tuple(rows))
+        expected = (
+            multiples(max(day_begin + 1, begin), min(day_end, end), usual)
+            for _day, day_begin, day_end in edges
+        )
+        return Matrix(tuple(dates), Row("", total), holes_first(rows), tuple(expected))
 
     def _day(self, connection: sqlite3.Connection, edges: tuple[int, int], *, recent: bool) -> _Day:
         now = time.monotonic()
@@ -178,6 +195,18 @@ class Completeness:
         if len(self._days) > 2 * MOST_DAYS:
             del self._days[min(self._days)]
         return day
+
+
+def unread_rows(rows: Iterable[Row], usual: Sequence[int], meters: Iterable[str]) -> list[Row]:
+    """A row for each of these meters that has none: all of it is missing."""
+    known = {row.meter for row in rows}
+    empty = tuple(Cell(expected, 0, 0) for expected in usual)
+    return [Row(meter, empty) for meter in meters if meter not in known]
+
+
+def holes_first(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """The rows in the order in which they are shown."""
+    return tuple(sorted(rows, key=lambda row: (-row.missing, row.meter)))
 
 
 def _is_full(day: _Day) -> bool:

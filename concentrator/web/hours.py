@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 import statistics
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from concentrator.config import CollectionSection
-from concentrator.web.completeness import USUAL_PERIOD_S, Cell, Row, closed_by_meter, day_edges, multiples
+from concentrator.web.completeness import (
+    USUAL_PERIOD_S,
+    Cell,
+    Row,
+    closed_by_meter,
+    day_edges,
+    holes_first,
+    multiples,
+    unread_rows,
+)
 from concentrator.web.queries import closed_spans
 
 _HOUR_S = 3600
@@ -16,15 +26,23 @@ _HOUR_S = 3600
 
 @dataclass(frozen=True, slots=True)
 class HourMatrix:
-    """The hours of today that have begun, oldest first, by when each begins; and a row for each meter, holes first."""
+    """The hours of today that have begun, oldest first, by when each begins; and a row for each meter, holes first.
+
+    `usual` is how much is expected of each hour of a meter that captures as most do.
+    """
 
     begins: tuple[int, ...]
     rows: tuple[Row, ...]
+    usual: tuple[int, ...]
 
     @property
     def complete(self) -> int:
         """Meters without a hole."""
         return sum(row.missing == 0 for row in self.rows)
+
+    def with_unread(self, meters: Iterable[str]) -> HourMatrix:
+        """The same with these meters, of which the store knows nothing."""
+        return replace(self, rows=holes_first((*self.rows, *unread_rows(self.rows, self.usual, meters))))
 
 
 def hour_matrix(connection: sqlite3.Connection, settings: CollectionSection, now: datetime) -> HourMatrix:
@@ -64,5 +82,5 @@ def hour_matrix(connection: sqlite3.Connection, settings: CollectionSection, now
             )
             cells.append(Cell(expected, stored, min(given_up, expected - stored)))
         found.append(Row(meter, tuple(cells)))
-    found.sort(key=lambda row: (-row.missing, row.meter))
-    return HourMatrix(begins, tuple(found))
+    expected_of_most = tuple(multiples(first + 1, min(first + _HOUR_S, due), usual) for first in begins)
+    return HourMatrix(begins, holes_first(found), expected_of_most)

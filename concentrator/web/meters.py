@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,8 +17,10 @@ from concentrator.web.words import KEY_STATES, METER_STATES, StateWords
 PAGE_ROWS = 250
 # A value is greyed from this age on, so that nobody takes it for the present.
 OLD_AFTER_S = 24 * 3600
+# States of a meter that has not told what it captures, and owes it all the same.
+_OWING = ("discovered", "identifying", "unreachable", "refused", "key_missing", "key_wrong")
 # What the list can be cut down to besides the states of a meter.
-SPECIAL_STATES = ("incomplete", "stale", "uncounted")
+SPECIAL_STATES = ("incomplete", "stale", "never_read")
 _UNKNOWN_STATE = StateWords("off", mark("Unknown"), mark("A state that this page does not know."))
 
 
@@ -50,6 +52,7 @@ class MeterView:
     activity: str = ""
     keys: str = ""
     last_value: datetime | None = None
+    never_read: bool = False
 
     @property
     def state_words(self) -> StateWords:
@@ -229,7 +232,7 @@ def select(
     special: dict[str, Callable[[MeterView], bool]] = {
         "incomplete": lambda meter: meter.missing > 0,
         "stale": lambda meter: meter.identity in old,
-        "uncounted": is_uncounted,
+        "never_read": lambda meter: meter.never_read,
     }
     inside = _below(known, query.below) if query.below else None
     words = query.search.casefold().split()
@@ -271,9 +274,20 @@ def is_stale(meter: MeterView, now: datetime) -> bool:
     )
 
 
-def is_uncounted(meter: MeterView) -> bool:
-    """Whether a meter is here, but nothing can be expected of it yet: nobody knows who it is."""
-    return meter.state in ("discovered", "identifying") and meter.expected == 0
+def with_expectations(meters: Sequence[MeterView], usual: int) -> list[MeterView]:
+    """The same meters, where of those on PLC that were never read is expected what is of most others.
+
+    Their capture period is not known before the first dialogue; but without them a network of which a tenth cannot be
+    read would pass for complete. `usual` is taken where none has told yet.
+    """
+    told = Counter(meter.expected for meter in meters if meter.link == "plc" and meter.expected)
+    expected = told.most_common(1)[0][0] if told else usual
+    return [
+        replace(meter, expected=expected, never_read=True)
+        if meter.link == "plc" and not meter.expected and meter.last_value is None and meter.state in _OWING
+        else meter
+        for meter in meters
+    ]
 
 
 def _below(meters: Iterable[MeterView], eui: str) -> set[str]:

@@ -21,11 +21,11 @@ from concentrator.store.network_history import NetworkHour
 from concentrator.store.readings import from_epoch
 from concentrator.store.statistics import STATISTICS_APPLICATION_ID, STATISTICS_VERSION, statistics_path
 from concentrator.web import machine, network_queries, queries
-from concentrator.web.completeness import Completeness, Matrix
+from concentrator.web.completeness import USUAL_PERIOD_S, Completeness, Matrix
 from concentrator.web.hours import HourMatrix, hour_matrix
 from concentrator.web.live import ServiceWatch, Snapshot
 from concentrator.web.machine import Machine
-from concentrator.web.meters import MeterView, is_uncounted, moment
+from concentrator.web.meters import MeterView, moment, with_expectations
 from concentrator.web.questions import Questions
 from concentrator.web.store_reader import StoreReader
 from concentrator.web.translations import mark
@@ -59,8 +59,8 @@ class DestinationView:
 class Totals:
     """Sums over all meters. Intervals are known only while the service runs.
 
-    By how they are reached: PLC, radio, `behind` another meter, `wired` M-Bus, a P1 port. `uncounted` are those of
-    which nothing is expected yet, as nobody knows who they are.
+    By how they are reached: PLC, radio, `behind` another meter, `wired` M-Bus, a P1 port. `never_read` are those
+    on PLC that have not told what they capture: as much is expected of them as of the others.
     """
 
     meters: int
@@ -72,7 +72,7 @@ class Totals:
     behind: int
     wired: int
     consumer_port: int
-    uncounted: int
+    never_read: int
     expected: int
     stored: int
     closed: int
@@ -138,7 +138,8 @@ class Sources:
         if self._parsed is None or self._parsed[0] is not snapshot or self._parsed[1] is not last:
             meters = snapshot.status["meters"]
             views = [MeterView.from_status(meter, last.get(str(meter["identity"]))) for meter in meters]
-            self._parsed = (snapshot, last, views)
+            usual = self.config.collection.history_days * _DAY_S // USUAL_PERIOD_S
+            self._parsed = (snapshot, last, with_expectations(views, usual))
         return self._parsed[2]
 
     async def _last_values(self) -> Mapping[str, datetime]:
@@ -194,10 +195,14 @@ class Sources:
             for state in states
         ]
 
-    async def matrix(self) -> tuple[Matrix | None, str]:
-        """The completeness of the last days."""
+    async def matrix(self, snapshot: Snapshot) -> tuple[Matrix | None, str]:
+        """The completeness of the last days, with the meters that were never read."""
         now = self.clock.now().astimezone()
-        return await self.ask(lambda connection: self._completeness.matrix(connection, now), None)
+        matrix, reason = await self.ask(lambda connection: self._completeness.matrix(connection, now), None)
+        return (matrix and matrix.with_unread(await self._never_read(snapshot))), reason
+
+    async def _never_read(self, snapshot: Snapshot) -> list[str]:
+        return [meter.identity for meter in await self.meters(snapshot) if meter.never_read]
 
     def disk(self) -> tuple[int, int] | None:
         """Free and total octets where the store lies."""
@@ -222,9 +227,10 @@ class Sources:
         """The alarms of meters of the last 24 hours: how many, and the newest."""
         return await self._kept_for("alarms", self._alarms)
 
-    async def hours(self) -> HourMatrix | None:
-        """The completeness of today's hours."""
-        return await self._kept_for("hours", self._hours)
+    async def hours(self, snapshot: Snapshot) -> HourMatrix | None:
+        """The completeness of today's hours, with the meters that were never read."""
+        hours: HourMatrix | None = await self._kept_for("hours", self._hours)
+        return hours and hours.with_unread(await self._never_read(snapshot))
 
     async def _hours(self) -> HourMatrix | None:
         now = self.clock.now().astimezone()
@@ -280,7 +286,7 @@ class Sources:
             behind=links["mbus-client"],
             wired=links["mbus"],
             consumer_port=links["p1"],
-            uncounted=sum(is_uncounted(meter) for meter in meters),
+            never_read=sum(meter.never_read for meter in meters),
             expected=sum(meter.expected for meter in meters),
             stored=sum(meter.stored for meter in meters),
             closed=sum(meter.closed for meter in meters),

@@ -91,10 +91,10 @@ class Views:
         wall = asked.parameters.get("view") == "wall"
         rows, most = (_WALL_ROWS, _WALL_CONCERNS) if wall else (MATRIX_ROWS, attention.MOST_SHOWN)
         by_hour = asked.parameters.get("by") == "hour"
-        matrix, store_reason = await sources.matrix()
+        matrix, store_reason = await sources.matrix(snapshot)
         completeness = Part("matrix.html", (matrix, store_reason, rows))
         if by_hour:
-            completeness = Part("hours.html", (await sources.hours(), store_reason, rows))
+            completeness = Part("hours.html", (await sources.hours(snapshot), store_reason, rows))
         box = sources.config.concentrator
         who = (
             box.name,

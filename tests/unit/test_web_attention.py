@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -194,7 +195,7 @@ def test_more_than_a_screen_of_them_is_folded(service, client):
     assert f"{count - 4} more" in wall
 
 
-def test_totals_add_up_and_tell_who_is_not_counted(service, client):
+def test_totals_add_up_and_who_was_never_read_counts_like_the_others(service, client):
     links = ("plc", "wmbus", "mbus-client", "mbus", "p1")
     service.status["meters"] = [
         web_bench.plc_meter(f"M{n}", link=link, expected=0, stored=0) for n, link in enumerate(links)
@@ -204,11 +205,22 @@ def test_totals_add_up_and_tell_who_is_not_counted(service, client):
     ]
     page = client.get("/").text
     assert "3 on PLC, 1 by radio, 1 behind meters, 1 on wired M-Bus, 1 on P1" in page
-    assert "1 meter is not yet identified and not counted here" in page
+    assert "1 meter was never read, and counts like the others" in page
+    assert "100 of 200 intervals" in page
     totals = client.get("/api/overview").json()["totals"]
     ways = ("plc", "wireless", "behind", "wired", "consumer_port")
     assert sum(totals[way] for way in ways) == totals["meters"] == 7
-    assert totals["uncounted"] == 1
+    assert totals["never_read"] == 1
+    assert (totals["expected"], totals["stored"]) == (200, 100)
+    listed = client.get("/api/meters?state=never_read").json()["meters"]
+    assert [(one["identity"], one["expected"], one["stored"]) for one in listed] == [("N1", 100, 0)]
+    # Its days and hours are holes too, before all others.
+    completeness = client.get("/api/completeness").json()
+    assert {cell["stored"] for cell in completeness["meters"]["N1"]} == {0}
+    assert min(cell["expected"] for cell in completeness["meters"]["N1"][1:]) > 0
+    for address in ("/", "/?by=hour"):
+        rows = re.findall(r'<th scope="row"><a href="/meters/(\w+)">', client.get(address).text)
+        assert rows[0] == "N1"
 
 
 def test_a_wall_screen_has_no_forms_and_loads_itself_again_without_script(client):
