@@ -25,8 +25,8 @@ from concentrator.web.translations import Message, mark
 from concentrator.web.visitors import Visitor
 
 MATRIX_ROWS = 40
-# What a wall screen shows without being scrolled.
-_WALL_ROWS = 8
+# What a wall screen shows without being scrolled: the more there is to tell, the fewer rows.
+_WALL_ROWS, _LEAST_WALL_ROWS = 8, 3
 _WALL_CONCERNS = 4
 _METER_EVENT_ROWS = 20
 _GAP_ROWS = 50
@@ -89,9 +89,14 @@ class Views:
         status: dict[str, Any] = snapshot.status or {}
         meters = await sources.meters(snapshot)
         wall = asked.parameters.get("view") == "wall"
-        rows, most = (_WALL_ROWS, _WALL_CONCERNS) if wall else (MATRIX_ROWS, attention.MOST_SHOWN)
+        totals = sources.totals(meters)
         by_hour = asked.parameters.get("by") == "hour"
         matrix, store_reason = await sources.matrix(snapshot)
+        concerns = await attention.look(sources, snapshot, store_reason)
+        rows, most = MATRIX_ROWS, attention.MOST_SHOWN
+        if wall:
+            told = min(len(concerns), _WALL_CONCERNS) + bool(totals.never_read)
+            rows, most = max(_LEAST_WALL_ROWS, _WALL_ROWS - told), _WALL_CONCERNS
         completeness = Part("matrix.html", (matrix, store_reason, rows))
         if by_hour:
             completeness = Part("hours.html", (await sources.hours(snapshot), store_reason, rows))
@@ -111,11 +116,8 @@ class Views:
             {
                 # What stands on top of other pages is here among all that needs a person.
                 **notices(snapshot, {}),
-                "attention": Part(
-                    "attention.html",
-                    (await attention.look(sources, snapshot, store_reason), most),
-                ),
-                "totals": Part("totals.html", (snapshot.state, sources.totals(meters))),
+                "attention": Part("attention.html", (concerns, most)),
+                "totals": Part("totals.html", (snapshot.state, totals)),
                 "box": Part("box.html", who),
                 "modem": Part(
                     "port.html", (mark("Modem"), sources.config.modem, status.get("modem"), snapshot.state)

@@ -179,6 +179,7 @@ def test_a_session_that_ends_takes_its_open_pages_along(page, service, tab):
 def test_a_wall_screen_is_filled_and_not_scrolled(standing_page, tab, size):
     opened = tab(standing_page.address + "/?view=wall", viewport=WALLS[size])
     opened.locator("#stream[data-kind=live]").wait_for()
+    assert opened.evaluate("document.documentElement.scrollHeight - innerHeight") <= 0
     opened.screenshot(path=OUTPUT / f"{size}.png")
     place = opened.locator(".wall").bounding_box()
     assert place["y"] + place["height"] <= WALLS[size]["height"]
