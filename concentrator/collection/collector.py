@@ -481,6 +481,9 @@ class Collector:
             meter.record.reason = meter.without_power or reason
 
     def _refused(self, visit: Visit, state: MeterState, reason: str) -> None:
+        if state is MeterState.REFUSED:
+            # It said no: it is there.
+            visit.meter.record.last_contact = self._clock.now()
         visit.meter.failures += 1
         visit.meter.rests_until = self._clock.monotonic() + _REFUSED_RETRY_S
         self._note_tries(visit, reason)
