@@ -272,8 +272,11 @@ def is_stale(meter: MeterView, now: datetime) -> bool:
 
 
 def is_uncounted(meter: MeterView) -> bool:
-    """Whether a meter is here, but nothing can be expected of it yet: nobody knows who it is."""
-    return meter.state in ("discovered", "identifying") and meter.expected == 0
+    """Whether a meter is here, but nothing can be expected of it yet: nobody knows who it is, or it lets nobody in."""
+    return meter.expected == 0 and (
+        meter.state in ("discovered", "identifying")
+        or (meter.link == "plc" and meter.state in ("unreachable", "refused", "key_missing", "key_wrong"))
+    )
 
 
 def _below(meters: Iterable[MeterView], eui: str) -> set[str]:

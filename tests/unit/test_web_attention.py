@@ -201,14 +201,20 @@ def test_totals_add_up_and_tell_who_is_not_counted(service, client):
     ] + [
         web_bench.plc_meter("N1", state="discovered", expected=0, stored=0),
         web_bench.plc_meter("N2", expected=100, stored=100),
+        # Known only to be there: all that was read is not all that there is.
+        web_bench.plc_meter("N3", state="key_missing", expected=0, stored=0),
+        web_bench.plc_meter("N4", state="refused", expected=0, stored=0),
+        web_bench.plc_meter("N5", state="refused", expected=100, stored=100),
+        web_bench.plc_meter("N6", link="wmbus", state="key_missing", expected=0, stored=0),
     ]
     page = client.get("/").text
-    assert "3 on PLC, 1 by radio, 1 behind meters, 1 on wired M-Bus, 1 on P1" in page
-    assert "1 meter is not yet identified and not counted here" in page
+    assert "6 on PLC, 2 by radio, 1 behind meters, 1 on wired M-Bus, 1 on P1" in page
+    assert "3 meters are not yet identified and not counted here" in page
+    assert client.get("/api/meters?state=uncounted").json()["found"] == 3
     totals = client.get("/api/overview").json()["totals"]
     ways = ("plc", "wireless", "behind", "wired", "consumer_port")
-    assert sum(totals[way] for way in ways) == totals["meters"] == 7
-    assert totals["uncounted"] == 1
+    assert sum(totals[way] for way in ways) == totals["meters"] == 11
+    assert totals["uncounted"] == 3
 
 
 def test_a_wall_screen_has_no_forms_and_loads_itself_again_without_script(client):
