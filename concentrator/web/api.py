@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from concentrator.model import IDENTITY_PATTERN
 from concentrator.store.errors import StoreError
@@ -56,6 +57,26 @@ _MOST_GAPS = 1000
 _MOST_EXPORTS = 2
 
 
+class _Export(StreamingResponse):
+    """An export that tells when it is over, also when whoever asked went away before its first octet."""
+
+    def __init__(
+        self,
+        content: AsyncGenerator[bytes],
+        over: Callable[[], None],
+        media_type: str,
+        headers: dict[str, str],
+    ) -> None:
+        super().__init__(content, media_type=media_type, headers=headers)
+        self._over = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._over()
+
+
 class Api:
     """The handlers, and where they answer."""
 
@@ -88,6 +109,9 @@ class Api:
                 return json_answer(
                     {"error": "log in first, or send a token"}, 401, {"WWW-Authenticate": "Bearer"}
                 )
+            if endpoint.needs and visitor.remembered:
+                reason = "the collecting service does not answer; what needs a role cannot be done meanwhile"
+                return json_answer({"error": reason}, 503, {"Retry-After": "5"})
             if endpoint.needs and not visitor.may(endpoint.needs):
                 return json_answer({"error": f"not for the role {visitor.role}"}, 403)
             if endpoint.method != "GET" and not visitor.by_token:
@@ -159,7 +183,7 @@ class Api:
         export_parameters = (
             Parameter("format", "CSV, JSON lines, or IEC 61968-9 MeterReadings.", {"enum": list(FORMATS)}),
             Parameter("from", "Captured from then on: an RFC 3339 time or a date.", MOMENT),
-            Parameter("to", "Captured up to then; now by default.", MOMENT),
+            Parameter("to", "Captured up to then, itself included; now by default.", MOMENT),
             meter,
         )
         return (
@@ -345,27 +369,32 @@ class Api:
                 {"Retry-After": "10"},
             )
         found = pieces(self._sources.store, query)
+        # Counted before the store is asked for the first time: others ask for an export meanwhile.
+        self._exports += 1
+        under_way = False
         try:
             # What is wrong with the store is told as a status, not in the middle of the answer.
             first = await anext(found, Piece())
+            under_way = True
         except StoreError as error:
             return json_answer({"error": str(error)}, 503)
+        finally:
+            self._exports -= not under_way
 
         box = self._sources.config.concentrator
         writer = make_writer(query.form, f"{box.site}/{box.name}", self._sources.clock.now())
 
         async def octets() -> AsyncGenerator[bytes]:
-            self._exports += 1
-            try:
-                yield writer.head + writer.piece(first)
-                async for piece in found:
-                    yield writer.piece(piece)
-                yield writer.tail()
-            finally:
-                self._exports -= 1
+            yield writer.head + writer.piece(first)
+            async for piece in found:
+                yield writer.piece(piece)
+            yield writer.tail()
 
         headers = {"Content-Disposition": f'attachment; filename="readings.{ENDINGS[query.form]}"'}
-        return StreamingResponse(octets(), media_type=FORMATS[query.form], headers=headers)
+        return _Export(octets(), self._export_over, FORMATS[query.form], headers)
+
+    def _export_over(self) -> None:
+        self._exports -= 1
 
     async def _tasks(self, _request: Request) -> Response:
         snapshot = await self._sources.watch.snapshot()

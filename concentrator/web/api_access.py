@@ -344,7 +344,9 @@ class AccessApi:
             return answer
         result: dict[str, Any] = answer["result"]
         headers = {"Location": f"/api/orders/{order['id']}"}
-        return json_answer({"id": order["id"], "state": result.get("state", "done")}, 202, headers)
+        # What is carried out at once answers with its result, which may be the state of another order.
+        state = result["state"] if result.get("order") == order["id"] and "state" in result else "done"
+        return json_answer({"id": order["id"], "state": state}, 202, headers)
 
     async def _ordered(
         self, request: Request, operation: str, arguments: dict[str, Any], unknown: int = 400

@@ -88,6 +88,7 @@ class Gate:
                 if visitor is not None:
                     return visitor, None
                 reason = "the collecting service does not answer, and the token was not seen of late"
+                return None, JSONResponse({"error": reason}, 503, {"Retry-After": "5"})
         return None, _to_login_json(reason)
 
     def _refusal(self, request: Request, visitor: Visitor | None) -> Response | None:

@@ -171,6 +171,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     if not is_open:
         errors[401] = "Nobody is logged in, and no token came with it that is one."
         errors[403] = "Whoever asks is known, and may not."
+        errors.setdefault(503, "The collecting service does not answer, so nobody can tell who asks.")
         errors[429] = "Too many wrong tokens came from there: the header Retry-After tells how long to wait."
     asked: dict[str, Any] = {}
     if endpoint.body is not None:

@@ -47,6 +47,8 @@ class Visitor:
     address: str = ""
     one_time: bool = False
     allowed: frozenset[str] = frozenset()
+    # Known from before only: the service is away, and nobody can tell what this one may.
+    remembered: bool = False
 
     @property
     def by_token(self) -> bool:
@@ -122,7 +124,7 @@ class AccessClient:
         except ControlError:
             if known is None or now - known.asked_at > _REMEMBERED_S:
                 return None
-            return Visitor(known.visitor.name, Role.VIEWER, session, address)
+            return Visitor(known.visitor.name, Role.VIEWER, session, address, remembered=True)
         found = Visitor(
             str(told["name"]),
             Role(told["role"]),

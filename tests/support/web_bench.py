@@ -511,6 +511,8 @@ class FakeService:
                     return one
             raise OrderError(f"no order {order.arguments.get('id')!r} is known")
         self.orders.append(order)
+        if order.operation == "cancel_order":
+            return {"id": order.arguments.get("id"), "op": "ping", "state": "failed"}
         if order.deferred:
             return {"order": order.order_id, "state": "accepted"}
         return {"meter": order.target, "seconds": 0.4, "said": HOSTILE}

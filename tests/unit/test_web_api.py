@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import re
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import jsonschema
 import pytest
 import schemathesis
@@ -244,6 +246,17 @@ def test_an_export_goes_in_pieces(client, monkeypatch):
     whole = exported(client, **{"from": "2020-01-01"}).text
     monkeypatch.setattr(export, "_ROWS", 7)
     assert exported(client, **{"from": "2020-01-01"}).text == whole
+
+
+async def test_no_more_exports_run_at_once_than_allowed(service):
+    transport = httpx.ASGITransport(page_of(service))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+
+        async def asked():
+            return (await client.get("/api/export", params={"from": "2020-01-01"})).status_code
+
+        assert sorted(await asyncio.gather(*(asked() for _ in range(6)))) == [200, 200, 503, 503, 503, 503]
+        assert await asyncio.gather(asked(), asked()) == [200, 200], "those that are over do not count"
 
 
 @pytest.mark.parametrize(

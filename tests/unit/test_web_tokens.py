@@ -138,6 +138,27 @@ def test_a_program_does_what_its_role_may(service, client):
     assert answer.headers["location"] == f"/api/orders/{answer.json()['id']}"
     assert [(one.operation, one.deferred) for one in service.orders] == [("ping", True)]
     assert service.orders[0].who.startswith("the page, otto (operator) at")
+    cancelled = client.post(
+        "/api/orders", json={"op": "cancel_order", "args": {"id": "x"}}, headers=bearer(operator)
+    )
+    assert (cancelled.status_code, cancelled.json()["state"]) == (202, "done"), (
+        "not the state of what was cancelled"
+    )
+
+
+def test_a_program_is_told_that_the_service_is_away_and_not_that_it_may_not(service, client):
+    admin, unseen = (service.tokens.add("ada", name) for name in ("seen", "unseen"))
+    assert client.get("/api/keys", headers=bearer(admin)).status_code == 200
+    service.stop()
+    order = {"op": "ping", "target": METERS[0]}
+    for answer in (
+        client.get("/api/keys", headers=bearer(admin)),
+        client.post("/api/orders", json=order, headers=bearer(admin)),
+        client.get("/api/meters", headers=bearer(unseen)),
+    ):
+        assert (answer.status_code, answer.headers.get("retry-after")) == (503, "5"), answer.text
+        assert "service does not answer" in answer.json()["error"]
+    assert client.get("/api/meters", headers=bearer(admin)).status_code == 200, "who was known may look on"
 
 
 def test_a_token_opens_no_page_and_is_no_cookie(service, client):
