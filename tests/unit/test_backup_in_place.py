@@ -82,6 +82,29 @@ def test_a_preview_tells_what_a_backup_holds(box):
     assert any(line.startswith("-history_days = 3") for line in preview.difference)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda octets: octets[:-300], "damaged"),
+        (lambda octets: b"nothing" + octets, "no backup"),
+        (lambda _octets: b"", "no backup"),
+    ],
+)
+def test_what_is_no_backup_changes_nothing(box, change, told):
+    backup = box.parent / "backup"
+    backup.write_bytes(change(backup.read_bytes()))
+    with pytest.raises(ArchiveError, match=told):
+        ready(box)
+    assert in_place.finish(box, NOW) == ""
+    assert key_of(box.parent / "state") == NEW_KEY
+
+
+def test_a_backup_that_unpacks_to_too_much_is_refused(box):
+    config = config_of(box)
+    with pytest.raises(ArchiveError, match="more than 1000 octets"):
+        in_place.stage(box.parent / "backup", box.parent / "s", config, box, PASSPHRASE, 1000)
+
+
 def header_of(name: str, octets: int, kind: bytes = tarfile.REGTYPE) -> bytes:
     entry = tarfile.TarInfo(name)
     entry.size, entry.type = octets, kind
