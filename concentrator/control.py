@@ -143,6 +143,10 @@ class ControlServer:
         try:
             request = json.loads(line)
             operation = request["op"]
+            # No halves of surrogates, which neither the store nor a log could write.
+            json.dumps(request, ensure_ascii=False).encode()
+            if not isinstance(operation, str):
+                raise TypeError  # noqa: TRY301 - answered as what else makes no sense
         except (ValueError, KeyError, TypeError, RecursionError):
             await _send(writer, {"error": 'not understood; send {"op": "status"} as one line of JSON'})
             return

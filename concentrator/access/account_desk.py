@@ -55,9 +55,10 @@ class AccountDesk:
         """Gives the one-time password that was made, and the words for the trail."""
         match do:
             case "add":
-                # Tokens of somebody who once had the name are not those of a later one.
-                self._tokens.remove_of(name)
                 role = role_of(request)
+                if self._users.find(name) is None:
+                    # Tokens of somebody who once had the name are not those of a later one.
+                    self._tokens.remove_of(name)
                 return self._users.add(name, role, text_of(request, "new")), f"{name}: {role}"
             case "reset":
                 made = self._users.reset(name, text_of(request, "new"))

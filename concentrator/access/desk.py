@@ -51,6 +51,7 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 DONE, FAILED, ACCEPTED = "done", "failed", "accepted"
 LOGIN, LOGOUT, SESSION, PASSWORD, DOWNLOAD = "login", "logout", "session", "password", "download"
+REFUSAL = "refusal"
 # What is handed out and leaves a trace: what it is called, and what its receiver has to be allowed.
 _DOWNLOADS = {"traffic_capture": "traffic"}
 _MOST_WAITING_LOGINS = 8
@@ -70,7 +71,7 @@ class ArchiveDesk(Protocol):
 class AccessDesk:
     """Answers `operations`, and lets orders of the page through to `handle_order` when their sender may give them."""
 
-    operations = (LOGIN, LOGOUT, SESSION, PASSWORD, DOWNLOAD, USERS, CONFIGURATION, KEYS, BACKUP)
+    operations = (LOGIN, LOGOUT, SESSION, PASSWORD, DOWNLOAD, REFUSAL, USERS, CONFIGURATION, KEYS, BACKUP)
 
     def __init__(  # noqa: PLR0913 - what it is made of, once
         self,
@@ -120,6 +121,8 @@ class AccessDesk:
                     return await self._about_session(request, address)
                 case "download":
                     return await self._about_download(request, origin, address)
+                case "refusal":
+                    return await self._about_refusal(request, address)
                 case "password":
                     return await self._change_password(request, address)
                 case operation:
@@ -220,6 +223,15 @@ class AccessDesk:
             raise AccessError(f"download: got {what[:32]!r}; allowed: {', '.join(_DOWNLOADS)}")
         who = await self.allow(_DOWNLOADS[what], request, origin)
         await self._note(what, who, DONE, "downloaded")
+        return {}
+
+    async def _about_refusal(self, request: Mapping[str, Any], address: str) -> dict[str, Any]:
+        """What the page itself refused to somebody who is logged in, by its address."""
+        user = self._user(_text(request, "session"), use=False)
+        if self._may_note_refusal():
+            await self._note(
+                "page", f"{PAGE}, {_named(user, address)}", REFUSED, _text(request, "what")[:200]
+            )
         return {}
 
     async def _login(self, name: str, password: str, address: str) -> dict[str, Any]:

@@ -8,13 +8,16 @@ rename: either everything is restored or nothing.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
 import os
 import shutil
+import sys
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import version
@@ -34,6 +37,9 @@ _PARTS = (CONFIGURATION, STORE, KEYS)
 SECRET_FILES = (key_store.FILE, machine_secret.FILE, "meter_keys.json", "group_key.json")
 _LARGEST_SECRETS_OCTETS = 64 * 1024 * 1024
 _LARGEST_MANIFEST_OCTETS = 1024 * 1024
+# What is read as a whole.
+_LARGEST_OCTETS = {CONFIGURATION: 1024 * 1024, KEYS: _LARGEST_SECRETS_OCTETS}
+_LARGEST_READ_OCTETS = 4 * 1024 * 1024
 
 
 def make_backup(
@@ -163,10 +169,12 @@ def unpack(source: Path, room: Path, most_octets: int | None = None) -> dict[str
     """
     left = most_octets
     try:
-        with tarfile.open(source, "r:gz") as archive:
+        with _Bounded(source, most_octets) as octets, tarfile.open(fileobj=octets, mode="r:") as archive:
             manifest = json.loads(_member(archive, MANIFEST).read(_LARGEST_MANIFEST_OCTETS))
             _check_manifest(source, manifest)
             for name, digest in manifest["parts"].items():
+                if archive.getmember(name).size > _LARGEST_OCTETS.get(name, sys.maxsize):
+                    raise ArchiveError(f"backup {source.name}: its {name} is larger than any backup's")
                 if left is not None:
                     left -= archive.getmember(name).size
                     if left < 0:
@@ -177,9 +185,38 @@ def unpack(source: Path, room: Path, most_octets: int | None = None) -> dict[str
                     shutil.copyfileobj(_member(archive, name), file)
                 if _digest(room / name) != digest:
                     raise ArchiveError(f"backup {source}: {name} is damaged; take another backup")
-    except (tarfile.TarError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        tarfile.TarError,
+        gzip.BadGzipFile,
+        zlib.error,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise ArchiveError(f"backup {source}: is no backup, or is damaged: {type(error).__name__}") from None
     return manifest
+
+
+class _Bounded(gzip.GzipFile):
+    """A packed archive that gives little at a time: a header of gigabytes, of which it may tell, fills no memory."""
+
+    def __init__(self, path: Path, most_octets: int | None) -> None:
+        super().__init__(path)
+        self._most = most_octets
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go on to a place. Raises tarfile.ReadError when it is behind what may be unpacked."""
+        if self._most is not None and offset > self._most + _LARGEST_READ_OCTETS:
+            raise tarfile.ReadError(f"goes on at {offset}")
+        return super().seek(offset, whence)
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Some octets. Raises tarfile.ReadError when more are asked for than a part of ours needs."""
+        if size is None or not 0 <= size <= _LARGEST_READ_OCTETS:
+            raise tarfile.ReadError(f"{size} octets at once")
+        return super().read(size)
 
 
 def _member(archive: tarfile.TarFile, name: str) -> io.BufferedReader:
@@ -220,8 +257,6 @@ def fill(fresh: Path, room: Path, manifest: Mapping[str, Any], passphrase: str |
     if passphrase is None:
         raise ArchiveError("restore: the backup has keys: a passphrase is needed")
     sealed = (room / KEYS).read_bytes()
-    if len(sealed) > _LARGEST_SECRETS_OCTETS:
-        raise ArchiveError(f"restore: {KEYS} has {len(sealed)} octets, which no backup has")
     secrets_of_box: dict[str, str] = json.loads(unseal(sealed, passphrase))
     for name, content in secrets_of_box.items():
         if name not in SECRET_FILES:

@@ -97,8 +97,8 @@ def read_whitelist_file(path: Path, sizes: tuple[int, ...]) -> tuple[set[bytes],
             eui = b""
         if len(eui) not in sizes:
             raise ConfigError(
-                f"modem.whitelist_file: {path}: line {number}: got {entry!r}; "
-                f"allowed: an EUI of {sizes[0]} octets in hexadecimal"
+                # Not what stands there: it may be a file of secrets, named by mistake or on purpose.
+                f"modem.whitelist_file: {path}: line {number}: allowed: an EUI of {sizes[0]} octets in hexadecimal"
             )
         allowed.add(eui)
     return allowed, hashlib.sha256(text.encode()).hexdigest()

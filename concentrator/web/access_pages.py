@@ -285,8 +285,12 @@ class AccessPages:
 
 def local_path(asked: str) -> str:
     """Where to go after a login: an address of this page, or its first one."""
-    parts = urlsplit(asked)
-    is_ours = asked.startswith("/") and not asked.startswith(("//", "/\\")) and not parts.netloc
+    try:
+        is_elsewhere = bool(urlsplit(asked).netloc)
+    except ValueError:
+        # A bracket that would begin an address of IPv6.
+        return "/"
+    is_ours = asked.startswith("/") and not asked.startswith(("//", "/\\")) and not is_elsewhere
     return asked if is_ours and asked.isprintable() and len(asked) < 1000 else "/"  # noqa: PLR2004 - an address
 
 
@@ -314,7 +318,11 @@ async def form_of(request: Request, largest: int = 4096) -> dict[str, str]:
     kind = request.headers.get("content-type", "")
     if kind.lower().startswith("multipart/form-data"):
         return _parts_of(kind, body)
-    fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=20, keep_blank_values=False)
+    try:
+        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=20, keep_blank_values=False)
+    except ValueError:
+        # More fields than any form of ours has.
+        return {}
     return {name: values[0] for name, values in fields.items()}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -30,7 +31,8 @@ from concentrator.web.access_pages import AccessPages, form_of, local_path
 from concentrator.web.access_views import AccessViews
 from concentrator.web.api import Api
 from concentrator.web.api_access import AccessApi
-from concentrator.web.backup_pages import BackupPages
+from concentrator.web.backup_pages import UPLOAD, BackupPages
+from concentrator.web.connections import PatienceMiddleware
 from concentrator.web.decode_views import DecodeViews
 from concentrator.web.decoder import DecoderDesk
 from concentrator.web.firmware_pages import FirmwarePages
@@ -76,6 +78,8 @@ class _KeptFiles(StaticFiles):
     """Our own files: their addresses change with their content."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
+        if "\0" in path:
+            raise HTTPException(404)
         response = await super().get_response(path, scope)
         response.headers["Cache-Control"] = f"public, max-age={_STATIC_AGE_S}, immutable"
         return response
@@ -168,6 +172,7 @@ class Page:
         inner = Starlette(
             routes=routes,
             middleware=[
+                Middleware(PatienceMiddleware, uploads=(UPLOAD,)),
                 Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
                 Middleware(Gate, web=config.web, access=self._access),
             ],

@@ -24,6 +24,7 @@ from concentrator.web.visitors import AccessClient, RefusedError, Visitor
 # A store of two gigabytes is copied, packed and checked on a slow card.
 _WORK_TIMEOUT_S = 900.0
 _LEAST_PASSPHRASE = 12
+UPLOAD = "/backup/upload"
 
 
 class BackupPages:
@@ -44,7 +45,7 @@ class BackupPages:
         self._show = show
         self.routes = [
             Route("/backup", self._post, methods=["POST"]),
-            Route("/backup/upload", self._upload, methods=["POST"]),
+            Route(UPLOAD, self._upload, methods=["POST"]),
         ]
 
     async def backup(self, snapshot: Snapshot, asked: Asked) -> View:

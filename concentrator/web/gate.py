@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from concentrator.access.roles import PREFIX
 from concentrator.config import WebSection
@@ -21,6 +21,7 @@ _LANGUAGES = "/language/"
 _OPEN_ON_LOOPBACK = ("/metrics",)
 # Where programs go: a token opens no page, so that nobody has to keep pages from programs of other sites.
 _FOR_PROGRAMS = ("/api/", "/metrics", "/health")
+_FORBIDDEN = 403
 _WITH_ONE_TIME_PASSWORD = (LOGIN, LOGOUT, PASSWORD)
 
 
@@ -53,6 +54,8 @@ class Gate:
         request = Request(scope)
         path = request.url.path
         if path.startswith("/static/"):
+            # For the page that says that there is no such file.
+            scope["visitor"] = Visitor()
             await self._app(scope, receive, send)
             return
         address = request.client.host if request.client else ""
@@ -72,7 +75,19 @@ class Gate:
             visitor = await self._access.visitor(session, address, use=use)
             refusal = self._refusal(request, visitor)
         scope["visitor"] = visitor or Visitor(address=address)
-        await (self._app if refusal is None else refusal)(scope, receive, send)
+        refused = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal refused
+            refused = refused or (
+                message["type"] == "http.response.start" and message["status"] == _FORBIDDEN
+            )
+            await send(message)
+
+        await (self._app if refusal is None else refusal)(scope, receive, send_noting)
+        # Open pages ask again and again: that they were refused once is enough.
+        if refused and visitor is not None and visitor.role is not None and use:
+            await self._access.note_refusal(visitor, f"{request.method} {path}")
 
     async def _program(self, token: str, address: str) -> tuple[Visitor | None, Response | None]:
         """Whose token this is, or what is answered."""

@@ -21,6 +21,7 @@ from concentrator.errors import LocalError
 from concentrator.logs import set_up_logging
 from concentrator.tasks import cancel_and_wait
 from concentrator.web.application import make_page
+from concentrator.web.connections import Connection
 from concentrator.web.parent import DIES_WITH_PARENT, follow_parent
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -87,7 +88,7 @@ async def _serve(config: Config, listening: socket.socket, watched: Path | None)
         uvicorn.Config(
             page.application,
             loop="none",
-            http="h11",
+            http=Connection,
             ws="none",
             log_config=None,
             access_log=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 from collections import OrderedDict
@@ -152,6 +153,11 @@ class AccessClient:
         """End the session. Raises RefusedError, ControlError."""
         self._known.clear()
         await self._ask({"op": "logout", "session": visitor.session, "address": visitor.address})
+
+    async def note_refusal(self, visitor: Visitor, what: str) -> None:
+        """Tell the service's audit trail what somebody was refused here."""
+        with contextlib.suppress(RefusedError, ControlError):
+            await self.ask(visitor, {"op": "refusal", "what": what})
 
     async def change_password(self, visitor: Visitor, password: str, new: str) -> str:
         """Another password; gives the token of the new session, all others have ended.

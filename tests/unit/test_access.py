@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,9 +18,11 @@ from concentrator.access.users import FIRST_USER, UserBook
 from concentrator.collection.control.operations import CONTROL_OPERATIONS
 from concentrator.collection.meter_orders import METER_OPERATIONS
 from concentrator.collection.task_orders import TASK_ORDERS
+from concentrator.collection.whitelist import read_whitelist_file
+from concentrator.config import ConfigError
 from concentrator.orders import LOCAL, PAGE, Order
 
-from web_bench import PASSWORD, USERS, Trail
+from web_bench import PASSWORD, USERS, FakeService, Trail
 
 VIEW = {
     "balance", "events", "gaps", "interruptions", "kpi", "meters", "order_state", "orders", "tasks", "topology",
@@ -349,3 +352,27 @@ async def test_no_password_and_no_token_is_in_the_trail_or_in_what_objects_say(r
     await rig.ask("password", session=session, password=PASSWORD, new="canary-new-password")
     text = repr([rig.trail.entries[0].__class__, *map(str, rig.trail.entries), rig.users, rig.users.users()])
     assert all(secret not in text for secret in (session, PASSWORD, "canary"))
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"op": []}', b'{"op": {}}', b'{"op": "login", "name": "\\ud800", "password": "x"}']
+)
+def test_what_makes_no_sense_on_the_control_socket_is_answered(tmp_path, line):
+    service = FakeService(tmp_path / "control.sock")
+    service.start()
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(5)
+            connection.connect(str(service.socket))
+            connection.sendall(line + b"\n")
+            assert b"not understood" in connection.recv(1000)
+    finally:
+        service.stop()
+
+
+def test_the_error_of_a_whitelist_does_not_repeat_what_stands_in_the_file(tmp_path):
+    path = tmp_path / "password"
+    path.write_text("canary-of-the-broker\n")
+    with pytest.raises(ConfigError, match=r"line 1: allowed: an EUI of 6 octets") as refused:
+        read_whitelist_file(path, (6,))
+    assert "canary" not in str(refused.value)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
 import json
 import os
 import sqlite3
+import tarfile
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
@@ -98,6 +103,44 @@ def test_a_backup_that_unpacks_to_too_much_is_refused(box):
     config = config_of(box)
     with pytest.raises(ArchiveError, match="more than 1000 octets"):
         in_place.stage(box.parent / "backup", box.parent / "s", config, box, PASSPHRASE, 1000)
+
+
+def header_of(name: str, octets: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.type = octets, kind
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        header_of("x", 1 << 28, tarfile.XHDTYPE),
+        header_of("x", 1 << 28, tarfile.GNUTYPE_LONGNAME),
+        header_of("x", 1 << 42),
+    ],
+)
+def test_an_archive_that_tells_of_gigabytes_is_refused_before_they_are_read(box, tmp_path, begun):
+    bomb = tmp_path / "bomb"
+    bomb.write_bytes(gzip.compress(begun + bytes(1 << 24), 1))
+    tracemalloc.start()
+    with pytest.raises(ArchiveError, match="is no backup"):
+        in_place.stage(bomb, tmp_path / "s", config_of(box), box, PASSPHRASE, MOST)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 23
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["configuration.toml", "keys.sealed"])
+def test_parts_that_are_read_as_a_whole_have_a_size(box, tmp_path, name):
+    contents = {"configuration.toml": b"", name: bytes((64 << 20) + 1)}
+    parts = {one: hashlib.sha256(content).hexdigest() for one, content in contents.items()}
+    manifest = json.dumps({"format": 1, "schema": 1, "software": "x", "parts": parts}).encode()
+    with tarfile.open(tmp_path / "bomb", "w:gz", compresslevel=1) as archive:
+        for one, content in {"manifest.json": manifest, **contents}.items():
+            entry = tarfile.TarInfo(one)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    with pytest.raises(ArchiveError, match=f"its {name} is larger than any"):
+        in_place.stage(tmp_path / "bomb", tmp_path / "s", config_of(box), box, PASSPHRASE, MOST)
 
 
 @pytest.mark.parametrize("changing", ["replace", "unlink", "fsync"])

@@ -278,12 +278,22 @@ def test_all_orders_are_listed_with_who_gave_them_and_open_ones_can_be_cancelled
     assert 'form="cancel"' not in client.get("/orders").text
 
 
+def test_what_the_page_refuses_is_in_the_trail(service, client):
+    log_in(client, "vera")
+    for form in ({"op": "add", "name": "x"}, {"op": "add", "token": token_in(client.get("/password"))}):
+        assert client.post("/users", data=form).status_code == 403
+    refused = [(one.state, one.detail) for one in service.trail.entries if one.operation == "page"]
+    assert refused == [("refused", "POST /users")] * 2
+    assert all("vera (viewer) at " in one.origin for one in service.trail.entries)
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
         ("/meters?q=a", "/meters?q=a"),
         ("", "/"),
         ("//evil.example", "/"),
+        ("//[", "/"),
         ("/\\evil.example", "/"),
         ("https://evil.example", "/"),
         ("/a\r\nSet-Cookie: x=1", "/"),

@@ -246,6 +246,14 @@ def test_accounts_are_changed_on_the_page(service, client):
     assert program not in repr(service.trail.entries)
 
 
+def test_who_adds_an_account_that_is_there_ends_no_token_of_it(service, client):
+    log_in(client, "ada")
+    service.tokens.add("otto", "Prometheus")
+    asked = {"token": form_token(client), "op": "add", "name": "otto", "role": "viewer"}
+    assert client.post("/users", data=asked).status_code == 400
+    assert [one.user for one in service.tokens.tokens()] == ["otto"]
+
+
 def test_sessions_are_ended_by_an_admin(service, client):
     other = TestClient(client.app, base_url=ORIGIN, follow_redirects=False)
     log_in(other, "otto")
