@@ -188,6 +188,7 @@ class Service:
             lambda: {one.feed.destination for one in self.uplinks if one.state == CONNECTED},
             lambda: {one.feed.destination for one in self.uplinks},
             self._use_new_keys,
+            lambda: [meter.record for meter in self.collector.registry],
             self.restart_wanted.set,
             BackupDesk(
                 self._config,

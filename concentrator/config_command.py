@@ -62,7 +62,9 @@ def apply(config_file: Path, file: Path, *, yes: bool) -> None:
 
 @config_group.command("confirm")
 @CONFIG_OPTION
-@click.option("--force", is_flag=True, help="Even if no destination is connected again.")
+@click.option(
+    "--force", is_flag=True, help="Even if a destination that was connected is not connected again."
+)
 def confirm(config_file: Path, *, force: bool) -> None:
     """Keep the configuration that is on trial."""
     _ask(config_file, "confirm", force=force)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from concentrator.clock import Clock
 from concentrator.collection.key_store import KeyStore
 from concentrator.collection.keyring import Keyring
 from concentrator.config import Config
+from concentrator.model import MeterRecord
 from concentrator.orders import Order
 from concentrator.store.store import Store
 
@@ -47,6 +48,7 @@ class Surroundings(NamedTuple):
     connected: Callable[[], Collection[str]]
     destinations: Callable[[], Collection[str]]
     use_new_keys: Callable[[], None]
+    met: Callable[[], Iterable[MeterRecord]]
     restart: Callable[[], None]
     archive: ArchiveDesk | None = None
 
@@ -86,7 +88,7 @@ def make_access(config: Config, config_file: Path, around: Surroundings) -> Acce
         around.restart,
         float(config.concentrator.configuration_trial_s),
     )
-    keys = KeyDesk(around.store, around.keyring, around.key_store, around.use_new_keys)
+    keys = KeyDesk(around.store, around.keyring, around.key_store, around.use_new_keys, around.met)
     desk = AccessDesk(
         users,
         sessions,

@@ -135,7 +135,7 @@ class ConfigurationDesk:
         lost = self._lost(trial.connected_before)
         if lost and not forced:
             raise ConfigurationChangeError(
-                f"not confirmed: no destination that was connected is connected again: {', '.join(lost)}"
+                f"not confirmed: was connected before, and is not: {', '.join(lost)}"
             )
         self._file.confirm()
         log.warning("configuration confirmed", by=who)
@@ -151,15 +151,15 @@ class ConfigurationDesk:
         self._start_anew()
 
     def _lost(self, before: Collection[str]) -> list[str]:
-        """Those that a confirmation waits for: nothing as soon as one of them is connected."""
-        connected = set(self._connected())
-        if not before or connected.intersection(before):
+        """Those that a confirmation waits for: all that were connected before, and stand in the configuration still."""
+        if not before:
             return []
+        connected = set(self._connected())
         wanted = set(before).intersection(self._destinations())
         # Where all of them were taken out of the configuration, any other will do.
         if not wanted:
             return [] if connected or not self._destinations() else sorted(self._destinations())
-        return sorted(wanted)
+        return sorted(wanted - connected)
 
     def _start_anew(self) -> None:
         self._going = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,34 @@ from concentrator.collection.key_import import key_list_of
 from concentrator.collection.key_states import KEY_IS_WRONG, key_state, kinds_of, names_in_key_lists
 from concentrator.collection.key_store import KeyStore
 from concentrator.collection.keyring import Keyring
-from concentrator.model import MeterState
+from concentrator.model import MeterRecord, MeterState
 from concentrator.store.store import Store
 
 LARGEST_OCTETS = 200_000
 _SOURCE = Path("list")
+# They stand first.
+_NEED_KEYS = (*KEY_IS_WRONG, MeterState.KEY_MISSING)
 
 
 class KeyDesk:
-    """Keys of one box. `on_new_keys` is called when some were taken in."""
+    """Keys of one box. `met` gives the meters that are there now, those among them that nobody could read yet.
+
+    `on_new_keys` is called when some were taken in.
+    """
 
     def __init__(
-        self, store: Store, keyring: Keyring, key_store: KeyStore, on_new_keys: Callable[[], None]
+        self,
+        store: Store,
+        keyring: Keyring,
+        key_store: KeyStore,
+        on_new_keys: Callable[[], None],
+        met: Callable[[], Iterable[MeterRecord]] = tuple,
     ) -> None:
         self._store = store
         self._keyring = keyring
         self._key_store = key_store
         self._on_new_keys = on_new_keys
+        self._met = met
 
     async def state(self) -> list[dict[str, Any]]:
         """Every meter that is known or has keys: `state` is present, missing, wrong or waiting (not met yet).
@@ -40,7 +51,10 @@ class KeyDesk:
         replaced = await self._store.last_changes_of_keys()
         found: list[dict[str, Any]] = []
         named: set[str] = set()
-        for record in await self._store.load_meters():
+        records = {record.identity: record for record in await self._store.load_meters()}
+        # The store has those that were identified: a meter whose key is missing or wrong may not be among them.
+        records |= {record.identity: record for record in self._met()}
+        for record in sorted(records.values(), key=lambda one: (one.state not in _NEED_KEYS, one.identity)):
             named |= names_in_key_lists(record) & kinds.keys()
             held = kinds_of(record, kinds)
             at = replaced.get(record.identity)
@@ -49,9 +63,7 @@ class KeyDesk:
                     "meter": record.identity,
                     "kinds": held,
                     "state": key_state(record, has_keys=bool(held)),
-                    "reason": record.reason
-                    if record.state in (*KEY_IS_WRONG, MeterState.KEY_MISSING)
-                    else "",
+                    "reason": record.reason if record.state in _NEED_KEYS else "",
                     "replaced_at": at.isoformat(timespec="seconds") if at else None,
                 }
             )

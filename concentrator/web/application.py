@@ -18,7 +18,6 @@ from starlette.responses import (
     PlainTextResponse,
     RedirectResponse,
     Response,
-    StreamingResponse,
 )
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -54,7 +53,7 @@ from concentrator.web.render import STATIC, Renderer, Renderers
 from concentrator.web.report_views import ReportViews
 from concentrator.web.security import Forms, SecurityMiddleware
 from concentrator.web.sources import Sources
-from concentrator.web.streams import MOST_STREAMS, Streams
+from concentrator.web.streams import MOST_STREAMS, Streams, event_stream
 from concentrator.web.task_views import task_arguments
 from concentrator.web.traffic import TrafficWatch
 from concentrator.web.traffic_pages import TrafficPages
@@ -244,11 +243,7 @@ class Page:
                 await self._check_still(visitor)
                 return await make(snapshot, asked)
 
-            return StreamingResponse(
-                self.streams.stream(view_of, baseline, self._renderer(request)),
-                media_type="text/event-stream",
-                headers={"X-Accel-Buffering": "no"},
-            )
+            return event_stream(request, self.streams.stream(view_of, baseline, self._renderer(request)))
 
         return answer
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from concentrator.model import MeterRecord
+from concentrator.web.completeness import Matrix
 from concentrator.web.translations import mark
 from concentrator.web.words import KEY_STATES, METER_STATES, StateWords
 
@@ -272,6 +273,25 @@ def is_stale(meter: MeterView, now: datetime) -> bool:
         and meter.last_value is not None
         and (now - meter.last_value).total_seconds() > OLD_AFTER_S
     )
+
+
+def is_still_to_be_counted(meter: MeterView) -> bool:
+    """Whether the service has not spoken with a known meter since it began, and so does not tell what it has of it."""
+    return meter.link == "plc" and not meter.expected and meter.last_value is not None
+
+
+def counted_in_the_store(meters: Iterable[MeterView], matrix: Matrix) -> list[MeterView]:
+    """The same meters, where of those that the service has not counted yet what the store has is counted."""
+    rows = {row.meter: row for row in matrix.rows}
+    found: list[MeterView] = []
+    for meter in meters:
+        row = rows.get(meter.identity) if is_still_to_be_counted(meter) else None
+        if row is not None and (stored := sum(cell.stored for cell in row.cells)):
+            expected = sum(cell.expected for cell in row.cells)
+            found.append(replace(meter, expected=expected, stored=stored, closed=row.closed))
+        else:
+            found.append(meter)
+    return found
 
 
 def with_expectations(meters: Sequence[MeterView], usual: int) -> list[MeterView]:

@@ -25,7 +25,13 @@ from concentrator.web.completeness import USUAL_PERIOD_S, Completeness, Matrix
 from concentrator.web.hours import HourMatrix, hour_matrix
 from concentrator.web.live import ServiceWatch, Snapshot
 from concentrator.web.machine import Machine
-from concentrator.web.meters import MeterView, moment, with_expectations
+from concentrator.web.meters import (
+    MeterView,
+    counted_in_the_store,
+    is_still_to_be_counted,
+    moment,
+    with_expectations,
+)
 from concentrator.web.questions import Questions
 from concentrator.web.store_reader import StoreReader
 from concentrator.web.translations import mark
@@ -138,6 +144,10 @@ class Sources:
         if self._parsed is None or self._parsed[0] is not snapshot or self._parsed[1] is not last:
             meters = snapshot.status["meters"]
             views = [MeterView.from_status(meter, last.get(str(meter["identity"]))) for meter in meters]
+            if any(is_still_to_be_counted(view) for view in views):
+                now = self.clock.now().astimezone()
+                matrix, _reason = await self.ask(lambda c: self._completeness.matrix(c, now), None)
+                views = counted_in_the_store(views, matrix) if matrix else views
             usual = self.config.collection.history_days * _DAY_S // USUAL_PERIOD_S
             self._parsed = (snapshot, last, with_expectations(views, usual))
         return self._parsed[2]

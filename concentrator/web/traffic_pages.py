@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from concentrator.access.roles import DIALOGUE, TRAFFIC
@@ -17,7 +17,7 @@ from concentrator.web.gate import LOGIN, visitor_of
 from concentrator.web.live import ServiceWatch, Snapshot
 from concentrator.web.render import Renderer
 from concentrator.web.security import Forms
-from concentrator.web.streams import MOST_STREAMS, Streams, event
+from concentrator.web.streams import MOST_STREAMS, Streams, event, event_stream
 from concentrator.web.traffic import TrafficQuery, TrafficWatch, as_capture
 from concentrator.web.translations import Message, mark
 from concentrator.web.views import Asked, View, notices
@@ -94,11 +94,7 @@ class TrafficPages:
         given = request.query_params.get("after", "0")
         after = int(given) if given.isascii() and given.isdigit() and len(given) < 16 else 0  # noqa: PLR2004 - digits
         query = TrafficQuery.from_parameters(request.query_params)
-        return StreamingResponse(
-            self._events(query, after, self._renderer(request), visitor),
-            media_type="text/event-stream",
-            headers={"X-Accel-Buffering": "no"},
-        )
+        return event_stream(request, self._events(query, after, self._renderer(request), visitor))
 
     async def _events(
         self, query: TrafficQuery, after: int, renderer: Renderer, visitor: Visitor

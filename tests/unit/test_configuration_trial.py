@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from datetime import UTC, datetime
 
@@ -9,8 +10,10 @@ import pytest
 
 from concentrator.access import configuration
 from concentrator.access.configuration import ConfigurationFile, difference
+from concentrator.access.configuration_desk import ConfigurationDesk
 from concentrator.access.errors import ConfigurationChangeError
 from concentrator.access.full_check import line_of, mistakes_of
+from concentrator.clock import SystemClock
 from concentrator.config import config_example
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -138,3 +141,37 @@ def test_the_example_has_no_mistake_and_a_difference_shows_what_differs(tmp_path
     changed = difference(text, text.replace("port = 8080", "port = 8081"))
     assert [line for line in changed if line[:1] in ("+", "-")] == ["-port = 8080", "+port = 8081"]
     assert difference(text, text) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "standing", "now_connected", "lost"),
+    [
+        (["mqtt"], ["mqtt"], ["mqtt"], []),
+        (["mqtt"], ["mqtt"], [], ["mqtt"]),
+        # A folder on the box answers always: it does not stand for the head-end.
+        (["archive", "mqtt"], ["archive", "mqtt"], ["archive"], ["mqtt"]),
+        (["archive", "mqtt"], ["archive"], ["archive"], []),
+        (["mqtt"], ["push"], [], ["push"]),
+        (["mqtt"], ["push"], ["push"], []),
+        (["mqtt"], [], [], []),
+        ([], ["mqtt"], [], []),
+    ],
+)
+def test_a_confirmation_waits_for_all_that_were_connected_and_still_stand_there(
+    file, before, standing, now_connected, lost
+):
+    file.apply(TRIED, "ada", before, NOW)
+    desk = ConfigurationDesk(file, SystemClock(), lambda: now_connected, lambda: standing, lambda: None, 60)
+
+    async def note(*_words):
+        pass
+
+    async def confirm():
+        return await desk.answer("confirm", {}, "ada", note)
+
+    assert desk.state()["trial"]["waits_for"] == lost
+    if lost:
+        with pytest.raises(ConfigurationChangeError, match=lost[0]):
+            asyncio.run(confirm())
+    else:
+        assert asyncio.run(confirm())["trial"] is None

@@ -239,3 +239,18 @@ def test_a_wall_screen_has_no_forms_and_loads_itself_again_without_script(client
     assert '<noscript><meta http-equiv="refresh"' in wall
     assert "Load profiles read" in main
     assert "data-stream=" in wall
+
+
+def test_after_a_restart_a_meter_that_was_not_yet_visited_shows_what_the_store_has_of_it(service, client):
+    service.status["meters"] = [
+        web_bench.plc_meter(identity, expected=0, stored=0) for identity in METERS[:2]
+    ]
+    listed = {one["identity"]: one for one in client.get("/api/meters").json()["meters"]}
+    completeness = client.get("/api/completeness").json()["meters"]
+    for identity in METERS[:2]:
+        cells = completeness[identity]
+        assert listed[identity]["expected"] == sum(cell["expected"] for cell in cells) > 0
+        assert listed[identity]["stored"] == sum(cell["stored"] for cell in cells) > 0
+    totals = client.get("/api/overview").json()["totals"]
+    assert totals["stored"] < totals["expected"]
+    assert totals["never_read"] == 0
