@@ -19,6 +19,7 @@ PAGE_ROWS = 250
 OLD_AFTER_S = 24 * 3600
 # What the list can be cut down to besides the states of a meter.
 SPECIAL_STATES = ("incomplete", "stale", "uncounted")
+_UNREAD = ("discovered", "identifying", "unreachable", "refused", "key_missing", "key_wrong")
 _UNKNOWN_STATE = StateWords("off", mark("Unknown"), mark("A state that this page does not know."))
 
 
@@ -272,8 +273,8 @@ def is_stale(meter: MeterView, now: datetime) -> bool:
 
 
 def is_uncounted(meter: MeterView) -> bool:
-    """Whether a meter is here, but nothing can be expected of it yet: nobody knows who it is."""
-    return meter.state in ("discovered", "identifying") and meter.expected == 0
+    """Whether a meter is here, but nothing can be expected of it: what it records was never learnt."""
+    return meter.link == "plc" and meter.state in _UNREAD and meter.expected == 0
 
 
 def _below(meters: Iterable[MeterView], eui: str) -> set[str]:

@@ -60,7 +60,7 @@ class Totals:
     """Sums over all meters. Intervals are known only while the service runs.
 
     By how they are reached: PLC, radio, `behind` another meter, `wired` M-Bus, a P1 port. `uncounted` are those of
-    which nothing is expected yet, as nobody knows who they are.
+    which nothing is expected, as they could not be read yet.
     """
 
     meters: int

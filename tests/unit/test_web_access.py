@@ -292,3 +292,18 @@ def test_all_orders_are_listed_with_who_gave_them_and_open_ones_can_be_cancelled
 )
 def test_a_login_leads_to_our_own_pages_only(asked, expected):
     assert local_path(asked) == expected
+
+
+def test_the_login_says_so_while_nobody_can_log_in(service):
+    service.stop()
+    with client_of(service) as client:
+        assert "Nobody can log in while the collecting service does not answer." in client.get("/login").text
+
+
+def test_an_unconfirmed_switch_leads_back_to_its_meter(client):
+    log_in(client, "ada")
+    path = f"/meters/{METERS[0]}"
+    fields = {"token": token_in(client.get(path)), "op": "disconnect", "confirm": "x"}
+    answer = client.post(f"{path}/orders", data=fields)
+    assert answer.status_code == 400
+    assert f'<a href="{path}">' in answer.text

@@ -200,15 +200,16 @@ def test_totals_add_up_and_tell_who_is_not_counted(service, client):
         web_bench.plc_meter(f"M{n}", link=link, expected=0, stored=0) for n, link in enumerate(links)
     ] + [
         web_bench.plc_meter("N1", state="discovered", expected=0, stored=0),
+        web_bench.plc_meter("N3", state="refused", expected=0, stored=0),
         web_bench.plc_meter("N2", expected=100, stored=100),
     ]
     page = client.get("/").text
-    assert "3 on PLC, 1 by radio, 1 behind meters, 1 on wired M-Bus, 1 on P1" in page
-    assert "1 meter is not yet identified and not counted here" in page
+    assert "4 on PLC, 1 by radio, 1 behind meters, 1 on wired M-Bus, 1 on P1" in page
+    assert "2 meters could not be read yet and are not counted here" in page
     totals = client.get("/api/overview").json()["totals"]
     ways = ("plc", "wireless", "behind", "wired", "consumer_port")
-    assert sum(totals[way] for way in ways) == totals["meters"] == 7
-    assert totals["uncounted"] == 1
+    assert sum(totals[way] for way in ways) == totals["meters"] == 8
+    assert totals["uncounted"] == 2
 
 
 def test_a_wall_screen_has_no_forms_and_loads_itself_again_without_script(client):
@@ -218,3 +219,18 @@ def test_a_wall_screen_has_no_forms_and_loads_itself_again_without_script(client
     assert '<noscript><meta http-equiv="refresh"' in wall
     assert "Load profiles read" in main
     assert "data-stream=" in wall
+
+
+def test_reasons_of_several_meters_are_told_in_the_readers_language(service, client):
+    refusal = "association refused: rejected-permanent (1)"
+    service.status["meters"] = [
+        web_bench.plc_meter(f"M{n}", state="refused", reason=reason)
+        for n, reason in enumerate((refusal, refusal, "the meter did not answer our challenge"))
+    ]
+    page = client.get("/", headers={"Accept-Language": "de"}).text
+    assert "association refused" not in page
+    assert "did not answer our challenge" not in page
+    assert "(2); " in page
+    assert (
+        client.get("/api/overview").json()["attention"][0]["reason"].startswith(f"{refusal} (2); the meter")
+    )
