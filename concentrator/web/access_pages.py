@@ -75,7 +75,9 @@ class AccessPages:
     async def _login_page(self, request: Request) -> Response:
         if visitor_of(request).role is not None:
             return RedirectResponse("/", 303)
-        return self._login_form(request, local_path(request.query_params.get("next", "")))
+        snapshot = await self._watch.snapshot()
+        reason = "" if snapshot.state == "running" else _nobody(snapshot.reason)
+        return self._login_form(request, local_path(request.query_params.get("next", "")), reason)
 
     def _login_form(
         self, request: Request, after: str, reason: Message | str = "", status: int = 200
@@ -106,11 +108,7 @@ class AccessPages:
                 answer.headers["Retry-After"] = str(error.wait_s)
             return answer
         except ControlError as error:
-            words = Message(
-                "Nobody can log in while the collecting service does not answer. %(reason)s",
-                {"reason": str(error)},
-            )
-            return self._login_form(request, after, words, 503)
+            return self._login_form(request, after, _nobody(str(error)), 503)
         answer = RedirectResponse(after, 303)
         self._set_cookie(answer, token)
         return answer
@@ -338,3 +336,9 @@ def _parts_of(kind: str, body: bytes) -> dict[str, str]:
             if isinstance(name, str) and isinstance(content, bytes) and len(found) < 20:  # noqa: PLR2004 - fields
                 found[name] = content.decode("utf-8-sig", "replace")
     return found
+
+
+def _nobody(reason: str) -> Message:
+    return Message(
+        "Nobody can log in while the collecting service does not answer. %(reason)s", {"reason": reason}
+    )

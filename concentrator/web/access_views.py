@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +12,7 @@ from concentrator.control import ControlError
 from concentrator.model import IDENTITY_PATTERN
 from concentrator.store import audit
 from concentrator.web.live import Snapshot
-from concentrator.web.order_desk import WORDS
+from concentrator.web.order_desk import WORDS, outcome_words
 from concentrator.web.sources import Sources
 from concentrator.web.translations import mark
 from concentrator.web.views import Asked, Part, View, notices
@@ -157,7 +156,7 @@ class AccessViews:
 
 def _row(told: dict[str, Any], *, may_cancel: bool) -> OrderRow:
     outcome = told.get("error") or told.get("result") or ""
-    text = outcome if isinstance(outcome, str) else json.dumps(outcome, ensure_ascii=False)
+    text = outcome if isinstance(outcome, str) else outcome_words(str(told["op"]), outcome)
     return OrderRow(
         told["id"],
         WORDS.get(told["op"]) or str(told["op"]),

@@ -273,7 +273,7 @@ class Page:
                 words = Message(
                     "For this the meter's identity %(identity)s has to be typed in.", {"identity": identity}
                 )
-                return self._say(request, mark("Not done"), words, 400)
+                return self._say(request, mark("Not done"), words, 400, identity)
             arguments = {"confirm": identity}
         meters = await self._sources.meters(await self._watch.snapshot())
         if not any(meter.identity == identity for meter in meters):
@@ -332,8 +332,10 @@ class Page:
             )
         return self._say(request, mark("Not done"), words, 403)
 
-    def _say(self, request: Request, title: str, text: Message | str, status: int) -> Response:
-        return self._plain(request, "message.html", title, status, text=text)
+    def _say(
+        self, request: Request, title: str, text: Message | str, status: int, meter: str = ""
+    ) -> Response:
+        return self._plain(request, "message.html", title, status, text=text, meter=meter)
 
     def _plain(self, request: Request, template: str, title: str, status: int, **more: Any) -> Response:  # noqa: ANN401 - whatever the template takes
         html = self._renderer(request).plain(

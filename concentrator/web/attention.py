@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
@@ -104,7 +104,8 @@ class ToldConcern:
 class Concern:
     """One problem. `link` leads to where it is seen, `action_link` to where something can be done about it, or is "".
 
-    `reason` is in the words of whoever met it. `since` is when it began; of several meters, the first of them.
+    `reason` is in the words of whoever met it; where it is put together, `reasons` has its pieces, with the number of
+    meters of each, or 0. `since` is when it began; of several meters, the first of them.
     """
 
     kind: str
@@ -116,6 +117,7 @@ class Concern:
     link: str
     action_link: str = ""
     count: int = 1
+    reasons: tuple[tuple[str, int], ...] = ()
 
     def told(self) -> ToldConcern:
         """As JSON tells it."""
@@ -320,20 +322,21 @@ def _in_state(state: str, trouble: _Trouble, meters: Sequence[MeterView]) -> Ite
         return
     reasons = Counter(one.reason for one in meters if one.reason)
     common = reasons.most_common(_MOST_REASONS)
-    words = [f"{reason} ({count})" if len(reasons) > 1 else reason for reason, count in common]
+    pieces = [(reason, count if len(reasons) > 1 else 0) for reason, count in common]
     if len(reasons) > _MOST_REASONS:
-        words.append("…")
+        pieces.append(("…", 0))
     since = min((one.last_contact for one in meters if one.last_contact), default=None)
-    yield _of_meters(
+    concern = _of_meters(
         state,
         trouble.severity,
         (trouble.one, trouble.many),
         meters,
-        "; ".join(words),
+        "; ".join(f"{reason} ({count})" if count else reason for reason, count in pieces),
         since,
         (trouble.action, trouble.action_link),
         f"/meters?state={state}",
     )
+    yield replace(concern, reasons=tuple(pieces))
 
 
 def _of_meters(  # noqa: PLR0913, PLR0917 - the fields of one concern

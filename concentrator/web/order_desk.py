@@ -142,7 +142,7 @@ class OrderDesk:
         except (ControlError, OSError, ValueError) as error:
             order.state, order.outcome = "failed", str(error)
         else:
-            order.state, order.outcome = "done", _outcome(order.operation, answer.get("result"))
+            order.state, order.outcome = "done", outcome_words(order.operation, answer.get("result"))
         order.done_at = self._clock.now()
 
     async def close(self) -> None:
@@ -152,7 +152,8 @@ class OrderDesk:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def _outcome(operation: str, result: object) -> str:
+def outcome_words(operation: str, result: object) -> str:
+    """What an order gave, for people; as JSON where there are no words for it."""
     if operation == "collect":
         return mark("The meter is next in line; what it owes appears above as it comes.")
     if operation in TASK_OPERATIONS:
@@ -163,4 +164,15 @@ def _outcome(operation: str, result: object) -> str:
             cast("dict[str, object]", result).get("left_out_reasons") if isinstance(result, dict) else None
         )
         return json.dumps(left_out, ensure_ascii=False)[:500] if left_out else ""
+    told = cast("dict[str, Any]", result) if isinstance(result, dict) else {}
+    if operation == "ping" and "value" in told:
+        return f"it answers; its clock shows {told['value']}"
+    switch = told if operation == "read_switch" else told.get("after")
+    if isinstance(switch, dict) and "control_state" in switch and told.get("outcome", "done") == "done":
+        found = cast("dict[str, Any]", switch)
+        state = str(found["control_state"]).replace("_", " ")
+        on = found.get("output_state")
+        return (
+            f"the switch is {state}, the supply is on" if on else f"the switch is {state}, the supply is off"
+        )
     return json.dumps(result, ensure_ascii=False)[:500]

@@ -115,6 +115,21 @@ PATTERNS: tuple[str, ...] = (
     mark("order %(order)s: %(why)s"),
     mark("order %(operation)s"),
     mark("meter %(meter)s: %(why)s"),
+    mark("it answers; its clock shows %(time)s"),
+    mark("the switch is %(state)s, the supply is on"),
+    mark("the switch is %(state)s, the supply is off"),
+    mark("disconnected"),
+    # Who is looked at when energy is lost
+    mark("magnetic field"),
+    mark("cover opened"),
+    mark("tampering"),
+    mark("phases or current wrong"),
+    mark("%(what)s once, last %(at)s"),
+    mark("%(what)s %(count)s times, last %(at)s"),
+    mark("phase mismatch: registered on %(registered)s, seen on %(seen)s"),
+    mark("consumption fell by %(share)s from %(day)s on"),
+    mark("losses rose by %(size)s kWh a day at the same time"),
+    mark("losses move with its consumption (correlation %(strength)s)"),
 )
 _VALUE = re.compile(r"%\((\w+)\)s")
 # A reason within a reason within a reason.

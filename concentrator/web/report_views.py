@@ -90,7 +90,7 @@ class ReportViews:
             {
                 **notices(snapshot, snapshot.status or {}, reason),
                 "outages": Part("outages.html", (shown[-OUTAGE_ROWS:][::-1], len(shown), query.days, why)),
-                "meter_events": Part("meter_events.html", (told, len(told) >= EVENT_ROWS, query.days)),
+                "meter_events": Part("meter_events.html", (told, len(told) >= EVENT_ROWS, query.days, "")),
                 "events": Part("events.html", (events[:EVENT_ROWS], more)),
             },
             {"query": query, "severities": SEVERITIES, "log_days": LOG_DAYS},

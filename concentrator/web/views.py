@@ -29,6 +29,8 @@ MATRIX_ROWS = 40
 _WALL_ROWS, _LEAST_WALL_ROWS = 8, 3
 _WALL_CONCERNS = 4
 _METER_EVENT_ROWS = 20
+_METER_EVENT_DAYS = 30
+_DAY_S = 86_400
 _GAP_ROWS = 50
 _PORT_TROUBLES: dict[str, dict[str, str]] = {
     "modem": {
@@ -187,6 +189,10 @@ class Views:
         events, _reason = await sources.ask(
             lambda c: queries.events(c, _METER_EVENT_ROWS, meter=identity), []
         )
+        since = int(sources.clock.now().timestamp()) - _METER_EVENT_DAYS * _DAY_S
+        own_events, _reason = await sources.ask(
+            lambda c: queries.meter_events(c, _METER_EVENT_ROWS, since, identity), []
+        )
         parent = await self._parent(snapshot, meter)
         charted = await profile_chart.shown(sources, identity, latest, asked.parameters)
         return View(
@@ -199,6 +205,7 @@ class Views:
                 "latest": Part("latest.html", latest),
                 "chart": Part("chart.html", (identity, charted)),
                 "gaps": Part("gaps.html", gaps),
+                "own_events": Part("meter_events.html", (own_events, False, _METER_EVENT_DAYS, identity)),
                 "events": Part("events.html", (events, None)),
             },
             {
@@ -278,7 +285,11 @@ def notices(snapshot: Snapshot, status: Mapping[str, Any], store_reason: str = "
             if snapshot.state == "absent"
             else mark("The collecting service does not answer.")
         )
-        kept = Message("What you see is what the store kept. %(reason)s", {"reason": snapshot.reason})
+        kept = Message(
+            "What you see is what the store kept. On the box, journalctl -u concentrator tells why,"
+            " systemctl restart concentrator starts it. %(reason)s",
+            {"reason": snapshot.reason},
+        )
         wrong.append(("bad", title, kept))
     for what, titles in _PORT_TROUBLES.items():
         port = status.get(what)

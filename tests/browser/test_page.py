@@ -215,6 +215,17 @@ def test_on_the_smallest_phone_nothing_is_cut_off_and_fingers_hit(standing_page,
     )
 
 
+@pytest.mark.parametrize("language", ["es", "de", "fr"])
+def test_longer_words_fit_a_small_phone_too(standing_page, tab, language):
+    opened = tab(standing_page.address + "/login", viewport={"width": 320, "height": 640})
+    log_in(opened, "ada")
+    opened.goto(f"{standing_page.address}/language/{language}?back=%2F")
+    for path in (PATHS["meter"], "/", "/?view=wall"):
+        opened.goto(standing_page.address + path)
+        assert opened.evaluate("document.documentElement.lang") == language
+        assert opened.evaluate("document.documentElement.scrollWidth") == 320
+
+
 def test_a_chart_tells_its_values_by_keys_and_by_touch(standing_page, tab):
     opened = tab(standing_page.address + PATHS["meter"] + "?days=2", has_touch=True)
     words = opened.locator("[data-cursor]")
@@ -280,6 +291,7 @@ def test_a_page_that_hears_nothing_says_so_and_comes_back(page, tab):
     page.stop()
     opened.locator("#stream[data-kind=stale]").wait_for()
     assert "Not live, values of" in opened.locator("#stream").inner_text()
+    opened.get_by_text("Service running").wait_for(state="hidden")
     page.start()
     opened.locator("#stream[data-kind=live]").wait_for()
 

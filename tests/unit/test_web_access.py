@@ -302,3 +302,18 @@ def test_what_the_page_refuses_is_in_the_trail(service, client):
 )
 def test_a_login_leads_to_our_own_pages_only(asked, expected):
     assert local_path(asked) == expected
+
+
+def test_the_login_says_so_while_nobody_can_log_in(service):
+    service.stop()
+    with client_of(service) as client:
+        assert "Nobody can log in while the collecting service does not answer." in client.get("/login").text
+
+
+def test_an_unconfirmed_switch_leads_back_to_its_meter(client):
+    log_in(client, "ada")
+    path = f"/meters/{METERS[0]}"
+    fields = {"token": token_in(client.get(path)), "op": "disconnect", "confirm": "x"}
+    answer = client.post(f"{path}/orders", data=fields)
+    assert answer.status_code == 400
+    assert f'<a href="{path}">' in answer.text

@@ -254,3 +254,18 @@ def test_after_a_restart_a_meter_that_was_not_yet_visited_shows_what_the_store_h
     totals = client.get("/api/overview").json()["totals"]
     assert totals["stored"] < totals["expected"]
     assert totals["never_read"] == 0
+
+
+def test_reasons_of_several_meters_are_told_in_the_readers_language(service, client):
+    refusal = "association refused: rejected-permanent (1)"
+    service.status["meters"] = [
+        web_bench.plc_meter(f"M{n}", state="refused", reason=reason)
+        for n, reason in enumerate((refusal, refusal, "the meter did not answer our challenge"))
+    ]
+    page = client.get("/", headers={"Accept-Language": "de"}).text
+    assert "association refused" not in page
+    assert "did not answer our challenge" not in page
+    assert "(2); " in page
+    assert (
+        client.get("/api/overview").json()["attention"][0]["reason"].startswith(f"{refusal} (2); the meter")
+    )

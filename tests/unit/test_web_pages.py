@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from concentrator.clock import SystemClock
 from concentrator.web.application import make_page
 from concentrator.web.live import ServiceWatch
+from concentrator.web.order_desk import outcome_words
 
 import web_bench
 from web_bench import HOSTILE, METERS, WATER, FakeService
@@ -92,7 +93,9 @@ def test_a_service_that_is_not_there_is_said_and_the_store_still_shown(client):
     text = text_of(client.get("/"))
     assert "The collecting service is not running." in text
     assert "is the concentrator running?" in text
+    assert "journalctl -u concentrator tells why" in text
     assert "Active when last known" in text
+    assert "no meter does" not in text
     meters = text_of(client.get("/meters"))
     assert METERS[0] in meters
     assert "Unreachable" in meters
@@ -477,3 +480,32 @@ def test_the_log_is_paged(service, client):
     assert "No event is logged." in text_of(client.get("/log?before=1"))
     assert client.get("/api/events?before=1").json() == {"events": []}
     assert len(client.get("/api/events?before=nonsense").json()["events"]) == 1
+
+
+def test_a_meters_page_has_what_the_meter_itself_logged(service, client):
+    own = text_of(client.get(f"/meters/{METERS[0]}")).split("Events of this meter")[1]
+    assert "power down" in own.split("Events")[0]
+    assert "None in 30 days." in text_of(client.get(f"/meters/{METERS[1]}"))
+
+
+@pytest.mark.parametrize(
+    ("operation", "result", "expected"),
+    [
+        ("ping", {"meter": "A", "value": "2026-03-01 12:00:00", "axdr": "09"}, "its clock shows 2026-03-01"),
+        ("read_switch", {"output_state": False, "control_state": "disconnected"}, "the supply is off"),
+        (
+            "reconnect",
+            {"outcome": "done", "after": {"output_state": False, "control_state": "ready_for_reconnection"}},
+            "the switch is ready for reconnection, the supply is off",
+        ),
+        (
+            "disconnect",
+            {"outcome": "unknown", "after": {"control_state": "connected"}},
+            '"outcome": "unknown"',
+        ),
+        ("sync_clock", {"shift_s": 3}, '{"shift_s": 3}'),
+        ("ping", None, "null"),
+    ],
+)
+def test_results_of_orders_are_words_where_there_are_words(operation, result, expected):
+    assert expected in outcome_words(operation, result)

@@ -43,6 +43,9 @@ def said_in_the_code() -> frozenset[str]:
 TOGETHER = {
     "took longer than %(seconds)s s, %(doing)s then": ("took longer than %(seconds)s s", ", %(doing)s then"),
     "the meter's clock is %(size)s s ahead": ("the meter's clock is %(size)s s %(way)s", "ahead"),
+    "%(what)s once, last %(at)s": ("%(what)s %(times)s, last %(at)s", "once"),
+    "%(what)s %(count)s times, last %(at)s": ("%(what)s %(times)s, last %(at)s", "%(count)s times"),
+    "consumption fell by %(share)s from %(day)s on": ("consumption fell by %(share)s % from %(day)s on",),
     "the meter's clock is %(size)s s behind": ("the meter's clock is %(size)s s %(way)s", "behind"),
 }
 

@@ -66,6 +66,8 @@
     const mine = (loading = new AbortController());
     try {
       const answer = await fetch(address, { signal: mine.signal, headers: { Accept: "text/html" } });
+      // Another page answers (the session ended): all of it is another, not its main part alone.
+      if (answer.redirected) return location.assign(answer.url);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (mine.signal.aborted) return;
       // Another language was chosen meanwhile: everything on the page is another.
@@ -128,7 +130,7 @@
 
   function heard() {
     heardAt = Date.now();
-    lastTime = new Date(heardAt).toLocaleTimeString(document.documentElement.lang);
+    lastTime = new Date(heardAt).toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23" });
     tellStream();
   }
 
