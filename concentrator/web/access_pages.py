@@ -276,8 +276,7 @@ class AccessPages:
         if refusal := self._forms.refusal(request.headers, visitor, fields.get("token", "")):
             return self._say(request, mark("Not done"), refusal, 403)
         if not visitor.may(operation):
-            words = Message("Your role, %(role)s, may not do this.", {"role": visitor.role})
-            return self._say(request, mark("Not done"), words, 403)
+            return self._say(request, mark("Not done"), visitor.refusal, 403)
         return None
 
 

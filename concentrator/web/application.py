@@ -325,7 +325,7 @@ class Page:
         if visitor.role is None:
             words = mark("Log in first.")
         elif not visitor.may(operation):
-            words = Message("Your role, %(role)s, may not do this.", {"role": visitor.role})
+            words = visitor.refusal
         else:
             words = mark(
                 "The section [orders] of the configuration does not take this from the page (allow_page)."

@@ -220,8 +220,7 @@ class BackupPages:
         if reason := self._forms.refusal(request.headers, visitor, given):
             return self._say(request, mark("Not done"), reason, 403)
         if not visitor.may(BACKUP):
-            words = Message("Your role, %(role)s, may not do this.", {"role": visitor.role})
-            return self._say(request, mark("Not done"), words, 403)
+            return self._say(request, mark("Not done"), visitor.refusal, 403)
         return None
 
 

@@ -167,5 +167,4 @@ class TrafficPages:
             return None
         if visitor.role is None:
             return RedirectResponse(f"{LOGIN}?next={request.url.path}", 303)
-        words = Message("Your role, %(role)s, may not do this.", {"role": visitor.role})
-        return self._say(request, mark("Not done"), words, 403)
+        return self._say(request, mark("Not done"), visitor.refusal, 403)

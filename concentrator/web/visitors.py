@@ -17,6 +17,7 @@ from concentrator.clock import Clock
 from concentrator.config import OrdersSection
 from concentrator.control import ControlError, OrderFailedError, ServiceAbsentError, request
 from concentrator.errors import LocalError
+from concentrator.web.translations import Message
 
 _ANSWER_TIMEOUT_S = 10.0
 _FRESH_S = 2.0
@@ -70,6 +71,13 @@ class Visitor:
     def token(self) -> str:
         """What a form has to carry: only pages of this session hold it, and it lives as long as the session."""
         return hmac.new(self.session.encode(), b"form", hashlib.sha256).hexdigest() if self.session else ""
+
+    @property
+    def refusal(self) -> Message:
+        """Why one who may look may not do something."""
+        if self.remembered:
+            return Message("The service is away: what your account may do is known when it is back.")
+        return Message("Your role, %(role)s, may not do this.", {"role": self.role or ""})
 
     def may(self, operation: str) -> bool:
         """Whether an action is worth a button; the service decides when it is given."""

@@ -9,8 +9,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from concentrator.access.lockout import FREE_TRIES
+from concentrator.access.roles import Role
 from concentrator.web.access_pages import local_path
 from concentrator.web.application import make_page
+from concentrator.web.visitors import Visitor
 
 import web_bench
 from web_bench import METERS, PASSWORD, FakeService
@@ -317,3 +319,11 @@ def test_an_unconfirmed_switch_leads_back_to_its_meter(client):
     answer = client.post(f"{path}/orders", data=fields)
     assert answer.status_code == 400
     assert f'<a href="{path}">' in answer.text
+
+
+def test_who_is_known_from_before_only_is_told_that_the_service_is_away():
+    here = Visitor("ada", Role.ADMIN, "s")
+    away = Visitor("ada", Role.VIEWER, "s", remembered=True)
+    assert "admin" in here.refusal.values.values()
+    assert "away" in away.refusal.text
+    assert "role" not in away.refusal.text
