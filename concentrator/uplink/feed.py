@@ -41,6 +41,8 @@ class Feed:
         self._ahead: deque[OutgoingBatch] = deque()
         # Acknowledged by the peer, not yet on flash.
         self._acknowledged: set[int] = set()
+        # All that was acknowledged when the store was last asked, or since: what it answers may be older than that.
+        self._seen: set[int] = set()
         self._flush_wanted = asyncio.Event()
         self._registered = False
         self.start_again()
@@ -84,12 +86,14 @@ class Feed:
 
     async def _plan(self) -> None:
         """Tell backlog from what comes in, and find the newest of each meter."""
+        self._seen = set(self._acknowledged)
         end = self._store.newest_sequence()
         short = len(await self._store.pending_numbers(self.destination, _SHORT_BACKLOG_BATCHES))
         newest = (
             await self._store.newest_of_each(self.destination, end) if short == _SHORT_BACKLOG_BATCHES else []
         )
-        self._newest, self._early = deque(newest), set[int]()
+        self._newest = deque(number for number in newest if number not in self._seen)
+        self._early = set[int]()
         self._backlog, self._backlog_end, self._live = 0, end, end
         self._planned = True
 
@@ -99,6 +103,7 @@ class Feed:
         Whoever waits for a batch may give up at any `await`: nothing is taken down as read before all of it is.
         """
         store, destination = self._store, self.destination
+        self._seen = set(self._acknowledged)
         draining = bool(self._newest) or self._backlog < self._backlog_end
         live_limit = _LIVE_SHARE_BATCHES if draining else _READ_AHEAD_BATCHES
         live = await store.pending(destination, self._live, live_limit)
@@ -119,13 +124,14 @@ class Feed:
         self._backlog = backlog
         if live:
             self._live = live[-1].sequence
-        self._ahead.extend(batch for batch in [*rest, *live] if batch.sequence not in self._acknowledged)
+        self._ahead.extend(batch for batch in [*rest, *live] if batch.sequence not in self._seen)
         return draining or bool(live)
 
     def acknowledged(self, sequence: int) -> None:
         """The peer has this batch for good."""
         self.acknowledged_batches += 1
         self._acknowledged.add(sequence)
+        self._seen.add(sequence)
         self._flush_wanted.set()
 
     def start_again(self) -> None:

@@ -175,6 +175,31 @@ async def test_after_an_outage_the_newest_comes_first_and_live_data_has_a_share(
     assert all(sum(share[start : start + 8]) == 2 for start in range(0, 32, 8))
 
 
+@pytest.mark.parametrize("question", ["newest_of_each", "batches", "pending"])
+async def test_what_is_acknowledged_while_the_store_answers_is_not_sent_again(
+    store, fed, monkeypatch, question
+):
+    backlog = [(await store.store_answer(answer("M1", slot))).sequence for slot in range(30)]
+    newest = (await fed.next_batch()).sequence
+    answered = getattr(store, question)
+
+    async def slow(*arguments, **named):
+        found = await answered(*arguments, **named)
+        # The answer is on its way; the acknowledgement is on flash before it arrives.
+        if newest not in fed._acknowledged:
+            fed.acknowledged(newest)
+
+            async def kept() -> bool:
+                return newest not in await store.pending_numbers("a", 99) and not fed._acknowledged
+
+            await until(kept, 10)
+        return found
+
+    fed.start_again()
+    monkeypatch.setattr(store, question, slow)
+    assert sorted([(await fed.next_batch()).sequence for _ in range(29)]) == sorted(set(backlog) - {newest})
+
+
 async def test_a_lost_connection_sends_what_is_not_acknowledged_and_nothing_else(store, fed):
     backlog = [(await store.store_answer(answer("M1", slot))).sequence for slot in range(30)]
     sent = [(await fed.next_batch()).sequence for _ in range(12)]
