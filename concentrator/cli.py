@@ -22,7 +22,8 @@ WRONG = 2
 
 
 def _fail(error: ConcentratorError) -> NoReturn:
-    click.echo(f"concentrator: {error}", err=True)
+    for line in str(error).splitlines():
+        click.echo(f"concentrator: {line}", err=True)
     wrong = isinstance(error, LocalError) and not isinstance(error, RemoteError)
     sys.exit(WRONG if wrong else FAILED)
 

@@ -156,7 +156,7 @@ def load_config(path: Path, *, ports_exist: bool = True) -> Config:
     """Read and check a file; without `ports_exist` its ports need not be there now: the service has them, or had.
 
     Raises:
-        ConfigError: one line that names the key, what was given and what is allowed.
+        ConfigError: a line for each mistake, which names the key, what was given and what is allowed.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -179,9 +179,11 @@ def parse_config(text: str, source: str = "configuration", *, ports_exist: bool 
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source}: not TOML: {error}") from error
     known = {name for name, _kind, _repeats in _SECTIONS}
-    for name in tables:
-        if name not in known:
-            raise ConfigError(f"{source}: [{name}]: unknown section; allowed: {', '.join(sorted(known))}")
+    problems = [
+        f"{source}: [{name}]: unknown section; allowed: {', '.join(sorted(known))}"
+        for name in tables
+        if name not in known
+    ]
     values: dict[str, Any] = {}
     for name, kind, repeats in _SECTIONS:
         if name not in tables:
@@ -189,14 +191,17 @@ def parse_config(text: str, source: str = "configuration", *, ports_exist: bool 
         given: Any = tables[name]
         if repeats:
             if not isinstance(given, list):
-                raise ConfigError(f"{source}: {name}: write it as [[{name}]], it may be repeated")
+                problems.append(f"{source}: {name}: write it as [[{name}]], it may be repeated")
+                continue
             items: list[Any] = given  # pyright: ignore[reportUnknownVariableType] - parsed TOML
             values[name] = tuple(
-                _section(source, f"{name}[{number}]", kind, item, ports_exist=ports_exist)
+                _section(source, f"{name}[{number}]", kind, item, problems, ports_exist=ports_exist)
                 for number, item in enumerate(items, 1)
             )
         else:
-            values[name] = _section(source, name, kind, given, ports_exist=ports_exist)
+            values[name] = _section(source, name, kind, given, problems, ports_exist=ports_exist)
+    if problems:
+        raise ConfigError("\n".join(problems))
     config = Config(**values)
     _check_page(source, config.web)
     clocks = config.collection
@@ -250,11 +255,15 @@ def _check_page(source: str, web: WebSection) -> None:
             )
 
 
-def _section(source: str, section: str, kind: type[Any], given: object, *, ports_exist: bool) -> object:
+def _section(  # noqa: PLR0913 - where it stands, and where mistakes go
+    source: str, section: str, kind: type[Any], given: object, problems: list[str], *, ports_exist: bool
+) -> object:
+    """One section, or what can be taken of it; what is wrong with it goes into `problems`."""
     if not isinstance(given, Mapping):
-        raise ConfigError(
+        problems.append(
             f"{source}: {section}: got {_shown(section, given)}; allowed: a section [{section}] with keys"
         )
+        return None
     items: Mapping[str, Any] = given  # pyright: ignore[reportUnknownVariableType] - parsed TOML
     fields = {one.name: one for one in dataclasses.fields(kind)}
     types = get_type_hints(kind)
@@ -262,23 +271,26 @@ def _section(source: str, section: str, kind: type[Any], given: object, *, ports
     for name, value in items.items():
         key = f"{section}.{name}"
         if name not in fields:
-            raise ConfigError(f"{source}: {key}: unknown key; allowed: {', '.join(fields)}")
+            problems.append(f"{source}: {key}: unknown key; allowed: {', '.join(fields)}")
+            continue
         allowed: Allowed = fields[name].metadata["allowed"]
         if type(value) is not types[name]:
             words = _TYPE_WORDS[types[name]]
             detail = "" if allowed.words in (words, "text") else f": {allowed.words}"
-            raise ConfigError(f"{source}: {key}: got {_shown(name, value)}; allowed: {words}{detail}")
+            problems.append(f"{source}: {key}: got {_shown(name, value)}; allowed: {words}{detail}")
+            continue
         waits = allowed in (SERIAL_PORT, PLACE) and (items.get("wait_for_port") is True or not ports_exist)
         if not waits and not allowed.holds(value):
-            raise ConfigError(f"{source}: {key}: got {_shown(name, value)}; allowed: {allowed.words}")
+            problems.append(f"{source}: {key}: got {_shown(name, value)}; allowed: {allowed.words}")
+            continue
         values[name] = value
     # A default can be wrong on this machine too (a port that is not there), and is then named likewise.
     for name, one in fields.items():
         waits = one.metadata["allowed"] in (SERIAL_PORT, PLACE) and (
             values.get("wait_for_port") is True or not ports_exist
         )
-        if name not in values and not waits and not one.metadata["allowed"].holds(one.default):
-            raise ConfigError(
+        if name not in items and not waits and not one.metadata["allowed"].holds(one.default):
+            problems.append(
                 f"{source}: {section}.{name}: not given, and the default {one.default!r} does not hold here; "
                 f"allowed: {one.metadata['allowed'].words}"
             )

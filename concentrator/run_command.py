@@ -48,7 +48,8 @@ def run(config_file: Path, *, with_page: bool) -> None:
         if file.trial() is None:
             raise
         file.revert()
-        click.echo(f"concentrator: {error}", err=True)
+        for line in str(error).splitlines():
+            click.echo(f"concentrator: {line}", err=True)
         click.echo("concentrator: the former configuration is taken back", err=True)
         trouble = f"the service does not start under it: {error}"
     if status == RESTART:
@@ -65,7 +66,8 @@ def _begin(file: ConfigurationFile) -> str:
         return file.begin() or told
     except ConfigurationChangeError as error:
         # The configuration that is there is tried all the same: better a box that reads meters.
-        click.echo(f"concentrator: {error}", err=True)
+        for line in str(error).splitlines():
+            click.echo(f"concentrator: {line}", err=True)
         return told
 
 

@@ -61,8 +61,8 @@ def mistakes_of(text: str, source: str) -> list[Mistake]:
     try:
         check_everything(parse_config(text, source), source)
     except ConcentratorError as error:
-        words = str(error).removeprefix(f"{source}: ")
-        return [Mistake(line_of(text, words), words)]
+        lines = [line.removeprefix(f"{source}: ") for line in str(error).splitlines()]
+        return [Mistake(line_of(text, words), words) for words in lines]
     return []
 
 
