@@ -134,7 +134,7 @@ def test_general_block_transfer_from_a_foreign_meter(lost, streaming):
         conformance=DEFAULT_CONFORMANCE | Conformance.GENERAL_BLOCK_TRANSFER,
     )
     client = Client(settings)
-    with WrapperWire(service.server_address[1], 16, timeout=0.3) as wire:
+    with WrapperWire(service.server_address[1], 16, timeout=1.5) as wire:
         wire.run(client.associate())
         assert client.conformance & Conformance.GENERAL_BLOCK_TRANSFER
         rows = wire.run(client.get(AttributeDescriptor(7, LOAD_PROFILE, 2)))
